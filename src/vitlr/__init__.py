@@ -1,0 +1,1 @@
+"""ViT-LR: latent replay for vision transformers."""

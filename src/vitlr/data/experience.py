@@ -1,0 +1,75 @@
+"""What is learned from: a stream of experiences, each a list of image paths and labels.
+
+Nothing here opens an image. Labels are indices into the stream's ``class_names``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vitlr.errors import DataError
+
+__all__ = ["TEST", "Experience", "Stream"]
+
+TEST = -1  # the index that the test set carries in place of an experience number
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Experience:
+    """One increment of labelled images (CORe50 says "batch"; not a mini-batch).
+
+    ``paths`` are POSIX paths relative to the stream's root, ``labels`` int64 of shape (N,).
+    ``index`` counts from 0 along the published order; gaps are experiences without a single image.
+    """
+
+    index: int
+    name: str
+    paths: tuple[str, ...]
+    labels: np.ndarray
+
+    def __post_init__(self) -> None:
+        labels = np.asarray(self.labels, dtype=np.int64)
+        labels.setflags(write=False)
+        object.__setattr__(self, "labels", labels)
+        if labels.shape != (len(self.paths),):
+            raise DataError(
+                f"experience {self.name!r} has {len(self.paths)} images and labels of shape {labels.shape};"
+                " give one label for each image"
+            )
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @property
+    def classes(self) -> tuple[int, ...]:
+        """The class indices present, each once, ascending."""
+        return tuple(int(label) for label in np.unique(self.labels))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Stream:
+    """A sequence of experiences and the test set they are judged on.
+
+    ``notes`` are sentences the user should see, such as how many of the published frames were found.
+    """
+
+    name: str
+    root: Path | None
+    experiences: tuple[Experience, ...]
+    test: Experience
+    class_names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.experiences)
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def num_train_images(self) -> int:
+        return sum(len(experience) for experience in self.experiences)

@@ -1,0 +1,202 @@
+"""The replay memory: a bounded set of (latent, label) pairs.
+
+Shape letters: M stored pairs, N offered pairs, B drawn pairs, T tokens, D width.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vitlr.errors import ConfigError, RunError
+from vitlr.replay.codec import codec_named
+from vitlr.replay.policies import POLICIES, Offer
+
+__all__ = ["MemoryConfig", "ReplayMemory", "parse_bytes"]
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+
+
+def parse_bytes(text: str | int) -> int:
+    """Number of bytes in ``"20MB"``, ``"512 KiB"`` or ``4096``; ConfigError for anything else."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmg]i?)?b?\s*", str(text).lower())
+    if match is None:
+        raise ConfigError(f"memory.bytes must be a size such as 20MB or 512KiB, got {text!r}")
+    return int(float(match[1]) * _UNITS[match[2] or ""])
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryConfig:
+    """Size, policy and precision of the replay memory.
+
+    Attributes:
+        capacity: latents kept at most; 0 keeps none.
+        bytes: capacity in bytes of latents instead (such as ``20MB``); takes the place of ``capacity``.
+        policy: which latents stay: random (as published), reservoir, balanced (over classes) or
+            spread (over classes and, within each, over experiences).
+        codec: how a latent is stored: float32, bfloat16, int8 or int4.
+    """
+
+    capacity: int = 1500
+    bytes: str | int | None = None
+    policy: str = "spread"
+    codec: str = "float32"
+
+    def __post_init__(self) -> None:
+        if self.capacity < 0:
+            raise ConfigError(f"memory.capacity must be >= 0 (0 keeps no latents), got {self.capacity}")
+        if self.policy not in POLICIES:
+            raise ConfigError(f"memory.policy must be one of {', '.join(POLICIES)}, got {self.policy!r}")
+        codec_named(self.codec)
+        if self.bytes is not None:
+            parse_bytes(self.bytes)
+
+    def capacity_for(self, tokens: int, width: int) -> int:
+        """Latents of that shape that fit."""
+        if self.bytes is None:
+            return self.capacity
+        return parse_bytes(self.bytes) // codec_named(self.codec).bytes_per_latent(tokens, width)
+
+
+class ReplayMemory:
+    """Stores what its policy chooses, in the precision of its codec; decodes the rows that are drawn.
+
+    It grows to its capacity however small the first experiences are. With ``unbounded`` it keeps everything
+    in the order offered, which cumulative training uses.
+    """
+
+    def __init__(self, config: MemoryConfig, *, unbounded: bool = False) -> None:
+        self.config = config
+        self._unbounded = unbounded
+        self._codec = codec_named(config.codec)
+        self._policy = POLICIES[config.policy]
+        self._policy_state: dict[str, Any] = {}
+        self._fields: dict[str, Tensor] = {}  # codes, with room to grow: rows beyond len(self) are unused
+        self._labels = np.zeros(0, dtype=np.int64)
+        self._experiences = np.zeros(0, dtype=np.int64)
+        self._shape: tuple[int, int] | None = None
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(M,) int64, the class of each stored pair."""
+        return self._labels
+
+    @property
+    def experiences(self) -> np.ndarray:
+        """(M,) int64, the experience each stored pair came from."""
+        return self._experiences
+
+    @property
+    def capacity(self) -> int | None:
+        """Pairs kept at most; None where there is no bound, or where a bound in bytes waits for a latent."""
+        if self._unbounded or (self._shape is None and self.config.bytes is not None):
+            return None
+        return self.config.capacity if self._shape is None else self.config.capacity_for(*self._shape)
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes that the stored latents occupy (codes and scales; a label adds 8)."""
+        return 0 if self._shape is None else len(self) * self._codec.bytes_per_latent(*self._shape)
+
+    def counts(self) -> dict[int, int]:
+        """Stored pairs of each class."""
+        classes, counts = np.unique(self._labels, return_counts=True)
+        return dict(zip(classes.tolist(), counts.tolist(), strict=True))
+
+    def offer(self, latents_NTD: Tensor, labels_N: np.ndarray, experience: int, rng: np.random.Generator) -> None:
+        """Let the policy choose among new pairs. Latent and label of a pair are taken from one row."""
+        labels_N = np.asarray(labels_N, dtype=np.int64)
+        if latents_NTD.ndim != 3 or len(latents_NTD) != len(labels_N):
+            raise ValueError(f"latents {tuple(latents_NTD.shape)} and labels {labels_N.shape} do not pair up")
+        shape = (latents_NTD.shape[1], latents_NTD.shape[2])
+        if self._shape is not None and shape != self._shape:
+            raise RunError(
+                f"the memory holds latents of shape {self._shape} and was offered {shape};"
+                " use the same cut, image size and backbone, or start with an empty memory"
+            )
+        self._shape = shape
+        if self._unbounded:
+            rows = np.arange(len(labels_N))
+            slots = rows + len(self)
+        else:
+            capacity = self.config.capacity_for(*shape)
+            if capacity == 0:
+                return
+            placement = self._policy(
+                Offer(
+                    stored_labels=self._labels,
+                    stored_experiences=self._experiences,
+                    labels=labels_N,
+                    experience=experience,
+                    capacity=capacity,
+                ),
+                self._policy_state,
+                rng,
+            )
+            rows, slots = placement.rows, placement.slots
+        if len(rows) == 0:
+            return
+        self._store(latents_NTD[torch.from_numpy(rows)], labels_N[rows], experience, slots)
+
+    def _store(self, latents: Tensor, labels: np.ndarray, experience: int, slots: np.ndarray) -> None:
+        size = max(len(self), int(slots.max()) + 1)
+        encoded = self._codec.encode(latents)
+        for name, codes in encoded.items():
+            room = self._fields.get(name)
+            if room is None or len(room) < size:
+                # Doubling keeps the cost of growing proportional to what is stored in the end.
+                rows = size if self.capacity is not None and size >= self.capacity else 2 * size
+                grown = codes.new_empty((rows, *codes.shape[1:]))
+                if room is not None:
+                    grown[: len(self)] = room[: len(self)]
+                self._fields[name] = room = grown
+            room[torch.from_numpy(slots)] = codes
+        self._labels = np.concatenate([self._labels, np.zeros(size - len(self._labels), dtype=np.int64)])
+        self._experiences = np.concatenate(
+            [self._experiences, np.zeros(size - len(self._experiences), dtype=np.int64)]
+        )
+        self._labels[slots] = labels
+        self._experiences[slots] = experience
+
+    def draw(self, rows_B: np.ndarray) -> Tensor:
+        """Float32 latents (B, T, D) of the given stored rows; only these are decoded."""
+        rows = torch.from_numpy(np.asarray(rows_B, dtype=np.int64))
+        return self._codec.decode({name: codes.index_select(0, rows) for name, codes in self._fields.items()})
+
+    def forget(self, label: int) -> int:
+        """Remove every pair of a class; returns how many there were."""
+        keep = np.flatnonzero(self._labels != label)
+        removed = len(self) - len(keep)
+        if removed:
+            rows = torch.from_numpy(keep)
+            self._fields = {name: codes.index_select(0, rows) for name, codes in self._fields.items()}
+            self._labels, self._experiences = self._labels[keep], self._experiences[keep]
+        return removed
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and plain data that restore this memory exactly (see ``load_state``)."""
+        tensors = {f"fields.{name}": codes[: len(self)].clone() for name, codes in self._fields.items()}
+        tensors["labels"] = torch.from_numpy(self._labels.copy())
+        tensors["experiences"] = torch.from_numpy(self._experiences.copy())
+        return tensors, {"policy_state": copy.deepcopy(self._policy_state), "shape": self._shape}
+
+    def load_state(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
+        """Take over what ``state`` of a memory with the same configuration gave."""
+        self._fields = {
+            name.removeprefix("fields."): codes.clone()
+            for name, codes in tensors.items()
+            if name.startswith("fields.")
+        }
+        self._labels = tensors["labels"].numpy().copy()
+        self._experiences = tensors["experiences"].numpy().copy()
+        self._policy_state = copy.deepcopy(plain["policy_state"])
+        self._shape = None if plain["shape"] is None else (plain["shape"][0], plain["shape"][1])

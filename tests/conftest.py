@@ -1,0 +1,30 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Real weights and photographs to measure with are no part of the project: tests that use them look beside
+# the checkout, or where VITLR_REAL points, and are skipped where they are absent.
+REAL = Path(os.environ.get("VITLR_REAL", Path(__file__).resolve().parents[2] / "shared" / "real"))
+
+
+@pytest.fixture(scope="session")
+def real_vit() -> Path:
+    """Directory of a ViT-Ti/16 pretrained on ImageNet, in Hugging Face format."""
+    path = REAL / "vit-tiny-patch16-224"
+    if not path.is_dir():
+        pytest.skip("no real weights beside the checkout (set VITLR_REAL)")
+    return path
+
+
+@pytest.fixture(scope="session")
+def real_objects() -> Path:
+    """Root of 50 real objects in CORe50's layout, six frames a video."""
+    path = REAL / "objects" / "core50_128x128"
+    if not path.is_dir():
+        pytest.skip("no real objects beside the checkout (set VITLR_REAL)")
+    return path
