@@ -52,7 +52,7 @@ def blobs(classes: list[int], per_class: int, seed: int) -> tuple[torch.Tensor, 
 
 
 def settings_of(method: str) -> dict[str, object]:
-    return {"method": method, "lambda_": 1e3 if METHODS[method].synaptic_intelligence else 0.0}
+    return {"method": method, "si_lambda": 1e3 if METHODS[method].synaptic_intelligence else 0.0}
 
 
 def accuracy(model: GradientLearner, classes: list[int]) -> float:
@@ -140,7 +140,7 @@ def test_methods_without_replay_store_nothing() -> None:
 def test_synaptic_intelligence_holds_the_blocks_nearer_to_where_they_were() -> None:
     moved = []
     for strength in (1e-3, 3e3):
-        model = learner(method="ar1", lambda_=strength, classifier_lr_scale=0.1)
+        model = learner(method="ar1", si_lambda=strength, classifier_lr_scale=0.1)
         model.learn(*blobs([0, 1], 20, 0), 0)
         start = [p.detach().clone() for p in model.head.parameters()]
         model.learn(*blobs([2, 3], 20, 1), 1)
@@ -150,7 +150,7 @@ def test_synaptic_intelligence_holds_the_blocks_nearer_to_where_they_were() -> N
 
 
 def test_importances_cover_exactly_the_trained_blocks_and_never_a_frozen_one() -> None:
-    model = learner(method="latent_replay", lambda_=1.0)
+    model = learner(method="latent_replay", si_lambda=1.0)
     model.learn(*blobs([0, 1], 10, 0), 0)
     tensors, _ = model.state()
     names = {name for name in tensors if name.startswith("importance.")}
@@ -212,7 +212,7 @@ def test_no_latents_or_mismatched_labels_are_refused() -> None:
         ({"lr": float("nan")}, "learner.lr"),
         ({"momentum": 1.0}, "learner.momentum"),
         ({"method": "ewc"}, "learner.method"),
-        ({"method": "ar1"}, "lambda_ > 0"),
+        ({"method": "ar1"}, "si_lambda > 0"),
     ],
 )
 def test_a_bad_setting_is_named(settings: dict, named: str) -> None:

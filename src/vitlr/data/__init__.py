@@ -1,1 +1,69 @@
+"""What is learned from. A new data set is one function that returns a Stream, and one line in DATASETS.
 
+Each function takes the data settings, any object with the attributes it reads (``root``, ``scenario``, ...),
+and a callable for progress (done, total) that slow ones call. Nothing here needs PyTorch.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from vitlr.data.core50 import core50_lists, core50_stream
+from vitlr.data.experience import Experience, Stream
+from vitlr.data.folders import folder_stream
+from vitlr.errors import DataError
+
+__all__ = [
+    "DATASETS",
+    "Experience",
+    "Stream",
+    "core50_lists",
+    "core50_stream",
+    "folder_stream",
+    "load_stream",
+]
+
+Progress = Callable[[int, int], None]
+
+
+def _core50(config: Any, progress: Progress | None) -> Stream:
+    return core50_stream(config.root, config.scenario, config.run, config.labels, config.test)
+
+
+def _folder(config: Any, progress: Progress | None) -> Stream:
+    return folder_stream(
+        config.root, config.classes_per_experience, config.seed, config.held_out, config.test_root
+    )
+
+
+def _rendered(config: Any, progress: Progress | None) -> Stream:
+    from vitlr.data.synthetic import render_dataset
+
+    keep = Path(config.root).expanduser() if config.root else _cache()
+    tree = keep / f"rendered-{config.frames}-frames-seed{config.seed}"
+    if not tree.is_dir():  # it appears there only when it is whole
+        render_dataset(tree, config.frames, seed=config.seed, progress=progress)
+    stream = core50_stream(tree, config.scenario, config.run, config.labels, config.test)
+    return replace(stream, name=stream.name.replace("core50", "rendered", 1))
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vitlr"
+
+
+DATASETS: dict[str, Callable[[Any, Progress | None], Stream]] = {
+    "rendered": _rendered,
+    "core50": _core50,
+    "folder": _folder,
+}
+
+
+def load_stream(config: Any, progress: Progress | None = None) -> Stream:
+    """The stream that ``config.dataset`` names; DataError where it is unknown or cannot be read."""
+    if config.dataset not in DATASETS:
+        raise DataError(f"data set must be one of {', '.join(DATASETS)}, got {config.dataset!r}")
+    return DATASETS[config.dataset](config, progress)

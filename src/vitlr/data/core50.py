@@ -78,7 +78,7 @@ def frame_path(session: int, object_: int, frame: int) -> str:
 
 
 def parse_frame(path: str) -> tuple[int, int, int]:
-    """(session, object, frame) of a path, the inverse of :func:`frame_path`; DataError where it is not one."""
+    """(session, object, frame) of a path, undoing :func:`frame_path`; DataError where it is not one."""
     match = _FRAME.fullmatch(path)
     if match is None or match[1] != str(int(match[3])) or match[2] != str(int(match[4])):
         raise DataError(f"{path!r} is not a CORe50 frame; {_LAYOUT}")
@@ -166,7 +166,8 @@ def core50_lists(scenario: str, run: int, labels: str = "object", test: str = "f
     """The published lists as a stream without images (``root`` is None).
 
     Args:
-        scenario: ``ni`` (8 experiences), ``nc`` (9), ``nic`` (79), ``nicv2_79``, ``nicv2_196``, ``nicv2_391``.
+        scenario: ``ni`` (8 experiences), ``nc`` (9), ``nic`` (79), ``nicv2_79``, ``nicv2_196`` or
+            ``nicv2_391``.
         run: which of the ten published orders, 0..9.
         labels: ``object`` (object - 1, 50 classes), ``category`` ((object - 1) // 5, ten) or ``appearance``:
             objects numbered by the experience of the run that first shows them, those of one experience by
@@ -198,11 +199,14 @@ def core50_lists(scenario: str, run: int, labels: str = "object", test: str = "f
 
 def _experience(index: int, name: str, videos: list[Video], label_of: dict[int, int]) -> Experience:
     frames = [video_frames(*video) for video in videos]
-    labels = np.repeat([label_of[object_] for _, object_ in videos], [len(paths) for paths in frames])
-    return Experience(index=index, name=name, paths=tuple(path for paths in frames for path in paths), labels=labels)
+    labels = np.repeat([label_of[object_] for _, object_ in videos], [len(video) for video in frames])
+    paths = tuple(path for video in frames for path in video)
+    return Experience(index=index, name=name, paths=paths, labels=labels)
 
 
-def core50_stream(root: str | Path, scenario: str, run: int, labels: str = "object", test: str = "full") -> Stream:
+def core50_stream(
+    root: str | Path, scenario: str, run: int, labels: str = "object", test: str = "full"
+) -> Stream:
     """The published stream as far as its frames exist in the folder ``root`` (or its ``core50_128x128``).
 
     Trees with fewer frames work as they are: every list keeps the frames found, an experience left without
@@ -221,10 +225,14 @@ def core50_stream(root: str | Path, scenario: str, run: int, labels: str = "obje
     kept = tuple(experience for experience in experiences if len(experience))
     test_set = _present(lists.test, found)
     if not kept:
-        raise DataError(f"{root} holds no training frame of CORe50 (sessions 1, 2, 4, 5, 6, 8, 9, 11); {_LAYOUT}")
+        raise DataError(
+            f"{root} holds no training frame of CORe50 (sessions 1, 2, 4, 5, 6, 8, 9, 11); {_LAYOUT}"
+        )
     if not len(test_set):
         remedy = "use test=full" if test == "reduced" else "add frames of sessions 3, 7 and 10"
-        raise DataError(f"{root} holds none of the {len(lists.test):,} frames of the {test} test set; {remedy}")
+        raise DataError(
+            f"{root} holds none of the {len(lists.test):,} frames of the {test} test set; {remedy}"
+        )
     notes = []
     total = sum(1 for _ in published_frames())
     if len(found) < total:
@@ -239,7 +247,7 @@ def core50_stream(root: str | Path, scenario: str, run: int, labels: str = "obje
 
 
 def find_root(root: str | Path) -> Path:
-    """The folder that holds s1 .. s11: ``root`` itself or its child ``core50_128x128``; DataError if neither."""
+    """The folder that holds s1 .. s11, ``root`` or its child ``core50_128x128``; DataError if neither."""
     root = Path(root).expanduser()
     wanted = "the folder that holds CORe50's s1 .. s11, with o1 .. o50 in each"
     if root.is_file():
@@ -267,7 +275,7 @@ def frames_on_disk(root: Path) -> set[str]:
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
-            raise DataError(f"{root / folder} cannot be read ({error.strerror}); check its permissions") from None
+            raise DataError(f"{root / folder} cannot be read ({error.strerror}); check permissions") from None
         found.update(names.intersection(video_frames(session, object_)))
     return found
 
@@ -285,7 +293,8 @@ def core50_list_lines(
 ) -> Iterator[str]:
     """The published lists as :func:`list_lines`; ``test`` is None, ``full`` or ``reduced``.
 
-    Without ``experience`` and ``test``: the training frames of all experiences. ``test`` alone: test frames only.
+    Neither ``experience`` nor ``test``: the training frames of all experiences; ``test`` alone: only the
+    test frames.
     """
     stream = core50_lists(scenario, run, labels, test or "full")
     return list_lines(stream, experience=experience, test=test is not None)

@@ -47,8 +47,8 @@ def read_image(source: Any, size: int | None = None, resample: int = BICUBIC) ->
     multiplied by 255 and rounded.
 
     Raises:
-        DataError: missing, empty, damaged, truncated, no image, more pixels than ``PIL.Image.MAX_IMAGE_PIXELS``
-            (a decompression bomb), or an array of another shape, type or range.
+        DataError: missing, empty, damaged, truncated, no image, more pixels than
+            ``PIL.Image.MAX_IMAGE_PIXELS`` (a decompression bomb); an array of another shape, type or range.
     """
     if size is not None and size < 1:
         raise DataError(f"image size must be >= 1, got {size}")
@@ -165,7 +165,8 @@ def _from_array(source: Any) -> Image.Image:
     try:
         array = np.asarray(source)
     except Exception as error:  # whatever a foreign type's conversion raises
-        raise DataError(f"{type(source).__name__} is not an image ({error}); give a path, PIL image or array") from None
+        kind = type(source).__name__
+        raise DataError(f"{kind} is not an image ({error}); give a path, PIL image or array") from None
     if array.dtype.kind not in "fuib":
         raise DataError(f"{type(source).__name__} is not an image; give a path, PIL image or array")
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)) or 0 in array.shape:
@@ -211,8 +212,8 @@ def resolve(root: Path | None, path: str) -> Path:
     """
     if root is None:
         return Path(path)
-    pure = PurePosixPath(path)
-    if pure.is_absolute() or ".." in pure.parts or PureWindowsPath(path).anchor or ".." in PureWindowsPath(path).parts:
+    pure, windows = PurePosixPath(path), PureWindowsPath(path)
+    if pure.is_absolute() or windows.anchor or ".." in (*pure.parts, *windows.parts):
         raise DataError(f"{path!r} leads out of {root}; use paths relative to it, without '..'")
     return root / pure
 
@@ -241,7 +242,13 @@ def iter_batches(
 
 
 def _batches(
-    paths: Sequence[str], root: Path | None, size: int, resample: int, batch_size: int, workers: int, skip: bool
+    paths: Sequence[str],
+    root: Path | None,
+    size: int,
+    resample: int,
+    batch_size: int,
+    workers: int,
+    skip: bool,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     def read(path: str) -> np.ndarray | DataError:
         try:
@@ -255,7 +262,9 @@ def _batches(
     try:
         while True:
             while len(waiting) < AHEAD and (start := next(starts, None)) is not None:
-                waiting.append((start, [pool.submit(read, path) for path in paths[start : start + batch_size]]))
+                waiting.append(
+                    (start, [pool.submit(read, path) for path in paths[start : start + batch_size]])
+                )
             if not waiting:
                 return
             start, futures = waiting.popleft()

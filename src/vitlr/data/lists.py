@@ -21,6 +21,8 @@ def list_lines(stream: Stream, *, experience: int | None = None, test: bool = Fa
         chosen = [part for part in stream.experiences if part.index == experience]
         if not chosen:
             last = stream.experiences[-1].index
+            if 0 <= experience < last:
+                raise DataError(f"experience {experience} of {stream.name} has no images; choose another")
             raise DataError(f"experience must be 0 to {last} in {stream.name}, got {experience}")
     elif not test:
         chosen = list(stream.experiences)

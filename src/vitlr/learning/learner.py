@@ -45,7 +45,7 @@ class LearnerConfig:
         first_lr, lr: learning rate of the head's blocks and norm in the first and in later experiences.
         classifier_lr_scale: the classifier learns at this multiple of those rates.
         momentum, weight_decay: of SGD; momentum starts at zero in each experience.
-        lambda_: strength of Synaptic Intelligence (AR1*); 0 switches it off (AR1*free).
+        si_lambda: strength of Synaptic Intelligence (AR1*); 0 switches it off (AR1*free).
     """
 
     method: str = "latent_replay"
@@ -56,22 +56,22 @@ class LearnerConfig:
     classifier_lr_scale: float = 1.0
     momentum: float = 0.9
     weight_decay: float = 5e-4
-    lambda_: float = 0.0
+    si_lambda: float = 0.0
 
     def __post_init__(self) -> None:
         method = method_named(self.method)
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"learner.{name} must be >= 1, got {getattr(self, name)}")
-        for name in ("first_lr", "lr", "classifier_lr_scale", "momentum", "weight_decay", "lambda_"):
+        for name in ("first_lr", "lr", "classifier_lr_scale", "momentum", "weight_decay", "si_lambda"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise ConfigError(f"learner.{name} must be a finite number >= 0, got {value}")
         if self.momentum >= 1:
             raise ConfigError(f"learner.momentum must be below 1, got {self.momentum}")
-        if method.synaptic_intelligence and self.lambda_ == 0:
+        if method.synaptic_intelligence and self.si_lambda == 0:
             raise ConfigError(
-                f"learner.method {self.method} holds parameters by Synaptic Intelligence: give learner.lambda_ > 0"
+                f"learner.method {self.method} holds parameters by Synaptic Intelligence: give learner.si_lambda > 0"
             )
 
 
@@ -157,7 +157,7 @@ class GradientLearner:
         before = {name: parameter.detach().clone() for name, parameter in self._blocks.items()}
         try:
             temporary_CD, stats = self._train(latents_NTD, labels_N, current_C, experience)
-        except RunError:
+        except BaseException:  # also an interrupt: half an experience is never left in the head
             for name, parameter in self._blocks.items():
                 parameter.data.copy_(before[name])
             raise
@@ -195,7 +195,7 @@ class GradientLearner:
         if blocks:
             groups.append({"params": list(blocks.values()), "lr": lr})
         optimizer = torch.optim.SGD(groups, lr=lr, momentum=config.momentum, weight_decay=config.weight_decay)
-        intelligence = _PathIntegral(blocks, self._importance, self._anchor, config.lambda_)
+        intelligence = _PathIntegral(blocks, self._importance, self._anchor, config.si_lambda)
 
         steps = replayed = 0
         loss_sum = correct = count = 0.0
@@ -219,7 +219,7 @@ class GradientLearner:
                         f"the loss became {loss.item()} in step {steps} of experience {experience} at learning rate"
                         f" {lr:g}; lower learner.{'first_lr' if first else 'lr'}"
                     )
-        if config.lambda_ > 0:
+        if config.si_lambda > 0:
             self._importance, self._anchor = intelligence.finish()
         gradients = {
             name: (parameter.grad.abs().mean().item(), parameter.grad.abs().max().item())
@@ -293,6 +293,12 @@ class GradientLearner:
                 f" (only there: {sorted(set(head) - set(self._blocks))[:3]},"
                 f" only here: {sorted(set(self._blocks) - set(head))[:3]}); use the same backbone, blocks and cut"
             )
+        for name, parameter in self._blocks.items():
+            if parameter.shape != head[name].shape:
+                raise RunError(
+                    f"the saved state has {name} of shape {tuple(head[name].shape)} and this head of shape"
+                    f" {tuple(parameter.shape)}; use the same backbone, image size and cut"
+                )
         for name, parameter in self._blocks.items():
             parameter.data.copy_(head[name])
         self._consolidated_CD, self._past_C = tensors["classifier"].clone(), tensors["past"].clone()

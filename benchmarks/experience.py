@@ -1,0 +1,210 @@
+"""Seconds to learn one experience, beside the published procedure and beside the floor, in one run.
+
+    python benchmarks/experience.py                      # cuts 12, 11, 10, 8 of ViT-B/32 at 128 px
+    python benchmarks/experience.py --cuts 11 --json experience.json
+
+One experience of CORe50's NICv2-391 is a video of 300 frames (15 seconds at 20 Hz); 1500 latents are in
+memory; mini-batches of 128; 4 epochs. Weights are random: they do not change the time.
+
+* ours: frames decoded once, trunk once, head with the last block folded, memory in its codec.
+* published: the same network, mini-batches and steps as the original procedure runs them: float32, the new
+  images of each mini-batch through the trunk again in every epoch (the frames decoded once and kept),
+  transformers' own blocks for all tokens, a float32 memory.
+* floor: the FLOP of our work divided by the rate of a large matrix product in the same precision, measured
+  in the same run. Decoding and the memory are no matrix products and are not in the floor.
+
+Ours and published alternate, so that a machine whose speed drifts slows both; medians are reported. With
+--published-epochs 1 only one of the four equal epochs is timed and multiplied.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from vitlr.data.images import iter_batches
+from vitlr.data.synthetic import render_dataset
+from vitlr.learning import GradientLearner, LearnerConfig
+from vitlr.learning.minibatch import epoch_minibatches
+from vitlr.replay import MemoryConfig
+from vitlr.vit import account, default_precision, encode, load_backbone, split
+
+NEW, BATCH, EPOCHS, CLASSES = 300, 128, 4, 50
+
+
+def matmul_rate(dtype: torch.dtype, size: int = 2048, repeats: int = 7) -> float:
+    """FLOP a second of a large matrix product: the best of several."""
+    a, b = (torch.randn(size, size).to(dtype) for _ in range(2))
+    best = float("inf")
+    for _ in range(repeats):
+        start = time.perf_counter()
+        a @ b
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best
+
+
+class Ours:
+    """One experience as vitlr learns it, timed part by part."""
+
+    def __init__(self, backbone, cut: int, precision: str, memory: int, codec: str) -> None:
+        self.trunk, head = split(backbone, cut, precision=precision)
+        self.learner = GradientLearner(
+            head, LearnerConfig(epochs=EPOCHS, batch_size=BATCH), MemoryConfig(capacity=memory, codec=codec),
+            np.random.default_rng(0),
+        )
+        rng = np.random.default_rng(1)
+        generator = torch.Generator().manual_seed(0)
+        latents = torch.randn(memory, *self.trunk.latent_shape, generator=generator)
+        self.learner.learn(latents[:2], np.array([0, CLASSES - 1]), 0)
+        self.learner.memory.offer(latents, rng.integers(0, CLASSES, memory), 0, rng)
+        self.experience = 0
+
+    def run(self, paths: list[str], root: Path) -> dict[str, float]:
+        start = time.perf_counter()
+        images = np.concatenate([batch for _, batch in iter_batches(paths, root, size=128, batch_size=64)])
+        decoded = time.perf_counter()
+        latents = encode(self.trunk, [images], num=len(images))
+        encoded = time.perf_counter()
+        self.experience += 1
+        rng = np.random.default_rng(self.experience)
+        memory_seconds = self._time_memory(latents, rng)
+        began = time.perf_counter()
+        self.learner.learn(latents, np.full(len(images), self.experience % CLASSES), self.experience)
+        learned = time.perf_counter() - began
+        return {
+            "decoding": decoded - start,
+            "trunk": encoded - decoded,
+            "head": learned - memory_seconds,
+            "memory": memory_seconds,
+            "total": encoded - start + learned,
+        }
+
+    def _time_memory(self, latents: torch.Tensor, rng: np.random.Generator) -> float:
+        """What the memory's part of ``learn`` costs: the same draws, made once more on their own."""
+        memory = self.learner.memory
+        start = time.perf_counter()
+        for _ in range(EPOCHS):
+            for _, rows in epoch_minibatches(len(latents), len(memory), BATCH, rng):
+                memory.draw(rows)
+        return time.perf_counter() - start
+
+
+class Published:
+    """The original procedure on the same network."""
+
+    def __init__(self, backbone, cut: int, memory: int) -> None:
+        self.backbone, self.cut = backbone, cut
+        self.trunk, self.head = split(backbone, cut)
+        self.blocks = list(self.head.blocks.values())
+        self.norm = self.head.norm
+        self.classifier = torch.zeros(CLASSES, backbone.width, requires_grad=True)
+        shape = (memory, backbone.tokens, backbone.width)  # all tokens, also at the last cut
+        self.latents = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        self.labels = torch.from_numpy(np.random.default_rng(1).integers(0, CLASSES, memory))
+
+    def tokens(self, images: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            tokens = self.trunk.embeddings(self.trunk._normalise(images))
+            for block in self.trunk.blocks:
+                tokens = block(tokens, None)
+        return tokens
+
+    def run(self, images: np.ndarray, epochs: int) -> float:
+        pixels = torch.from_numpy(images)
+        labels = torch.full((len(images),), 7)
+        optimizer = torch.optim.SGD([*self.head.parameters(), self.classifier], lr=1e-3, momentum=0.9, weight_decay=5e-4)
+        rng = np.random.default_rng(0)
+        start = time.perf_counter()
+        for _ in range(epochs):
+            for new, old in epoch_minibatches(len(images), len(self.latents), BATCH, rng):
+                tokens = torch.cat([self.tokens(pixels[new]), self.latents[torch.from_numpy(old)]])
+                for block in self.blocks:
+                    tokens = block(tokens, None)
+                logits = self.norm(tokens)[:, 0] @ self.classifier.T
+                target = torch.cat([labels[torch.from_numpy(new)], self.labels[torch.from_numpy(old)]])
+                loss = functional.cross_entropy(logits, target)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+        return (time.perf_counter() - start) * EPOCHS / epochs
+
+
+def floor_seconds(backbone, cut: int, memory: int, trunk_rate: float, head_rate: float) -> float:
+    """FLOP of one experience over the rates of large matrix products."""
+    cost = account(backbone, cut)
+    rng = np.random.default_rng(0)
+    latents = sum(len(new) + len(old) for new, old in epoch_minibatches(NEW, memory, BATCH, rng)) * EPOCHS
+    classifier = 3 * 2 * CLASSES * backbone.width
+    return NEW * cost.trunk_flop / trunk_rate + latents * (cost.head_step_flop + classifier) / head_rate
+
+
+def measure(backbone, cut: int, options: argparse.Namespace, paths: list[str], root: Path) -> dict:
+    ours = Ours(backbone, cut, options.precision, options.memory, options.codec)
+    published = Published(backbone, cut, options.memory)
+    images = np.concatenate([batch for _, batch in iter_batches(paths, root, size=128, batch_size=64)])
+    ours.run(paths, root)
+    published.run(images[:BATCH], 1)
+    mine, theirs, rates = [], [], []
+    for _ in range(options.repeats):
+        rates.append((matmul_rate(ours.trunk.embeddings.cls_token.dtype), matmul_rate(torch.float32)))
+        mine.append(ours.run(paths, root))
+        theirs.append(published.run(images, options.published_epochs))
+    parts = {part: statistics.median(run[part] for run in mine) for part in mine[0]}
+    seconds, reference = parts.pop("total"), statistics.median(theirs)
+    trunk_rate, head_rate = (statistics.median(column) for column in zip(*rates, strict=True))
+    floor = floor_seconds(backbone, cut, options.memory, trunk_rate, head_rate)
+    return {
+        "cut": cut,
+        "seconds": seconds,
+        "published_seconds": reference,
+        "speedup": statistics.median(b / a["total"] for a, b in zip(mine, theirs, strict=True)),
+        "floor_seconds": floor,
+        "over_floor": seconds / floor,
+        "parts": parts,
+        "gflops": {"trunk": trunk_rate / 1e9, "head": head_rate / 1e9},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cuts", default="12,11,10,8", help="comma-separated (default %(default)s)")
+    parser.add_argument("--backbone", default="random:B_32", help="default %(default)s")
+    parser.add_argument("--memory", type=int, default=1500, help="latents in memory (default %(default)s)")
+    parser.add_argument("--codec", default="float32", help="of the memory (default %(default)s)")
+    parser.add_argument("--precision", default=default_precision(), help="of the trunk (default %(default)s here)")
+    parser.add_argument("--repeats", type=int, default=3, help="alternated pairs (default %(default)s)")
+    parser.add_argument("--published-epochs", type=int, default=1, choices=range(1, EPOCHS + 1),
+                        help="epochs of the published procedure that are run; the rest is derived (default 1)")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    options = parser.parse_args()
+
+    print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
+          f"trunk {options.precision}, memory {options.codec}")
+    print(f"{'cut':>4}{'ours s':>9}{'published s':>13}{'speedup':>9}{'floor s':>9}{'over':>7}   decode / trunk / head / memory")
+    rows = {}
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "frames"
+        render_dataset(root, NEW, sessions=[1], objects=[1], processes=1)
+        paths = sorted(str(path.relative_to(root)) for path in root.rglob("*.png"))
+        for cut in (int(text) for text in options.cuts.split(",")):
+            backbone = load_backbone(options.backbone, image_size=128)
+            row = rows[str(cut)] = measure(backbone, cut, options, paths, root)
+            print(f"{cut:>4}{row['seconds']:>9.2f}{row['published_seconds']:>13.1f}{row['speedup']:>8.1f}x"
+                  f"{row['floor_seconds']:>9.2f}{row['over_floor']:>6.2f}x   "
+                  + " / ".join(f"{value:.2f}" for value in row["parts"].values()), flush=True)
+    if options.json:
+        options.json.write_text(json.dumps({"backbone": options.backbone, "precision": options.precision,
+                                            "threads": torch.get_num_threads(), "cuts": rows}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

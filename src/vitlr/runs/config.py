@@ -1,0 +1,234 @@
+"""Configuration: dataclasses, validated where they are made, to and from YAML and flags."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentParser, DefaultHelpFormatter, ParserError
+
+from vitlr.data.core50 import LABELS, NUM_RUNS, SCENARIOS, TEST_SETS
+from vitlr.errors import ConfigError
+from vitlr.learning import LearnerConfig
+from vitlr.replay import MemoryConfig
+
+__all__ = ["BackboneConfig", "DataConfig", "RunConfig", "differences", "make_parser", "parse", "to_dict", "to_yaml"]
+
+DATASETS = ("rendered", "core50", "folder")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """What is learned from.
+
+    Attributes:
+        dataset: rendered (drawn on this machine, needs no download), core50 (the images' folder) or folder
+            (any folder of class folders).
+        root: folder of the images; for rendered objects a folder to keep them in (default: the user's cache).
+        scenario: CORe50's: ni, nc, nic, nicv2_79, nicv2_196 or nicv2_391.
+        run: which of its ten published orders, 0 to 9.
+        labels: object (50 classes), category (10) or appearance (objects numbered as they appear).
+        test: full, or reduced to every 20th frame.
+        frames: frames a video of rendered objects, 1 to 300.
+        seed: of the rendered objects, or of the class order and the held-out images of a folder.
+        classes_per_experience: new classes in each experience of a folder.
+        held_out: share of each class of a folder that is kept for testing.
+        test_root: folder of test images instead, with the same class folders.
+        on_bad_image: error stops at the first unreadable image; skip leaves such images out and counts them.
+        workers: threads that decode images.
+    """
+
+    dataset: str = "rendered"
+    root: str | None = None
+    scenario: str = "nicv2_391"
+    run: int = 0
+    labels: str = "object"
+    test: str = "full"
+    frames: int = 6
+    seed: int = 0
+    classes_per_experience: int = 2
+    held_out: float = 0.2
+    test_root: str | None = None
+    on_bad_image: str = "error"
+    workers: int = 2
+
+    def __post_init__(self) -> None:
+        _one_of("data.dataset", self.dataset, DATASETS)
+        _one_of("data.scenario", self.scenario, SCENARIOS)
+        _one_of("data.labels", self.labels, LABELS)
+        _one_of("data.test", self.test, TEST_SETS)
+        _one_of("data.on_bad_image", self.on_bad_image, ("error", "skip"))
+        if not 0 <= self.run < NUM_RUNS:
+            raise ConfigError(f"data.run must be 0 to {NUM_RUNS - 1} (CORe50 publishes ten orders), got {self.run}")
+        if not 1 <= self.frames <= 300:
+            raise ConfigError(f"data.frames must be 1 to 300 a video, got {self.frames}")
+        if not 0 < self.held_out < 1:
+            raise ConfigError(f"data.held_out must be between 0 and 1, got {self.held_out}")
+        for name in ("classes_per_experience", "workers"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"data.{name} must be >= 1, got {getattr(self, name)}")
+        if self.seed < 0:
+            raise ConfigError(f"data.seed must be >= 0, got {self.seed}")
+        if self.dataset in ("core50", "folder") and self.root is None:
+            raise ConfigError(f"data.dataset {self.dataset} needs data.root, the folder of its images")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneConfig:
+    """The pretrained network and where it is cut.
+
+    Attributes:
+        name: a Hugging Face name or directory (ViT, DeiT, DINO, DINOv2); B_16, B_32, L_16 or L_32 with or
+            without _imagenet1k; bundled for the small network in this package.
+        blocks: blocks kept, the first ones (default: all).
+        image_size: side in pixels (default: the network's own); positions are resized once.
+        cut: blocks in the frozen trunk (default: all but the last).
+        precision: of the trunk: auto, float32 or bfloat16.
+        batch_size: images that go through the trunk at once.
+    """
+
+    name: str = "bundled"
+    blocks: int | None = None
+    image_size: int | None = None
+    cut: int | None = None
+    precision: str = "auto"
+    batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        _one_of("backbone.precision", self.precision, ("auto", "float32", "bfloat16"))
+        for name in ("blocks", "image_size", "batch_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"backbone.{name} must be >= 1, got {value}")
+        if self.cut is not None and self.cut < 0:
+            raise ConfigError(f"backbone.cut must be >= 0, got {self.cut}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """One run: data, network, memory, method, and where its records go.
+
+    Attributes:
+        data: what is learned from.
+        backbone: the pretrained network and its cut.
+        memory: the replay memory.
+        learner: the method and its settings.
+        seed: of shuffles, draws and the memory's policy.
+        out: run directory (default: runs/ and a name made of method, scenario, run and seed).
+        tensorboard: also write TensorBoard events.
+        checkpoint_every: experiences between saved states that ``--resume`` goes on from; 0 saves none.
+    """
+
+    data: DataConfig = field(default_factory=DataConfig)
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    memory: MemoryConfig = field(default_factory=MemoryConfig)
+    learner: LearnerConfig = field(default_factory=LearnerConfig)
+    seed: int = 0
+    out: str | None = None
+    tensorboard: bool = True
+    checkpoint_every: int = 10
+
+    def __post_init__(self) -> None:
+        if self.checkpoint_every < 0:
+            raise ConfigError(f"checkpoint_every must be >= 0 (0 saves none), got {self.checkpoint_every}")
+        if self.seed < 0:
+            raise ConfigError(f"seed must be >= 0, got {self.seed}")
+
+    @property
+    def run_dir(self) -> Path:
+        """Where the run is written."""
+        if self.out is not None:
+            return Path(self.out)
+        data = self.data
+        what = "folder" if data.dataset == "folder" else f"{data.dataset}-{data.scenario}-run{data.run}"
+        return Path("runs") / f"{self.learner.method}-{what}-seed{self.seed}"
+
+
+def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        near = difflib.get_close_matches(str(value), known, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ConfigError(f"{name} must be one of {', '.join(known)}, got {value!r}{hint}")
+
+
+SECTIONS = {"data": DataConfig, "backbone": BackboneConfig, "memory": MemoryConfig, "learner": LearnerConfig}
+
+
+def to_dict(config: RunConfig) -> dict[str, Any]:
+    """Plain nested dictionary."""
+    return dataclasses.asdict(config)
+
+
+def to_yaml(config: RunConfig) -> str:
+    """YAML that :func:`parse` reads back into an equal configuration."""
+    return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
+
+
+def parse(arguments: Sequence[str], prog: str = "vitlr train", description: str = "") -> RunConfig:
+    """Configuration from flags and YAML files (``--config FILE``), in the order given; later ones win.
+
+    Raises:
+        ConfigError: a setting that is misspelt, of another type or out of range; a file that cannot be read.
+        SystemExit: after ``--help`` or ``--print-config``, status 0.
+    """
+    parser = make_parser(prog, description)
+    # jsonargparse spells it with an underscore; people try the dash.
+    arguments = [re.sub(r"^--print-config", "--print_config", argument) for argument in arguments]
+    try:
+        namespace = parser.instantiate_classes(parser.parse_args(list(arguments)))
+    except (argparse.ArgumentError, ParserError, TypeError, KeyError) as error:
+        raise ConfigError(_sentence(str(error))) from None
+    return RunConfig(**{f.name: namespace[f.name] for f in dataclasses.fields(RunConfig)})
+
+
+def make_parser(prog: str, description: str) -> ArgumentParser:
+    """The flags of a run: one for each setting of :class:`RunConfig`."""
+    parser = ArgumentParser(
+        prog=prog, description=description, exit_on_error=False, formatter_class=DefaultHelpFormatter, default_env=False
+    )
+    parser.add_argument("--config", action="config", help="YAML file with settings; flags after it win")
+    parser.add_class_arguments(RunConfig)
+    return parser
+
+
+def _sentence(message: str) -> str:
+    """One sentence that names the setting, from jsonargparse's words."""
+    message = " ".join(message.split())
+    unknown = re.search(r"(?:Group '(?P<group>[\w.]*)' does not accept (?:option|nested key) '(?P<key>[\w.]+)')", message)
+    flag = re.search(r"[Uu]nrecognized arguments: --?(?P<key>[\w.-]+)", message) or re.search(
+        r"Key '(?P<key>[\w.]+)' is not expected", message
+    )
+    if unknown or flag:
+        key = f"{unknown['group']}.{unknown['key']}" if unknown else flag["key"].split("=")[0]
+        near = difflib.get_close_matches(key, _setting_names(), n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}?" if near else "see --help for all settings"
+        return f"unknown setting {key}; {hint}"
+    wrong = re.search(r'Parser key "(?P<key>[\w.]+)": (?P<why>.*)', message)
+    if wrong:
+        why = re.sub(r"<class '(\w+)'>", r"\1", wrong["why"]).rstrip(".")
+        return f"{wrong['key']}: {why[:200]}; see --help for what it takes"
+    return message[:300]
+
+
+def _setting_names() -> list[str]:
+    names = [f.name for f in dataclasses.fields(RunConfig)] + ["config"]
+    return names + [f"{section}.{f.name}" for section, cls in SECTIONS.items() for f in dataclasses.fields(cls)]
+
+
+def differences(a: dict[str, Any], b: dict[str, Any], prefix: str = "") -> list[str]:
+    """Names of settings that differ, with both values: ``memory.capacity: 300 / 1500``."""
+    found = []
+    for key in sorted(set(a) | set(b)):
+        left, right = a.get(key), b.get(key)
+        if isinstance(left, dict) and isinstance(right, dict):
+            found += differences(left, right, f"{prefix}{key}.")
+        elif left != right:
+            found.append(f"{prefix}{key}: {left!r} / {right!r}")
+    return found

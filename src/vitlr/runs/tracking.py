@@ -1,0 +1,155 @@
+"""What a run leaves behind: records as JSON lines, TensorBoard events, a summary. Consumes records, nothing else."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vitlr.data.experience import Stream
+from vitlr.errors import RunError
+from vitlr.evaluation.run import Record
+from vitlr.runs.files import write_atomically
+
+__all__ = ["EventWriter", "MetricsWriter", "machine", "read_metrics", "record_to_json", "write_json"]
+
+
+def _number(value: float) -> float | None:
+    """JSON has no NaN or infinity: null."""
+    return float(value) if math.isfinite(value) else None
+
+
+def record_to_json(record: Record, stream: Stream) -> dict[str, Any]:
+    """One line of metrics.jsonl; accuracies are fractions, seconds wall-clock, absent values null."""
+    evaluation, stats, names = record.evaluation, record.stats, stream.class_names
+    return {
+        "experience": record.experience,
+        "name": record.name,
+        "num_images": record.num_images,
+        "classes": [names[label] for label in record.classes],
+        "test_accuracy": _number(evaluation.test_accuracy),
+        "seen_accuracy": _number(evaluation.seen_accuracy),
+        "test_loss": _number(evaluation.test_loss),
+        "train_loss": None if stats is None else _number(stats.loss),
+        "train_accuracy": None if stats is None else _number(stats.accuracy),
+        "class_accuracy": {
+            name: _number(value) for name, value in zip(names, evaluation.class_accuracy.tolist(), strict=True)
+        },
+        "seconds": {part: round(value, 6) for part, value in record.seconds.items()},
+        "memory": {
+            "bytes": record.memory_bytes,
+            "count": sum(record.memory_counts.values()),
+            "per_class": {names[label]: count for label, count in record.memory_counts.items()},
+        },
+    }
+
+
+class MetricsWriter:
+    """Appends to metrics.jsonl, a whole line at a time."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self._path = run_dir / "metrics.jsonl"
+        try:
+            self._file = self._path.open("ab", buffering=0)
+        except OSError as error:
+            raise RunError(f"{self._path} cannot be written: {error.strerror}; choose another --out") from error
+
+    def write(self, line: dict[str, Any]) -> None:
+        """One record, in one system call."""
+        try:
+            self._file.write(json.dumps(line, allow_nan=False, ensure_ascii=False).encode() + b"\n")
+        except OSError as error:
+            raise RunError(f"{self._path} cannot be written: {error.strerror}; free some space and resume") from error
+
+    def close(self) -> None:
+        """Flush to the disk."""
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+
+def read_metrics(run_dir: str | Path) -> list[dict[str, Any]]:
+    """Records of a run, in order; a line cut off by a crash at the end is left out.
+
+    Raises:
+        RunError: there is no metrics.jsonl, or a line before the last is damaged.
+    """
+    path = Path(run_dir) / "metrics.jsonl"
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise RunError(f"{path} cannot be read ({error.strerror}); give the directory of a run") from None
+    try:
+        return [json.loads(line) for line in lines[:-1]]
+    except ValueError:
+        raise RunError(f"{path} is damaged; run again") from None
+
+
+class EventWriter:
+    """TensorBoard events, one a record with all its scalars (tags as in the README)."""
+
+    def __init__(self, run_dir: Path) -> None:
+        # Imported here: it takes a second that runs without TensorBoard need not spend.
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+        self._event, self._summary = Event, Summary
+        self._writer = EventFileWriter(str(run_dir))
+
+    def write(self, line: dict[str, Any], gradients: dict[str, tuple[float, float]]) -> None:
+        """The scalars of one record, at the step of its experience."""
+        scalars: dict[str, float | None] = {
+            tag: line[tag] for tag in ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "seen_accuracy")
+        }
+        scalars |= {f"class_accuracy/{name}": value for name, value in line["class_accuracy"].items()}
+        scalars |= {f"memory_count/{name}": count for name, count in line["memory"]["per_class"].items()}
+        scalars |= {f"seconds/{part}": value for part, value in line["seconds"].items()}
+        for name, (mean, largest) in gradients.items():
+            scalars |= {f"gradient_mean/{name}": mean, f"gradient_max/{name}": largest}
+        values = [self._summary.Value(tag=tag, simple_value=v) for tag, v in scalars.items() if v is not None]
+        self._writer.add_event(
+            self._event(wall_time=time.time(), step=line["experience"], summary=self._summary(value=values))
+        )
+
+    def close(self) -> None:
+        """Flush and close the file."""
+        self._writer.close()
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Readable JSON, atomically."""
+    write_atomically(path, [json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False).encode() + b"\n"])
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores and versions, to stand beside every time that is reported."""
+    import torch
+    import transformers
+
+    from vitlr import __version__
+
+    return {
+        "processor": _processor(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "vitlr": __version__,
+    }
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
