@@ -58,7 +58,9 @@ class Ours:
     def __init__(self, backbone, cut: int, precision: str, memory: int, codec: str) -> None:
         self.trunk, head = split(backbone, cut, precision=precision)
         self.learner = GradientLearner(
-            head, LearnerConfig(epochs=EPOCHS, batch_size=BATCH), MemoryConfig(capacity=memory, codec=codec),
+            head,
+            LearnerConfig(epochs=EPOCHS, batch_size=BATCH),
+            MemoryConfig(capacity=memory, codec=codec),
             np.random.default_rng(0),
         )
         rng = np.random.default_rng(1)
@@ -121,7 +123,9 @@ class Published:
     def run(self, images: np.ndarray, epochs: int) -> float:
         pixels = torch.from_numpy(images)
         labels = torch.full((len(images),), 7)
-        optimizer = torch.optim.SGD([*self.head.parameters(), self.classifier], lr=1e-3, momentum=0.9, weight_decay=5e-4)
+        optimizer = torch.optim.SGD(
+            [*self.head.parameters(), self.classifier], lr=1e-3, momentum=0.9, weight_decay=5e-4
+        )
         rng = np.random.default_rng(0)
         start = time.perf_counter()
         for _ in range(epochs):
@@ -175,21 +179,35 @@ def measure(backbone, cut: int, options: argparse.Namespace, paths: list[str], r
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--cuts", default="12,11,10,8", help="comma-separated (default %(default)s)")
     parser.add_argument("--backbone", default="random:B_32", help="default %(default)s")
     parser.add_argument("--memory", type=int, default=1500, help="latents in memory (default %(default)s)")
     parser.add_argument("--codec", default="float32", help="of the memory (default %(default)s)")
-    parser.add_argument("--precision", default=default_precision(), help="of the trunk (default %(default)s here)")
+    parser.add_argument(
+        "--precision", default=default_precision(), help="of the trunk (default %(default)s here)"
+    )
     parser.add_argument("--repeats", type=int, default=3, help="alternated pairs (default %(default)s)")
-    parser.add_argument("--published-epochs", type=int, default=1, choices=range(1, EPOCHS + 1),
-                        help="epochs of the published procedure that are run; the rest is derived (default 1)")
+    parser.add_argument(
+        "--published-epochs",
+        type=int,
+        default=1,
+        choices=range(1, EPOCHS + 1),
+        help="epochs of the published procedure that are run; the rest is derived (default 1)",
+    )
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
 
-    print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
-          f"trunk {options.precision}, memory {options.codec}")
-    print(f"{'cut':>4}{'ours s':>9}{'published s':>13}{'speedup':>9}{'floor s':>9}{'over':>7}   decode / trunk / head / memory")
+    print(
+        f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
+        f"trunk {options.precision}, memory {options.codec}"
+    )
+    print(
+        f"{'cut':>4}{'ours s':>9}{'published s':>13}{'speedup':>9}{'floor s':>9}{'over':>7}"
+        "   decode / trunk / head / memory"
+    )
     rows = {}
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "frames"
@@ -198,12 +216,25 @@ def main() -> None:
         for cut in (int(text) for text in options.cuts.split(",")):
             backbone = load_backbone(options.backbone, image_size=128)
             row = rows[str(cut)] = measure(backbone, cut, options, paths, root)
-            print(f"{cut:>4}{row['seconds']:>9.2f}{row['published_seconds']:>13.1f}{row['speedup']:>8.1f}x"
-                  f"{row['floor_seconds']:>9.2f}{row['over_floor']:>6.2f}x   "
-                  + " / ".join(f"{value:.2f}" for value in row["parts"].values()), flush=True)
+            print(
+                f"{cut:>4}{row['seconds']:>9.2f}{row['published_seconds']:>13.1f}{row['speedup']:>8.1f}x"
+                f"{row['floor_seconds']:>9.2f}{row['over_floor']:>6.2f}x   "
+                + " / ".join(f"{value:.2f}" for value in row["parts"].values()),
+                flush=True,
+            )
     if options.json:
-        options.json.write_text(json.dumps({"backbone": options.backbone, "precision": options.precision,
-                                            "threads": torch.get_num_threads(), "cuts": rows}, indent=2) + "\n")
+        options.json.write_text(
+            json.dumps(
+                {
+                    "backbone": options.backbone,
+                    "precision": options.precision,
+                    "threads": torch.get_num_threads(),
+                    "cuts": rows,
+                },
+                indent=2,
+            )
+            + "\n"
+        )
 
 
 if __name__ == "__main__":

@@ -212,6 +212,27 @@ def test_core50_is_loaded_by_name(real_objects: Path) -> None:
     assert len(stream) == 79 and stream.name == "core50 nicv2_79 run 3"
 
 
+def test_rendered_objects_are_drawn_once_and_then_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+
+    def draw(root: Path, frames: int, **options) -> None:
+        drawn.append((frames, options["seed"]))
+        make(root, {"s1/o1": 0, "s3/o1": 0})
+        (root / "s1/o1/C_01_01_150.png").touch()
+        (root / "s3/o1/C_03_01_150.png").touch()
+
+    monkeypatch.setattr("vitlr.data.synthetic.render_dataset", draw)
+    monkeypatch.setenv("VITLR_CACHE", str(tmp_path / "cache"))
+    for _ in range(2):
+        stream = load_stream(Settings(dataset="rendered", root=None, frames=1, seed=7, scenario="ni"))
+        assert stream.name == "rendered ni run 0" and stream.num_train_images == 1
+    load_stream(Settings(dataset="rendered", root=str(tmp_path / "here"), scenario="ni"))
+    assert drawn == [(1, 7), (1, 0)]
+    assert stream.root is not None and stream.root.parent == tmp_path / "cache"
+
+
 def test_an_unknown_data_set_is_named_with_the_known_ones() -> None:
     with pytest.raises(DataError, match="data set must be one of rendered, core50, folder, got 'mnist'"):
         load_stream(Settings(dataset="mnist"))

@@ -192,7 +192,9 @@ def test_a_loss_that_is_not_finite_names_the_step_and_leaves_the_last_good_state
     with pytest.raises(RunError, match=r"experience 1 at learning rate 1e\+30; lower learner\.lr"):
         model.learn(*blobs([2, 3], 10, 1), 1)
     bad = model.state()[0]
-    assert all(torch.equal(good[name], bad[name]) for name in good if not name.startswith(("past", "classifier")))
+    assert all(
+        torch.equal(good[name], bad[name]) for name in good if not name.startswith(("past", "classifier"))
+    )
     assert torch.equal(good["classifier"], bad["classifier"][: len(good["classifier"])])
 
 

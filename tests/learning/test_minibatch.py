@@ -27,7 +27,10 @@ def test_share_is_the_rounded_proportion_within_its_bounds(num_new: int, num_sto
 
 
 @given(
-    num_new=st.integers(1, 60), num_stored=st.integers(0, 60), batch=st.integers(1, 40), seed=st.integers(0, 9)
+    num_new=st.integers(1, 60),
+    num_stored=st.integers(0, 60),
+    batch=st.integers(1, 40),
+    seed=st.integers(0, 9),
 )
 def test_every_new_latent_is_used_once_and_no_minibatch_is_empty_or_repeats_a_stored_one(
     num_new: int, num_stored: int, batch: int, seed: int
@@ -40,7 +43,9 @@ def test_every_new_latent_is_used_once_and_no_minibatch_is_empty_or_repeats_a_st
 
 
 def test_replayed_latents_do_not_return_before_all_were_drawn() -> None:
-    drawn = np.concatenate([old for _, old in epoch_minibatches(300, 1500, 128, np.random.default_rng(0))][:14])
+    drawn = np.concatenate(
+        [old for _, old in epoch_minibatches(300, 1500, 128, np.random.default_rng(0))][:14]
+    )
     assert len(set(drawn.tolist())) == len(drawn) == 14 * 107
 
 

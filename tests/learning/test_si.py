@@ -21,7 +21,9 @@ def test_importance_of_a_straight_descent_is_loss_drop_over_squared_distance() -
 def test_importance_is_never_negative_and_never_above_its_maximum() -> None:
     zero, one = torch.tensor(0.0), torch.tensor(1.0)
     assert si.grown_importance(zero, torch.tensor(5.0), one, zero).item() == 0.0
-    assert si.grown_importance(zero, torch.tensor(-5.0), one, zero).item() == torch.tensor(si.OMEGA_MAX).item()
+    assert (
+        si.grown_importance(zero, torch.tensor(-5.0), one, zero).item() == torch.tensor(si.OMEGA_MAX).item()
+    )
 
 
 def test_penalty_gradient_is_that_of_the_penalty() -> None:

@@ -96,13 +96,16 @@ def test_latents_of_another_cut_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "number"), [("20MB", 20_000_000), ("512 KiB", 524_288), (4096, 4096), ("1.5k", 1500), ("2GiB", 2**31)]
+    ("text", "number"),
+    [("20MB", 20_000_000), ("512 KiB", 524_288), (4096, 4096), ("1.5k", 1500), ("2GiB", 2**31)],
 )
 def test_sizes_are_read_as_written(text: str | int, number: int) -> None:
     assert parse_bytes(text) == number
 
 
-@pytest.mark.parametrize("settings", [{"capacity": -1}, {"bytes": "lots"}, {"policy": "best"}, {"codec": "int3"}])
+@pytest.mark.parametrize(
+    "settings", [{"capacity": -1}, {"bytes": "lots"}, {"policy": "best"}, {"codec": "int3"}]
+)
 def test_a_bad_setting_is_named(settings: dict) -> None:
     with pytest.raises(ConfigError, match=f"memory.{next(iter(settings))}"):
         MemoryConfig(**settings)

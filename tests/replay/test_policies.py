@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from vitlr.replay.policies import POLICIES, Offer, water_fill
 
 
-def simulate(policy: str, stream: list[list[int]], capacity: int, seed: int = 0) -> list[tuple[int, int, int]]:
+def simulate(
+    policy: str, stream: list[list[int]], capacity: int, seed: int = 0
+) -> list[tuple[int, int, int]]:
     """Contents (label, experience, identity) after offering each experience's labels in turn."""
     rng, state = np.random.default_rng(seed), {}
     memory: list[tuple[int, int, int]] = []
@@ -143,7 +145,9 @@ def test_water_fill_matches_a_hand_computed_case() -> None:
     total=st.integers(0, 100),
     seed=st.integers(0, 3),
 )
-def test_water_fill_is_even_up_to_one_and_spends_the_total(available: list[int], total: int, seed: int) -> None:
+def test_water_fill_is_even_up_to_one_and_spends_the_total(
+    available: list[int], total: int, seed: int
+) -> None:
     groups = np.array(available, dtype=np.int64)
     before = copy.deepcopy(groups)
     shares = water_fill(groups, total, np.random.default_rng(seed))

@@ -43,16 +43,18 @@ def _folder(config: Any, progress: Progress | None) -> Stream:
 def _rendered(config: Any, progress: Progress | None) -> Stream:
     from vitlr.data.synthetic import render_dataset
 
-    keep = Path(config.root).expanduser() if config.root else _cache()
-    tree = keep / f"rendered-{config.frames}-frames-seed{config.seed}"
-    if not tree.is_dir():  # it appears there only when it is whole
-        render_dataset(tree, config.frames, seed=config.seed, progress=progress)
-    stream = core50_stream(tree, config.scenario, config.run, config.labels, config.test)
+    root = Path(config.root).expanduser() if config.root else _kept(config.frames, config.seed)
+    if not root.exists():  # it appears there only when it is whole
+        render_dataset(root, config.frames, seed=config.seed, progress=progress)
+    stream = core50_stream(root, config.scenario, config.run, config.labels, config.test)
     return replace(stream, name=stream.name.replace("core50", "rendered", 1))
 
 
-def _cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vitlr"
+def _kept(frames: int, seed: int) -> Path:
+    """Where rendered objects are kept: in $VITLR_CACHE, or vitlr in the user's cache directory."""
+    users = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    cache = Path(os.environ.get("VITLR_CACHE") or users / "vitlr")
+    return cache / f"rendered-{frames}-frames-seed-{seed}"
 
 
 DATASETS: dict[str, Callable[[Any, Progress | None], Stream]] = {

@@ -27,9 +27,12 @@ AHEAD = 3  # batches being decoded or waiting, the one that is read next include
 
 _ORIENTATION = 0x0112  # EXIF tag
 _PNG_END = b"IEND\xaeB`\x82"
-# What Pillow and its decoders raise for bytes that are no image, or no longer one.
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, AttributeError)
-_DAMAGED = (*_BROKEN, OverflowError, MemoryError, struct.error, zlib.error, NotImplementedError)
+# What Pillow and its decoders raise for bytes that are no image, or no longer one. Their warnings are among
+# it where the program has made warnings errors.
+_DAMAGED = (
+    *(OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, AttributeError),
+    *(OverflowError, MemoryError, NotImplementedError, struct.error, zlib.error, Warning),
+)
 
 
 # -- one image --------------------------------------------------------------------------------------

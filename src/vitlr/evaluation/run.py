@@ -80,7 +80,9 @@ def evaluate(learner: Learner, latents_NTD: Tensor, labels_N: np.ndarray, num_cl
     return Evaluation(
         test_accuracy=_mean(correct & seen),
         seen_accuracy=_mean(correct[seen]),
-        test_loss=float(functional.cross_entropy(logits_NC[rows], labels[rows])) if len(rows) else float("nan"),
+        test_loss=float(functional.cross_entropy(logits_NC[rows], labels[rows]))
+        if len(rows)
+        else float("nan"),
         class_accuracy=class_accuracy,
         predictions=predictions.numpy(),
     )

@@ -148,7 +148,9 @@ class GradientLearner:
         """
         labels_N = np.asarray(labels_N, dtype=np.int64)
         if len(labels_N) == 0 or len(latents_NTD) != len(labels_N):
-            raise ValueError(f"{len(latents_NTD)} latents and {len(labels_N)} labels: give one label each, at least one")
+            raise ValueError(
+                f"{len(latents_NTD)} latents and {len(labels_N)} labels: give one label each, at least one"
+            )
         self._make_room(int(labels_N.max()) + 1)
         stored = 0 if self.method.replay == "none" else len(self.memory)
         present = np.concatenate([labels_N, self.memory.labels[:stored]])
@@ -253,7 +255,9 @@ class GradientLearner:
                 labels_B = np.concatenate([labels_B, self.memory.labels[memory_rows]])
             yield latents_BTD, torch.from_numpy(labels_B), len(memory_rows)
 
-    def _union_minibatches(self, latents_NTD: Tensor, labels_N: np.ndarray) -> Iterator[tuple[Tensor, Tensor, int]]:
+    def _union_minibatches(
+        self, latents_NTD: Tensor, labels_N: np.ndarray
+    ) -> Iterator[tuple[Tensor, Tensor, int]]:
         stored, new = len(self.memory), len(labels_N)
         for rows, _ in epoch_minibatches(stored + new, 0, self.config.batch_size, self.rng):
             old, fresh = rows[rows < stored], rows[rows >= stored] - stored
@@ -322,7 +326,11 @@ class _PathIntegral:
     """Synaptic Intelligence around the optimizer's steps of one experience; does nothing at strength 0."""
 
     def __init__(
-        self, parameters: dict[str, nn.Parameter], importance: dict[str, Tensor], anchor: dict[str, Tensor], strength: float
+        self,
+        parameters: dict[str, nn.Parameter],
+        importance: dict[str, Tensor],
+        anchor: dict[str, Tensor],
+        strength: float,
     ) -> None:
         self._parameters = parameters if strength > 0 else {}
         self._strength = strength

@@ -57,7 +57,9 @@ METHODS: dict[str, Method] = {
             consolidate=True,
             train_blocks="first",
         ),
-        Method(name="naive", summary="plain fine-tuning on each experience", replay="none", consolidate=False),
+        Method(
+            name="naive", summary="plain fine-tuning on each experience", replay="none", consolidate=False
+        ),
         Method(
             name="cumulative",
             summary="retraining on everything seen so far: the upper bound",

@@ -71,7 +71,9 @@ def group_size(width: int) -> int:
     Raises ConfigError where the width is odd, since two codes share a byte.
     """
     if width % 2:
-        raise ConfigError(f"memory.codec int4 packs two numbers a byte and the width {width} is odd; use int8")
+        raise ConfigError(
+            f"memory.codec int4 packs two numbers a byte and the width {width} is odd; use int8"
+        )
     return next(size for size in range(min(64, width), 0, -1) if width % size == 0 and size % 2 == 0)
 
 
@@ -83,7 +85,9 @@ def _encode_int4(latents_NTD: Tensor) -> Fields:
     # Latents are O(1..100), well inside float16; the clamp keeps a freak value from becoming infinite.
     scale_NTG = (groups.abs().amax(dim=-1) / 7).clamp(max=torch.finfo(torch.float16).max).to(torch.float16)
     divisor = torch.where(scale_NTG > 0, scale_NTG, torch.ones_like(scale_NTG)).float()
-    codes = torch.round(groups / divisor.unsqueeze(-1)).clamp_(-7, 7).to(torch.int8).reshape(num, tokens, width)
+    codes = (
+        torch.round(groups / divisor.unsqueeze(-1)).clamp_(-7, 7).to(torch.int8).reshape(num, tokens, width)
+    )
     low, high = codes[..., 0::2] & 0x0F, codes[..., 1::2] & 0x0F
     return {"codes": (low | (high << 4)).view(torch.uint8), "scale": scale_NTG}
 
@@ -122,7 +126,9 @@ CODECS: dict[str, Codec] = {
             name="int4",
             encode=_encode_int4,
             decode=_decode_int4,
-            bytes_per_latent=lambda tokens, width: tokens * width // 2 + 2 * tokens * (width // group_size(width)),
+            bytes_per_latent=lambda tokens, width: (
+                tokens * width // 2 + 2 * tokens * (width // group_size(width))
+            ),
         ),
     )
 }

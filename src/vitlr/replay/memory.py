@@ -112,7 +112,9 @@ class ReplayMemory:
         classes, counts = np.unique(self._labels, return_counts=True)
         return dict(zip(classes.tolist(), counts.tolist(), strict=True))
 
-    def offer(self, latents_NTD: Tensor, labels_N: np.ndarray, experience: int, rng: np.random.Generator) -> None:
+    def offer(
+        self, latents_NTD: Tensor, labels_N: np.ndarray, experience: int, rng: np.random.Generator
+    ) -> None:
         """Let the policy choose among new pairs. Latent and label of a pair are taken from one row."""
         labels_N = np.asarray(labels_N, dtype=np.int64)
         if latents_NTD.ndim != 3 or len(latents_NTD) != len(labels_N):

@@ -164,7 +164,7 @@ def spread(offer: Offer, state: State, rng: np.random.Generator) -> Placement:
         [offer.stored_experiences, np.full(len(offer.labels), offer.experience, dtype=np.int64)]
     )
     keep = np.zeros(len(labels), dtype=bool)
-    classes, class_of, class_sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    _, class_of, class_sizes = np.unique(labels, return_inverse=True, return_counts=True)
     for index, share in enumerate(water_fill(class_sizes, offer.capacity, rng)):
         members = np.flatnonzero(class_of == index)
         _, stratum_of, sizes = np.unique(experiences[members], return_inverse=True, return_counts=True)

@@ -2,67 +2,23 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vitlr.data.core50 import core50_stream
 from vitlr.data.experience import Experience, Stream
-from vitlr.data.folders import folder_stream
 from vitlr.data.images import iter_batches
-from vitlr.data.synthetic import render_dataset
 from vitlr.errors import DataError
 from vitlr.learning import GradientLearner
-from vitlr.runs.config import BackboneConfig, DataConfig, RunConfig
+from vitlr.runs.config import BackboneConfig, RunConfig
 from vitlr.vit import Backbone, Head, Precision, Trunk, default_precision, load_backbone, split
 
-__all__ = ["Encoder", "LatentStore", "Network", "build_learner", "cache_dir", "open_network", "open_stream"]
+__all__ = ["Encoder", "LatentStore", "Network", "build_learner", "check_images_left", "open_network"]
 
 Progress = Callable[[int, int], None]  # done, in all
-
-
-def cache_dir() -> Path:
-    """Where this package keeps what it can make again: $VITLR_CACHE, or vitlr in the user's cache directory."""
-    if "VITLR_CACHE" in os.environ:
-        return Path(os.environ["VITLR_CACHE"])
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "vitlr"
-
-
-def _rendered(config: DataConfig, progress: Progress | None) -> Stream:
-    root = Path(config.root) if config.root else cache_dir() / f"rendered-{config.frames}-frames-seed-{config.seed}"
-    if not root.exists():
-        render_dataset(root, config.frames, seed=config.seed, progress=progress)
-    return core50_stream(root, config.scenario, config.run, config.labels, config.test)
-
-
-def _core50(config: DataConfig, progress: Progress | None) -> Stream:
-    assert config.root is not None
-    return core50_stream(config.root, config.scenario, config.run, config.labels, config.test)
-
-
-def _folder(config: DataConfig, progress: Progress | None) -> Stream:
-    assert config.root is not None
-    return folder_stream(
-        config.root, config.classes_per_experience, config.seed, config.held_out, config.test_root
-    )
-
-
-# A new data set is one function from its settings to a stream, one line here and one in config.DATASETS.
-DATASETS: dict[str, Callable[[DataConfig, Progress | None], Stream]] = {
-    "rendered": _rendered,
-    "core50": _core50,
-    "folder": _folder,
-}
-
-
-def open_stream(config: DataConfig, progress: Progress | None = None) -> Stream:
-    """The stream that the settings name; rendered objects are drawn first where they are not there yet."""
-    return DATASETS[config.dataset](config, progress)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +76,9 @@ class Encoder:
             if progress is not None:
                 progress(int(batch_rows[-1]) + 1, len(experience))
         kept = np.concatenate(rows) if rows else np.zeros(0, dtype=np.int64)
-        self.skipped += [experience.paths[row] for row in sorted(set(range(len(experience))) - set(kept.tolist()))]
+        self.skipped += [
+            experience.paths[row] for row in sorted(set(range(len(experience))) - set(kept.tolist()))
+        ]
         if not latents:
             return torch.zeros(0, *trunk.latent_shape), np.zeros(0, dtype=np.int64)
         return torch.cat(latents), experience.labels[kept]

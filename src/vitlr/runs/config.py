@@ -14,14 +14,22 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, ParserError
 
+from vitlr.data import DATASETS
 from vitlr.data.core50 import LABELS, NUM_RUNS, SCENARIOS, TEST_SETS
 from vitlr.errors import ConfigError
 from vitlr.learning import LearnerConfig
 from vitlr.replay import MemoryConfig
 
-__all__ = ["BackboneConfig", "DataConfig", "RunConfig", "differences", "make_parser", "parse", "to_dict", "to_yaml"]
-
-DATASETS = ("rendered", "core50", "folder")
+__all__ = [
+    "BackboneConfig",
+    "DataConfig",
+    "RunConfig",
+    "differences",
+    "make_parser",
+    "parse",
+    "to_dict",
+    "to_yaml",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,13 +68,15 @@ class DataConfig:
     workers: int = 2
 
     def __post_init__(self) -> None:
-        _one_of("data.dataset", self.dataset, DATASETS)
+        _one_of("data.dataset", self.dataset, tuple(DATASETS))
         _one_of("data.scenario", self.scenario, SCENARIOS)
         _one_of("data.labels", self.labels, LABELS)
         _one_of("data.test", self.test, TEST_SETS)
         _one_of("data.on_bad_image", self.on_bad_image, ("error", "skip"))
         if not 0 <= self.run < NUM_RUNS:
-            raise ConfigError(f"data.run must be 0 to {NUM_RUNS - 1} (CORe50 publishes ten orders), got {self.run}")
+            raise ConfigError(
+                f"data.run must be 0 to {NUM_RUNS - 1} (CORe50 publishes ten orders), got {self.run}"
+            )
         if not 1 <= self.frames <= 300:
             raise ConfigError(f"data.frames must be 1 to 300 a video, got {self.frames}")
         if not 0 < self.held_out < 1:
@@ -182,7 +192,7 @@ def parse(arguments: Sequence[str], prog: str = "vitlr train", description: str 
     # jsonargparse spells it with an underscore; people try the dash.
     arguments = [re.sub(r"^--print-config", "--print_config", argument) for argument in arguments]
     try:
-        namespace = parser.instantiate_classes(parser.parse_args(list(arguments)))
+        namespace = parser.instantiate(parser.parse_args(list(arguments)))
     except (argparse.ArgumentError, ParserError, TypeError, KeyError) as error:
         raise ConfigError(_sentence(str(error))) from None
     return RunConfig(**{f.name: namespace[f.name] for f in dataclasses.fields(RunConfig)})
@@ -191,7 +201,11 @@ def parse(arguments: Sequence[str], prog: str = "vitlr train", description: str 
 def make_parser(prog: str, description: str) -> ArgumentParser:
     """The flags of a run: one for each setting of :class:`RunConfig`."""
     parser = ArgumentParser(
-        prog=prog, description=description, exit_on_error=False, formatter_class=DefaultHelpFormatter, default_env=False
+        prog=prog,
+        description=description,
+        exit_on_error=False,
+        formatter_class=DefaultHelpFormatter,
+        default_env=False,
     )
     parser.add_argument("--config", action="config", help="YAML file with settings; flags after it win")
     parser.add_class_arguments(RunConfig)
@@ -201,7 +215,9 @@ def make_parser(prog: str, description: str) -> ArgumentParser:
 def _sentence(message: str) -> str:
     """One sentence that names the setting, from jsonargparse's words."""
     message = " ".join(message.split())
-    unknown = re.search(r"(?:Group '(?P<group>[\w.]*)' does not accept (?:option|nested key) '(?P<key>[\w.]+)')", message)
+    unknown = re.search(
+        r"(?:Group '(?P<group>[\w.]*)' does not accept (?:option|nested key) '(?P<key>[\w.]+)')", message
+    )
     flag = re.search(r"[Uu]nrecognized arguments: --?(?P<key>[\w.-]+)", message) or re.search(
         r"Key '(?P<key>[\w.]+)' is not expected", message
     )
@@ -219,7 +235,9 @@ def _sentence(message: str) -> str:
 
 def _setting_names() -> list[str]:
     names = [f.name for f in dataclasses.fields(RunConfig)] + ["config"]
-    return names + [f"{section}.{f.name}" for section, cls in SECTIONS.items() for f in dataclasses.fields(cls)]
+    return names + [
+        f"{section}.{f.name}" for section, cls in SECTIONS.items() for f in dataclasses.fields(cls)
+    ]
 
 
 def differences(a: dict[str, Any], b: dict[str, Any], prefix: str = "") -> list[str]:

@@ -39,7 +39,8 @@ def record_to_json(record: Record, stream: Stream) -> dict[str, Any]:
         "train_loss": None if stats is None else _number(stats.loss),
         "train_accuracy": None if stats is None else _number(stats.accuracy),
         "class_accuracy": {
-            name: _number(value) for name, value in zip(names, evaluation.class_accuracy.tolist(), strict=True)
+            name: _number(value)
+            for name, value in zip(names, evaluation.class_accuracy.tolist(), strict=True)
         },
         "seconds": {part: round(value, 6) for part, value in record.seconds.items()},
         "memory": {
@@ -58,14 +59,18 @@ class MetricsWriter:
         try:
             self._file = self._path.open("ab", buffering=0)
         except OSError as error:
-            raise RunError(f"{self._path} cannot be written: {error.strerror}; choose another --out") from error
+            raise RunError(
+                f"{self._path} cannot be written: {error.strerror}; choose another --out"
+            ) from error
 
     def write(self, line: dict[str, Any]) -> None:
         """One record, in one system call."""
         try:
             self._file.write(json.dumps(line, allow_nan=False, ensure_ascii=False).encode() + b"\n")
         except OSError as error:
-            raise RunError(f"{self._path} cannot be written: {error.strerror}; free some space and resume") from error
+            raise RunError(
+                f"{self._path} cannot be written: {error.strerror}; free some space and resume"
+            ) from error
 
     def close(self) -> None:
         """Flush to the disk."""
@@ -105,7 +110,8 @@ class EventWriter:
     def write(self, line: dict[str, Any], gradients: dict[str, tuple[float, float]]) -> None:
         """The scalars of one record, at the step of its experience."""
         scalars: dict[str, float | None] = {
-            tag: line[tag] for tag in ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "seen_accuracy")
+            tag: line[tag]
+            for tag in ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "seen_accuracy")
         }
         scalars |= {f"class_accuracy/{name}": value for name, value in line["class_accuracy"].items()}
         scalars |= {f"memory_count/{name}": count for name, count in line["memory"]["per_class"].items()}
@@ -124,7 +130,9 @@ class EventWriter:
 
 def write_json(path: Path, content: Any) -> None:
     """Readable JSON, atomically."""
-    write_atomically(path, [json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False).encode() + b"\n"])
+    write_atomically(
+        path, [json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False).encode() + b"\n"]
+    )
 
 
 def machine() -> dict[str, Any]:

@@ -14,11 +14,12 @@ import numpy as np
 import yaml
 from torch import Tensor
 
+from vitlr.data import load_stream
 from vitlr.data.experience import Experience, Stream
 from vitlr.errors import RunError
 from vitlr.evaluation.run import Record, iter_run
 from vitlr.learning import GradientLearner
-from vitlr.runs.build import Encoder, Network, build_learner, check_images_left, open_network, open_stream
+from vitlr.runs.build import Encoder, Network, build_learner, check_images_left, open_network
 from vitlr.runs.checkpoint import load_checkpoint, save_checkpoint, truncate_metrics
 from vitlr.runs.config import RunConfig, to_dict, to_yaml
 from vitlr.runs.files import locked, write_atomically
@@ -57,7 +58,7 @@ def prepare(
 ) -> Materials:
     """Open data and network and encode the test set: everything that can be refused is refused here."""
     network = open_network(config.backbone)
-    stream = open_stream(config.data, on_render)
+    stream = load_stream(config.data, on_render)
     encoder = Encoder(network, stream, config)
     test = encoder(stream.test, on_test)
     check_images_left(test[0], stream)
@@ -127,7 +128,9 @@ def _run(
             metrics.write(line)
             if events is not None:
                 events.write(line, {} if record.stats is None else record.stats.gradients)
-            if config.checkpoint_every and (position % config.checkpoint_every == 0 or position == len(stream)):
+            if config.checkpoint_every and (
+                position % config.checkpoint_every == 0 or position == len(stream)
+            ):
                 save_checkpoint(run_dir, learner, position, identity)
             if on_record is not None:
                 on_record(record)
@@ -164,7 +167,9 @@ def check_run_dir(run_dir: Path, *, resume: bool, overwrite: bool) -> None:
     if not overwrite:
         raise RunError(f"{run_dir} exists; choose another --out, or --overwrite or --resume it")
     if "config.yaml" not in content:
-        raise RunError(f"{run_dir} holds something else than a run and is not overwritten; choose another --out")
+        raise RunError(
+            f"{run_dir} holds something else than a run and is not overwritten; choose another --out"
+        )
 
 
 def read_config(run_dir: str | Path) -> RunConfig:

@@ -1,0 +1,7 @@
+"""``python -m vitlr``."""
+
+import sys
+
+from vitlr.cli import main
+
+sys.exit(main())

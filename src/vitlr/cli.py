@@ -1,0 +1,87 @@
+"""The ``vitlr`` command: finds the command asked for and turns errors into one sentence and exit code 2."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from vitlr import __version__
+from vitlr.errors import VitLRError
+
+__all__ = ["main"]
+
+# Commands whose flags are the settings of a run: module function by name, imported when used.
+_CONFIGURED = {
+    "train": "learn a stream of experiences and write a run directory",
+    "inspect": "the network as it will be trained: parameters, latents, bytes, GFLOP",
+    "bench": "seconds to learn one experience on this machine, part by part",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with one sentence in place of the usage dump."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise VitLRError(f"{message}; see {self.prog} --help")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """All commands. Those in ``_CONFIGURED`` parse the rest of their line themselves."""
+    from vitlr.commands import compare, data, demo, model, pretrain
+
+    parser = _Parser(
+        prog="vitlr",
+        description="Latent replay for vision transformers: learn a stream of small experiences without forgetting.",
+        epilog="example: vitlr demo",
+    )
+    parser.add_argument("--version", action="version", version=f"vitlr {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+    common = {"formatter_class": argparse.RawDescriptionHelpFormatter}
+    for name, summary in _CONFIGURED.items():
+        commands.add_parser(name, help=summary, add_help=False)
+    for module in (demo, compare, data, pretrain, model):
+        module.add_parsers(commands, common)
+    return parser
+
+
+def _command(arguments: list[str]) -> Callable[[], int]:
+    if arguments and arguments[0] in _CONFIGURED:
+        from vitlr.commands import train as configured
+
+        return lambda: getattr(configured, arguments[0])(arguments[1:])
+    parser = make_parser()
+    if not arguments:
+        parser.print_help()
+        return lambda: 0
+    known = parser._subparsers._group_actions[0].choices  # type: ignore[union-attr]
+    if not arguments[0].startswith("-") and arguments[0] not in known:
+        near = difflib.get_close_matches(arguments[0], list(known), n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+        raise VitLRError(f"unknown command {arguments[0]!r}; {hint}")
+    options = parser.parse_args(arguments)
+    return lambda: options.run_command(options)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit code: 0, 1 (verify found faults), 2 (bad input) or 130 (interrupted)."""
+    try:
+        code = _command(list(sys.argv[1:] if arguments is None else arguments))()
+        sys.stdout.flush()
+        return code
+    except VitLRError as error:
+        print(f"vitlr: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("vitlr: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader has gone (| head): not our error, and Python must not complain on exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

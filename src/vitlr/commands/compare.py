@@ -1,0 +1,137 @@
+"""``vitlr compare``: many runs, one summary."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from vitlr.commands.console import Bar, err, out
+from vitlr.errors import ConfigError
+
+__all__ = ["add_parsers", "print_table", "run_plan"]
+
+
+def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
+    """Add ``compare``."""
+    parser = commands.add_parser(
+        "compare",
+        help="variants over orders and seeds: table, figure, mean and s.d.",
+        description="Run every variant of a recipe on its orders and seeds and write run directories, summary.json,"
+        " table.md and accuracy.png. Started again, it goes on where it was.",
+        epilog="example: vitlr compare recipes/rendered-nicv2-391.yaml --out runs/comparison --runs 1-3",
+        **common,
+    )
+    parser.add_argument("recipe", type=Path, help="YAML with title, base, variants, runs and seeds")
+    parser.add_argument("--out", type=Path, required=True, help="directory for runs and summary")
+    parser.add_argument("--runs", help="published orders in place of the recipe's: 0-9 or 1,2,3")
+    parser.add_argument("--seeds", help="seeds in place of the recipe's, written likewise")
+    parser.add_argument("--only", help="names of variants, separated by commas")
+    parser.add_argument("--data-root", help="folder of the images, in place of the recipe's data.root")
+    parser.add_argument("--backbone", help="network, in place of the recipe's backbone.name")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
+    parser.set_defaults(run_command=compare_variants)
+
+
+def numbers(text: str, flag: str) -> tuple[int, ...]:
+    """``0-2,5`` as 0, 1, 2, 5."""
+    found: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        if not first.isdigit() or (last and not last.isdigit()):
+            raise ConfigError(f"{flag} must be numbers such as 0-9 or 1,2,3, got {text!r}")
+        found += range(int(first), int(last or first) + 1)
+    return tuple(found)
+
+
+def compare_variants(options: argparse.Namespace) -> int:
+    from vitlr.runs.compare import read_plan
+
+    plan = read_plan(options.recipe)
+    if options.runs:
+        plan = replace(plan, runs=numbers(options.runs, "--runs"))
+    if options.seeds:
+        plan = replace(plan, seeds=numbers(options.seeds, "--seeds"))
+    base = dict(plan.base)
+    if options.data_root:
+        base["data"] = {**base.get("data", {}), "root": options.data_root}
+    if options.backbone:
+        base["backbone"] = {**base.get("backbone", {}), "name": options.backbone}
+    variants = plan.variants
+    if options.only:
+        chosen = [name.strip() for name in options.only.split(",")]
+        missing = [name for name in chosen if name not in variants]
+        if missing:
+            raise ConfigError(f"--only names {missing[0]!r}; the recipe has {', '.join(variants)}")
+        variants = {name: variants[name] for name in chosen}
+    rows = run_plan(
+        replace(plan, base=base, variants=variants), options.out, quiet=options.quiet or options.json
+    )
+    if options.json:
+        print(json.dumps(rows, indent=2))
+    else:
+        print_table(plan.title, rows)
+        print(options.out / "accuracy.png")
+    return 1 if any(row["failures"] for row in rows) else 0
+
+
+def run_plan(plan: Any, where: Path, *, quiet: bool) -> list[dict[str, Any]]:
+    """Compare with a progress bar for each stage and run; returns the summary's rows."""
+    from vitlr.runs.compare import compare, summarise
+
+    with ExitStack() as stack:
+        bars: dict[str, Bar] = {}
+
+        def bar(title: str) -> Bar:
+            if title not in bars:
+                stack.pop_all().close()  # one bar at a time
+                bars[title] = stack.enter_context(Bar(title, quiet=quiet))
+            return bars[title]
+
+        outcomes = compare(
+            plan,
+            where,
+            on_progress=lambda stage, done, total: bar(stage).update(done, total),
+            on_record=lambda name, done, total, record: bar(name).update(
+                done, total, f"test accuracy {record.evaluation.test_accuracy:.3f}"
+            ),
+        )
+    for outcome in outcomes:
+        if outcome.failure:
+            err().print(f"failed: {outcome.config.run_dir}: {outcome.failure}", markup=False)
+    return summarise(plan, outcomes)
+
+
+def print_table(title: str, rows: list[dict[str, Any]]) -> None:
+    """The summary as a table on the terminal."""
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for heading in (
+        "method",
+        "final accuracy",
+        "average along the stream",
+        "learning, s an experience",
+        "memory, MB",
+    ):
+        table.add_column(heading, justify="left" if heading == "method" else "right")
+
+    def percent(pair: tuple[float, float] | None, runs: int) -> str:
+        if pair is None:
+            return "failed"
+        return f"{pair[0]:.1%}" + (f" ± {100 * pair[1]:.1f}" if runs > 1 else "")
+
+    for row in rows:
+        seconds = row["learn_seconds"]
+        table.add_row(
+            row["variant"],
+            percent(row["test_accuracy"], row["runs"]),
+            percent(row["average_test_accuracy"], row["runs"]),
+            "-" if seconds is None else f"{seconds[0]:.3f}",
+            f"{row['memory_bytes'] / 1e6:.1f}",
+        )
+    out().print(table)

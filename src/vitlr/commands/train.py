@@ -1,0 +1,187 @@
+"""``vitlr train``, ``inspect`` and ``bench``: commands that take a run's configuration."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+from vitlr.commands.console import Bar, err
+from vitlr.errors import ConfigError
+
+__all__ = ["bench", "inspect", "train"]
+
+
+class Flags:
+    """Flags of our own, taken out before the configuration's are parsed."""
+
+    def __init__(self, arguments: Sequence[str]) -> None:
+        self.rest = list(arguments)
+
+    def switch(self, name: str) -> bool:
+        """Whether ``name`` was given."""
+        found = name in self.rest
+        self.rest = [argument for argument in self.rest if argument != name]
+        return found
+
+    def value(self, name: str) -> str | None:
+        """The value of ``name VALUE`` or ``name=VALUE``, the last one given."""
+        value, rest, waiting = None, [], False
+        for argument in self.rest:
+            if waiting:
+                value, waiting = argument, False
+            elif argument == name:
+                waiting = True
+            elif argument.startswith(name + "="):
+                value = argument[len(name) + 1 :]
+            else:
+                rest.append(argument)
+        if waiting:
+            raise ConfigError(f"{name} needs a value; see --help")
+        self.rest = rest
+        return value
+
+
+_OURS = """
+--params-cfg FILE   settings from the original research code's params.cfg; flags after it win
+--quiet             no progress; --json prints the result as JSON"""
+
+_TRAIN = f"""Learn a stream experience by experience and write a run directory: config.yaml, metrics.jsonl,
+TensorBoard events, summary.json, predictions.json and model/, which transformers opens.
+
+Flags besides the settings below:
+--resume RUN        go on with a run from its last checkpoint
+--overwrite         remove an existing run directory first{_OURS}
+
+example: vitlr train --data.dataset core50 --data.root ~/core50_128x128 --backbone.name B_32_imagenet1k
+                     --backbone.image_size 128 --backbone.cut 11 --memory.capacity 1500 --out runs/first"""
+
+_INSPECT = f"""Show the network as it will be trained: blocks, cut, frozen and trained parameters, tokens and bytes of
+a latent, bytes of the memory, GFLOP of trunk and head. No data is needed.
+
+Flags besides the settings below:{_OURS}
+
+example: vitlr inspect --backbone.name B_32_imagenet1k --backbone.image_size 128 --backbone.cut 11"""
+
+_BENCH = f"""Time the learning of one experience on the chosen setting, part by part, and images a second.
+
+Flags besides the settings below:
+--images N          images in the experience (default 300)
+--repeats N         measured repeats, of which the median is shown (default 3){_OURS}
+
+example: vitlr bench --backbone.name random:B_32 --backbone.image_size 128 --memory.capacity 1500"""
+
+
+def _configuration(flags: Flags, prog: str, description: str):
+    from vitlr.runs.config import parse
+    from vitlr.runs.params_cfg import read_params_cfg
+
+    params = flags.value("--params-cfg")
+    arguments = flags.rest
+    if params is not None:
+        translated, notes = read_params_cfg(params)
+        arguments = [*translated, *arguments]
+        for note in notes:
+            err().print(f"{params}: {note}", markup=False)
+    return parse(arguments, prog, description)
+
+
+def train(arguments: Sequence[str]) -> int:
+    flags = Flags(arguments)
+    quiet, as_json, overwrite = flags.switch("--quiet"), flags.switch("--json"), flags.switch("--overwrite")
+    resume = flags.value("--resume")
+    if resume is not None and (flags.rest or overwrite):
+        raise ConfigError("--resume takes its settings from the run; give no other setting with it")
+    if resume is None:
+        config = _configuration(flags, "vitlr train", _TRAIN)
+    from vitlr.runs import train as runs
+
+    if resume is not None:
+        config = runs.read_config(resume)
+    runs.check_run_dir(config.run_dir, resume=resume is not None, overwrite=overwrite)
+    with ExitStack() as stack:
+        materials = _prepare(config, quiet or as_json)
+        bar = stack.enter_context(Bar(config.learner.method, quiet=quiet or as_json))
+        position = [0]
+
+        def started(_, start: int) -> None:
+            position[0] = start
+
+        def recorded(record) -> None:
+            position[0] += 1
+            note = f"test accuracy {record.evaluation.test_accuracy:.3f}"
+            bar.update(position[0], len(materials.stream), note)
+
+        try:
+            result = runs.train(
+                config,
+                materials,
+                on_start=started,
+                on_record=recorded,
+                resume=resume is not None,
+                overwrite=overwrite,
+            )
+        except KeyboardInterrupt:
+            if (config.run_dir / "checkpoint").is_dir():
+                err().print(f"\nstopped; go on with: vitlr train --resume {config.run_dir}")
+            raise
+    if as_json:
+        print(json.dumps({"run_dir": str(result.run_dir), **result.summary}, indent=2))
+    elif not quiet:
+        summary = result.summary
+        print(
+            f"test accuracy {summary['test_accuracy']:.4f} after {summary['experiences']} experiences"
+            f" (average along the stream {summary['average_test_accuracy']:.4f},"
+            f" {summary['seconds_per_experience']:.2f} s an experience)\n{result.run_dir}"
+        )
+    return 0
+
+
+def _prepare(config, quiet: bool):
+    from vitlr.runs.train import prepare
+
+    with ExitStack() as stack:
+        bars: dict[str, Bar] = {}
+
+        def show(title: str):
+            def update(done: int, total: int) -> None:
+                if title not in bars:
+                    bars[title] = stack.enter_context(Bar(title, quiet=quiet))
+                bars[title].update(done, total)
+
+            return update
+
+        materials = prepare(config, on_render=show("rendering"), on_test=show("encoding the test set"))
+    if not quiet:
+        for note in materials.stream.notes:
+            err().print(note, markup=False)
+    return materials
+
+
+def inspect(arguments: Sequence[str]) -> int:
+    flags = Flags(arguments)
+    as_json, _ = flags.switch("--json"), flags.switch("--quiet")
+    config = _configuration(flags, "vitlr inspect", _INSPECT)
+    from vitlr.runs.inspect import inspect_network, inspection_text
+
+    report = inspect_network(config)
+    print(json.dumps(report, indent=2) if as_json else inspection_text(report))
+    return 0
+
+
+def bench(arguments: Sequence[str]) -> int:
+    flags = Flags(arguments)
+    quiet, as_json = flags.switch("--quiet"), flags.switch("--json")
+    numbers = {}
+    for name, default in (("images", 300), ("repeats", 3)):
+        text = flags.value(f"--{name}")
+        if text is not None and (not text.isdigit() or int(text) < 1):
+            raise ConfigError(f"--{name} must be a whole number >= 1, got {text}")
+        numbers[name] = default if text is None else int(text)
+    config = _configuration(flags, "vitlr bench", _BENCH)
+    from vitlr.runs.bench import bench_text, time_experience
+
+    with Bar("measuring", quiet=quiet or as_json) as bar:
+        report = time_experience(config, **numbers, progress=bar.callback())
+    print(json.dumps(report, indent=2) if as_json else bench_text(report))
+    return 0

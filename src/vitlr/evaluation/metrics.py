@@ -1,0 +1,257 @@
+"""Measures of continual learning, as pure functions of labels, predictions and the accuracy matrix R.
+
+Shape letters: N test images, C classes, G groups of test images, E experiences learned, B bins.
+
+R[i, j] is the accuracy on group j after experience i. A group is any part of the test set: the images of
+one experience's classes, of one class, of one session. Where a measure needs to know when a group was
+learned it takes ``learned_G``, the experience that group came with; by default group j came with
+experience j, which is the square matrix of the papers. All accuracies are fractions 0..1. A value that does
+not exist (no image of a class, no earlier experience) is NaN, and means leave it out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+__all__ = [
+    "accuracy",
+    "accuracy_matrix",
+    "average_accuracy",
+    "average_incremental_accuracy",
+    "backward_transfer",
+    "balanced_accuracy",
+    "category_accuracy",
+    "category_of_objects",
+    "class_accuracy",
+    "confusion_matrix",
+    "expected_calibration_error",
+    "forgetting",
+    "forward_transfer",
+    "mean_and_sd",
+    "row_normalised",
+    "session_accuracy",
+]
+
+
+# -- one model on one test set --------------------------------------------------------------------------
+
+
+def accuracy(labels_N: np.ndarray, predictions_N: np.ndarray) -> float:
+    """Share of predictions that equal the label; 0..1, higher is better; NaN without images."""
+    return _mean(_pairs(labels_N, predictions_N))
+
+
+def confusion_matrix(labels_N: np.ndarray, predictions_N: np.ndarray, num_classes: int) -> np.ndarray:
+    """(C, C) int64 counts: entry [t, p] is how many images of class t (row: true) were taken for p (column).
+
+    Raises:
+        ValueError: a label or prediction outside 0..num_classes-1, or not as many of the one as of the other.
+    """
+    _pairs(labels_N, predictions_N)
+    labels, predictions = np.asarray(labels_N, dtype=np.int64), np.asarray(predictions_N, dtype=np.int64)
+    both = np.concatenate([labels, predictions])
+    if both.size and (both.min() < 0 or both.max() >= num_classes):
+        raise ValueError(f"class indices must be 0 to {num_classes - 1}, got {both.min()} to {both.max()}")
+    flat = np.bincount(labels * num_classes + predictions, minlength=num_classes**2)
+    return flat.reshape(num_classes, num_classes).astype(np.int64)
+
+
+def row_normalised(confusion_CC: np.ndarray) -> np.ndarray:
+    """Each row divided by its sum: where the images of a true class went. Rows sum to 1; NaN without images.
+
+    The diagonal is then the accuracy of each class. Dividing by columns would give precisions instead.
+    """
+    totals_C1 = np.asarray(confusion_CC).sum(axis=1, keepdims=True)
+    return np.asarray(confusion_CC) / np.where(totals_C1 > 0, totals_C1, np.nan)
+
+
+def class_accuracy(confusion_CC: np.ndarray) -> np.ndarray:
+    """(C,) share of each class's images that were recognised (recall); 0..1, higher is better."""
+    return np.diagonal(row_normalised(confusion_CC)).copy()
+
+
+def balanced_accuracy(confusion_CC: np.ndarray) -> float:
+    """Mean accuracy of the classes that have images, each counting once; 0..1, higher is better."""
+    return _mean(class_accuracy(confusion_CC))
+
+
+def session_accuracy(
+    labels_N: np.ndarray, predictions_N: np.ndarray, sessions_N: np.ndarray
+) -> dict[int, float]:
+    """Accuracy on each session's images (CORe50 tests on 3, 7 and 10), ascending; 0..1, higher is better."""
+    correct_N, sessions = _pairs(labels_N, predictions_N), np.asarray(sessions_N)
+    if sessions.shape != correct_N.shape:
+        raise ValueError(f"give one session for each image: got {sessions.shape} for {correct_N.shape}")
+    return {int(session): _mean(correct_N[sessions == session]) for session in np.unique(sessions)}
+
+
+def category_of_objects(num_objects: int = 50, objects_per_category: int = 5) -> np.ndarray:
+    """(C,) category of each object: CORe50's 50 objects are ten categories of five consecutive ones."""
+    return np.arange(num_objects) // objects_per_category
+
+
+def category_accuracy(
+    labels_N: np.ndarray, predictions_N: np.ndarray, category_C: np.ndarray | None = None
+) -> float:
+    """Share of images whose predicted object is of the right category; 0..1, at least ``accuracy``.
+
+    Labels and predictions are object indices and ``category_C`` maps them (default: CORe50's 50 to 10). A
+    model trained on objects is judged; one trained on categories is another experiment.
+    """
+    category = category_of_objects() if category_C is None else np.asarray(category_C)
+    return accuracy(
+        category[np.asarray(labels_N, dtype=np.int64)], category[np.asarray(predictions_N, dtype=np.int64)]
+    )
+
+
+def expected_calibration_error(
+    probabilities_NC: np.ndarray, labels_N: np.ndarray, num_bins: int = 15
+) -> float:
+    """How far confidence is from accuracy; 0..1, lower is better; NaN without images.
+
+    ECE = sum over bins of |images in bin| / N * |accuracy of bin - mean confidence of bin|, where confidence
+    is the largest probability and the bins ((b-1)/B, b/B] are equally wide (Guo et al., "On Calibration of
+    Modern Neural Networks", ICML 2017, equation 3). Probabilities must not be logits: rows sum to 1.
+    """
+    probabilities = np.asarray(probabilities_NC, dtype=np.float64)
+    if num_bins < 1:
+        raise ValueError(f"num_bins must be >= 1, got {num_bins}")
+    if len(probabilities) == 0:
+        return float("nan")
+    confidence_N = probabilities.max(axis=1)
+    correct_N = _pairs(labels_N, probabilities.argmax(axis=1))
+    # Rounding may carry a probability a little above 1.
+    bin_N = np.clip(np.ceil(confidence_N * num_bins).astype(np.int64) - 1, 0, num_bins - 1)
+    gap_B = np.bincount(bin_N, weights=correct_N - confidence_N, minlength=num_bins)
+    return float(np.abs(gap_B).sum() / len(probabilities))
+
+
+# -- along the stream -----------------------------------------------------------------------------------
+
+
+def accuracy_matrix(
+    labels_N: np.ndarray, predictions_EN: np.ndarray, groups_N: np.ndarray, num_groups: int
+) -> np.ndarray:
+    """R (E, G): accuracy after each experience on each group of one fixed test set; NaN for an empty group.
+
+    Args:
+        predictions_EN: row i has the predictions for all test images after experience i.
+        groups_N: the group, 0..num_groups-1, of each test image; images of a negative group are left out.
+    """
+    predictions, groups = np.asarray(predictions_EN), np.asarray(groups_N, dtype=np.int64)
+    labels = np.asarray(labels_N)
+    if predictions.ndim != 2 or groups.shape != labels.shape or predictions.shape[1:] != labels.shape:
+        raise ValueError(f"shapes do not fit: {labels.shape}, {predictions.shape}, {groups.shape}")
+    columns = [(predictions == labels)[:, groups == group] for group in range(num_groups)]
+    return np.array([[_mean(column[i]) for column in columns] for i in range(len(predictions))]).reshape(
+        len(predictions), num_groups
+    )
+
+
+def average_accuracy(matrix_EG: np.ndarray) -> float:
+    """ACC = mean over groups j of R[E-1, j], after the last experience; 0..1, higher is better.
+
+    Lopez-Paz & Ranzato, "Gradient Episodic Memory for Continual Learning", NeurIPS 2017, equation 2.
+    """
+    return _mean(_matrix(matrix_EG)[-1])
+
+
+def average_incremental_accuracy(accuracy_E: Sequence[float] | np.ndarray) -> float:
+    """Mean over the stream of the test accuracy after each experience; 0..1, higher is better.
+
+    Rebuffi et al., "iCaRL", CVPR 2017. It depends on whether the accuracies are over the whole
+    test set or over the classes seen so far: say which.
+    """
+    return _mean(np.asarray(accuracy_E, dtype=np.float64))
+
+
+def forgetting(matrix_EG: np.ndarray, learned_G: np.ndarray | None = None) -> float:
+    """Best accuracy a group ever had before the last experience, minus its last: -1..1, lower is better.
+
+    F = mean over j of (max_{i < E-1} R[i, j] - R[E-1, j]), over the groups learned before the last experience
+    (Chaudhry et al., "Riemannian Walk for Incremental Learning", ECCV 2018). Negative where
+    groups went on improving. NaN after the first experience.
+    """
+    matrix, earlier_G = _earlier(matrix_EG, learned_G)
+    if not earlier_G.any():
+        return float("nan")
+    return _mean(matrix[:-1, earlier_G].max(axis=0) - matrix[-1, earlier_G])
+
+
+def backward_transfer(matrix_EG: np.ndarray, learned_G: np.ndarray | None = None) -> float:
+    """What later experiences did to a group after its own: -1..1, higher is better, negative is forgetting.
+
+    BWT = mean over j of (R[E-1, j] - R[learned_j, j]), over the groups learned before the last experience
+    (Lopez-Paz & Ranzato 2017, equation 3). ``forgetting`` compares with the best accuracy instead, so
+    -BWT <= forgetting. NaN after the first experience.
+    """
+    matrix, earlier_G = _earlier(matrix_EG, learned_G)
+    groups = np.flatnonzero(earlier_G)
+    return _mean(matrix[-1, groups] - matrix[_learned(matrix, learned_G)[groups], groups])
+
+
+def forward_transfer(
+    matrix_EG: np.ndarray, baseline_G: np.ndarray, learned_G: np.ndarray | None = None
+) -> float:
+    """What earlier experiences did for a group before its own: -1..1, higher is better.
+
+    FWT = mean over j of (R[learned_j - 1, j] - b_j), over the groups learned after the first experience, b_j
+    being the accuracy of the model before it learned anything (Lopez-Paz & Ranzato 2017, equation 4). A
+    classifier that never predicts unseen classes has 0 - b_j on new classes: the measure says something
+    where groups are sessions or domains.
+    """
+    matrix = _matrix(matrix_EG)
+    learned = _learned(matrix, learned_G)
+    groups = np.flatnonzero((learned > 0) & (learned < len(matrix)))
+    return _mean(matrix[learned[groups] - 1, groups] - np.asarray(baseline_G, dtype=np.float64)[groups])
+
+
+# -- over runs ------------------------------------------------------------------------------------------
+
+
+def mean_and_sd(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
+    """Mean and sample standard deviation (divisor n - 1) over runs; the latter is NaN for a single run."""
+    values = np.asarray(values, dtype=np.float64)
+    if values.size < 2:
+        return _mean(values), float("nan")
+    return float(values.mean()), float(values.std(ddof=1))
+
+
+# -- small parts ----------------------------------------------------------------------------------------
+
+
+def _pairs(labels_N: np.ndarray, predictions_N: np.ndarray) -> np.ndarray:
+    """(N,) bool: right or wrong."""
+    labels, predictions = np.asarray(labels_N), np.asarray(predictions_N)
+    if labels.ndim != 1 or labels.shape != predictions.shape:
+        raise ValueError(f"give one prediction for each label: got {predictions.shape} for {labels.shape}")
+    return labels == predictions
+
+
+def _mean(values: np.ndarray) -> float:
+    """Mean of the values that exist; NaN where none does."""
+    values = np.asarray(values, dtype=np.float64)
+    values = values[~np.isnan(values)]
+    return float(values.mean()) if values.size else float("nan")
+
+
+def _matrix(matrix_EG: np.ndarray) -> np.ndarray:
+    matrix = np.asarray(matrix_EG, dtype=np.float64)
+    if matrix.ndim != 2 or len(matrix) == 0:
+        raise ValueError(f"the accuracy matrix must be (experiences >= 1, groups), got {matrix.shape}")
+    return matrix
+
+
+def _learned(matrix_EG: np.ndarray, learned_G: np.ndarray | None) -> np.ndarray:
+    learned = np.arange(matrix_EG.shape[1]) if learned_G is None else np.asarray(learned_G, dtype=np.int64)
+    if learned.shape != (matrix_EG.shape[1],) or (learned < 0).any():
+        raise ValueError(f"give the experience, from 0, that each of {matrix_EG.shape[1]} groups came with")
+    return learned
+
+
+def _earlier(matrix_EG: np.ndarray, learned_G: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """The matrix, and (G,) bool: learned before the last experience."""
+    matrix = _matrix(matrix_EG)
+    return matrix, _learned(matrix, learned_G) < len(matrix) - 1

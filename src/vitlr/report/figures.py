@@ -1,0 +1,91 @@
+"""Figures of runs, from plain numbers. Never imports torch.
+
+Colours are Okabe & Ito's, which colour-blind people tell apart; lines also differ in style.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+__all__ = ["COLOURS", "accuracy_curves", "figure_bytes"]
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A7A00")
+STYLES = ("-", "--", "-.", ":")
+
+
+def accuracy_curves(
+    curves: Mapping[str, Sequence[Sequence[float]]],
+    *,
+    title: str = "",
+    note: str = "",
+    size: tuple[float, float] = (8.6, 4.6),
+) -> Figure:
+    """Test accuracy along the stream: a line a method, the mean of its runs, and a band of one s.d. around it.
+
+    Args:
+        curves: for each method its runs, each a sequence of accuracies (fractions) after experience 1, 2, ...;
+            runs of different length are cut to the shortest.
+        note: small print under the figure.
+    """
+    figure = Figure(figsize=size, dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    ends: list[tuple[float, str, str]] = []
+    for index, (name, runs) in enumerate(curves.items()):
+        length = min(len(run) for run in runs)
+        values = np.array([list(run)[:length] for run in runs], dtype=float)
+        mean, steps = values.mean(axis=0), np.arange(1, length + 1)
+        colour, style = COLOURS[index % len(COLOURS)], STYLES[(index // len(COLOURS) + index) % len(STYLES)]
+        axes.plot(steps, mean, style, color=colour, linewidth=2, label=name)
+        if len(values) > 1:
+            spread = values.std(axis=0, ddof=1)
+            axes.fill_between(steps, mean - spread, mean + spread, color=colour, alpha=0.18, linewidth=0)
+        ends.append((float(mean[-1]), name, colour))
+    _label_ends(axes, ends)
+    axes.set_xlabel("experiences learned")
+    axes.set_ylabel("accuracy on the whole test set")
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_ylim(bottom=0)
+    axes.set_xlim(left=0)
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    if title:
+        axes.set_title(title, loc="left", fontsize=11)
+    if note:
+        figure.supxlabel(note, fontsize=7.5, color="0.35", x=0.01, ha="left")
+    return figure
+
+
+def _label_ends(axes: Any, ends: list[tuple[float, str, str]]) -> None:
+    """Name and final value at the right end of each line, moved apart where they would overlap."""
+    top = max(value for value, _, _ in ends) or 1.0
+    gap, last = top * 0.055, -np.inf
+    for value, name, colour in sorted(ends):
+        last = max(value, last + gap)
+        axes.annotate(
+            f"{name} {value:.1%}",
+            xy=(1.0, last),
+            xycoords=("axes fraction", "data"),
+            xytext=(6, 0),
+            textcoords="offset points",
+            va="center",
+            color=colour,
+            fontsize=9,
+            annotation_clip=False,
+        )
+
+
+def figure_bytes(figure: Figure, kind: str) -> bytes:
+    """The figure as ``png`` or ``svg``; the same figure gives the same bytes."""
+    buffer = io.BytesIO()
+    metadata = {"Date": None} if kind == "svg" else {"Software": None}
+    figure.savefig(buffer, format=kind, metadata=metadata)
+    return buffer.getvalue()

@@ -1,0 +1,146 @@
+"""Seconds to learn one experience on a setting and machine, part by part."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from vitlr.data.core50 import parse_frame
+from vitlr.data.images import iter_batches
+from vitlr.data.synthetic import render_dataset
+from vitlr.learning.minibatch import epoch_minibatches
+from vitlr.runs.build import build_learner, open_network
+from vitlr.runs.config import RunConfig
+from vitlr.runs.tracking import machine
+from vitlr.vit import encode
+
+__all__ = ["bench_text", "time_experience"]
+
+CLASSES = 50
+FRAME_RATE = 20  # of CORe50's camera
+
+
+def time_experience(
+    config: RunConfig,
+    *,
+    images: int = 300,
+    repeats: int = 3,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Learn an experience of rendered frames with a full memory, several times; medians in seconds.
+
+    The memory is filled with random latents of random classes; neither they nor the weights change the time.
+    ``memory`` is part of learning (drawing and decoding rows) and is measured once more on its own.
+    """
+    network = open_network(config.backbone)
+    learner = build_learner(config, network)
+    rng = np.random.default_rng(config.seed)
+    tell = progress or (lambda done, total: None)
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "frames"
+        per_video = min(images, 300)
+        render_dataset(
+            root,
+            per_video,
+            seed=0,
+            sessions=[1],
+            objects=range(1, 2 + (images - 1) // per_video),
+            processes=1,
+        )
+        paths = sorted((p.relative_to(root).as_posix() for p in root.rglob("*.png")), key=parse_frame)[
+            :images
+        ]
+        tell(1, repeats + 2)
+        capacity = learner.memory.config.capacity_for(*network.trunk.latent_shape)
+        _fill(learner, network.trunk.latent_shape, capacity, rng)
+        runs = []
+        for repeat in range(repeats + 1):  # the first one warms up
+            runs.append(_one(config, network, learner, paths, root, repeat + 1, rng))
+            tell(repeat + 2, repeats + 2)
+    seconds = {part: statistics.median(run[part] for run in runs[1:]) for part in runs[0]}
+    total = seconds["decode"] + seconds["trunk"] + seconds["learn"]
+    return {
+        "backbone": config.backbone.name,
+        "cut": network.cut,
+        "precision": network.precision,
+        "images": images,
+        "memory": {"capacity": capacity, "bytes": learner.memory.num_bytes, "codec": config.memory.codec},
+        "method": config.learner.method,
+        "epochs": config.learner.epochs,
+        "batch_size": config.learner.batch_size,
+        "seconds": {**seconds, "total": total},
+        "images_per_second": images / total,
+        "video_seconds": images / FRAME_RATE,
+        "repeats": repeats,
+        "machine": machine(),
+    }
+
+
+def _fill(learner, shape: tuple[int, int], capacity: int, rng: np.random.Generator) -> None:
+    generator = torch.Generator().manual_seed(0)
+    learner.learn(torch.randn(2, *shape, generator=generator), np.array([0, CLASSES - 1]), 0)
+    if learner.method.replay != "none" and capacity:
+        latents = torch.randn(capacity, *shape, generator=generator)
+        learner.memory.offer(latents, rng.integers(0, CLASSES, capacity), 0, rng)
+
+
+def _one(
+    config, network, learner, paths, root, experience: int, rng: np.random.Generator
+) -> dict[str, float]:
+    trunk = network.trunk
+    start = time.perf_counter()
+    batches = [
+        batch
+        for _, batch in iter_batches(
+            paths,
+            root,
+            size=trunk.image_size,
+            resample=network.backbone.resample,
+            workers=config.data.workers,
+        )
+    ]
+    decoded = time.perf_counter()
+    latents = encode(trunk, batches, num=len(paths), batch_size=config.backbone.batch_size)
+    encoded = time.perf_counter()
+    learner.learn(latents, np.full(len(paths), experience % CLASSES), experience)
+    learned = time.perf_counter()
+    if learner.method.replay == "memory":
+        for _ in range(config.learner.epochs):
+            for _, rows in epoch_minibatches(len(paths), len(learner.memory), config.learner.batch_size, rng):
+                learner.memory.draw(rows)
+    drawn = time.perf_counter()
+    return {
+        "decode": decoded - start,
+        "trunk": encoded - decoded,
+        "learn": learned - encoded,
+        "memory": drawn - learned,
+    }
+
+
+def bench_text(report: dict[str, Any]) -> str:
+    """The same for people."""
+    seconds, memory = report["seconds"], report["memory"]
+    return "\n".join(
+        [
+            f"{report['backbone']}, cut {report['cut']}, trunk {report['precision']}; {report['images']} images,"
+            f" {memory['capacity']:,} latents in memory ({memory['bytes'] / 1e6:.1f} MB {memory['codec']}),"
+            f" mini-batch {report['batch_size']}, {report['epochs']} epochs, {report['method']}",
+            "{processor}, {threads} threads, torch {torch}".format(**report["machine"]),
+            "",
+            f"decode  {seconds['decode']:8.3f} s",
+            f"trunk   {seconds['trunk']:8.3f} s",
+            f"learn   {seconds['learn']:8.3f} s   of which drawing from memory {seconds['memory']:.3f} s",
+            f"total   {seconds['total']:8.3f} s   median of {report['repeats']}",
+            "",
+            f"{report['images_per_second']:.0f} images a second; a camera takes {report['video_seconds']:.1f} s"
+            " to record them"
+            f" ({report['video_seconds'] / seconds['total']:.1f} times as long)",
+        ]
+    )

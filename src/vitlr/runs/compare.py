@@ -1,0 +1,299 @@
+"""Many runs, one summary: variants of a configuration over published orders and seeds.
+
+Runs over the same images and trunk share one encoding. A comparison that is started again goes on where it
+was: finished runs are read, not repeated. A run that failed is shown as failed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from vitlr.data import load_stream
+from vitlr.data.experience import Experience
+from vitlr.errors import ConfigError, RunError, VitLRError
+from vitlr.evaluation.run import Record
+from vitlr.report.figures import accuracy_curves, figure_bytes
+from vitlr.runs.build import Encoder, LatentStore, Network, check_images_left, open_network
+from vitlr.runs.config import RunConfig, differences, parse, to_yaml
+from vitlr.runs.files import write_atomically
+from vitlr.runs.tracking import machine, read_metrics, write_json
+from vitlr.runs.train import Materials, train
+
+__all__ = ["Outcome", "Plan", "compare", "read_plan", "table_lines"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is compared.
+
+    ``base`` and each of ``variants`` are nested settings as in a run's YAML; a variant wins over the base.
+    Each variant runs on every published order in ``runs`` with every seed in ``seeds``.
+    """
+
+    title: str
+    base: dict[str, Any]
+    variants: dict[str, dict[str, Any]]
+    runs: tuple[int, ...]
+    seeds: tuple[int, ...]
+
+    def configs(self, variant: str, out: Path) -> Iterator[RunConfig]:
+        """The configurations of a variant's runs, each with its directory below ``out``."""
+        settings = _merged(self.base, self.variants[variant])
+        for run in self.runs:
+            for seed in self.seeds:
+                where = {
+                    "data": {"run": run},
+                    "seed": seed,
+                    "out": str(out / slug(variant) / f"run{run}-seed{seed}"),
+                }
+                yield parse(_flags(_merged(settings, where)), prog="vitlr compare")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """One run of a comparison: its records, or the sentence that says why there are none."""
+
+    variant: str
+    config: RunConfig
+    metrics: list[dict[str, Any]]
+    failure: str | None = None
+
+
+def slug(name: str) -> str:
+    """A directory name for a variant."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "variant"
+
+
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        inner = merged.get(key)
+        merged[key] = _merged(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _flags(settings: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Nested settings as flags, so that they are checked as flags are."""
+    flags: list[str] = []
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            flags += _flags(value, f"{prefix}{key}.")
+        else:
+            flags.append(f"--{prefix}{key}={'null' if value is None else value}")
+    return flags
+
+
+def read_plan(path: str | Path) -> Plan:
+    """A plan from a recipe: YAML with title, base, variants, runs and seeds. ConfigError names what is wrong."""
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"recipe {path} cannot be read ({error.strerror}); give a YAML file") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"recipe {path} is not valid YAML ({' '.join(str(error).split())[:120]})") from None
+    if not isinstance(content, dict) or not isinstance(content.get("variants"), dict):
+        raise ConfigError(f"recipe {path} must hold 'variants', names with settings, and may hold 'base'")
+    unknown = set(content) - {"title", "base", "variants", "runs", "seeds"}
+    if unknown:
+        raise ConfigError(f"recipe {path} has unknown keys {', '.join(sorted(map(str, unknown)))}")
+    numbers = {}
+    for key in ("runs", "seeds"):
+        values = content.get(key, [0])
+        if not isinstance(values, list) or not values or not all(type(v) is int for v in values):
+            raise ConfigError(f"recipe {path}: {key} must be a list of whole numbers, got {values!r}")
+        numbers[key] = tuple(values)
+    variants = {str(name): settings or {} for name, settings in content["variants"].items()}
+    return Plan(
+        title=str(content.get("title", Path(path).stem)),
+        base=content.get("base") or {},
+        variants=variants,
+        **numbers,
+    )
+
+
+class _Shared:
+    """Latents and networks kept from one run to the next, as long as data and trunk stay the same."""
+
+    def __init__(self, on_progress: Callable[[str, int, int], None]) -> None:
+        self._on_progress = on_progress
+        self._network: tuple[Any, Network] | None = None
+        self._store: tuple[Any, LatentStore] | None = None
+
+    def materials(self, config: RunConfig) -> Materials:
+        """As ``prepare`` gives them, from what is there already where it fits."""
+        if self._network is None or self._network[0] != config.backbone:
+            self._network = (config.backbone, open_network(config.backbone))
+            self._store = None
+        network = self._network[1]
+        stream = load_stream(config.data, lambda done, total: self._on_progress("rendering", done, total))
+        key = (
+            stream.root,
+            frozenset(path for part in (*stream.experiences, stream.test) for path in part.paths),
+        )
+        if self._store is None or self._store[0] != key:
+            encoder = Encoder(network, stream, config)
+            store = LatentStore(
+                encoder, stream, lambda done, total: self._on_progress("encoding", done, total)
+            )
+            self._store = (key, store)
+        encode: Callable[[Experience], Any] = self._store[1]
+        test = encode(stream.test)
+        check_images_left(test[0], stream)
+        return Materials(stream=stream, network=network, encode=encode, test=test)
+
+
+def compare(
+    plan: Plan,
+    out: str | Path,
+    *,
+    on_progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+    on_record: Callable[[str, int, int, Record], None] = lambda name, done, total, record: None,
+) -> list[Outcome]:
+    """Run the plan and write summary.json, table.md, accuracy.png and accuracy.svg into ``out``.
+
+    Raises:
+        ConfigError: a setting of any variant is wrong; nothing has been run then.
+        RunError: a run directory below ``out`` belongs to another configuration.
+    """
+    out = Path(out)
+    configs = [(variant, config) for variant in plan.variants for config in plan.configs(variant, out)]
+    shared, outcomes = _Shared(on_progress), []
+    for number, (variant, config) in enumerate(configs):
+        name = f"{variant}, run {config.data.run}, seed {config.seed} ({number + 1} of {len(configs)})"
+        outcomes.append(_one(variant, config, shared, name, on_record))
+    out.mkdir(parents=True, exist_ok=True)
+    _write(plan, outcomes, out)
+    return outcomes
+
+
+def _one(
+    variant: str,
+    config: RunConfig,
+    shared: _Shared,
+    name: str,
+    on_record: Callable[[str, int, int, Record], None],
+) -> Outcome:
+    if (config.run_dir / "summary.json").is_file():
+        _same_config(config)
+        return Outcome(variant=variant, config=config, metrics=read_metrics(config.run_dir))
+    try:
+        materials = shared.materials(config)
+        done = [0]
+
+        def recorded(record: Record) -> None:
+            done[0] += 1
+            on_record(name, done[0], len(materials.stream), record)
+
+        resumable = (config.run_dir / "checkpoint").is_dir()
+        train(
+            config,
+            materials,
+            on_start=lambda _, start: done.__setitem__(0, start),
+            on_record=recorded,
+            resume=resumable,
+            overwrite=not resumable and config.run_dir.exists(),
+        )
+    except VitLRError as error:
+        return Outcome(variant=variant, config=config, metrics=[], failure=str(error))
+    return Outcome(variant=variant, config=config, metrics=read_metrics(config.run_dir))
+
+
+def _same_config(config: RunConfig) -> None:
+    try:
+        saved = yaml.safe_load((config.run_dir / "config.yaml").read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError):
+        raise RunError(f"{config.run_dir} is damaged; remove it and compare again") from None
+    changed = differences(saved, yaml.safe_load(to_yaml(replace(config, out=saved.get("out")))))
+    if changed:
+        raise RunError(
+            f"{config.run_dir} was made with other settings ({'; '.join(changed[:3])});"
+            " choose another --out or remove it"
+        )
+
+
+def summarise(plan: Plan, outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+    """A row a variant: mean and sample s.d. over its runs of the figures that are reported."""
+    rows = []
+    for variant in plan.variants:
+        mine = [outcome for outcome in outcomes if outcome.variant == variant]
+        good = [outcome.metrics for outcome in mine if outcome.failure is None and outcome.metrics]
+        rows.append(
+            {
+                "variant": variant,
+                "runs": len(good),
+                "failures": [outcome.failure for outcome in mine if outcome.failure],
+                "test_accuracy": _mean_sd([metrics[-1]["test_accuracy"] for metrics in good]),
+                "average_test_accuracy": _mean_sd(
+                    [float(np.mean([line["test_accuracy"] for line in metrics])) for metrics in good]
+                ),
+                "learn_seconds": _mean_sd(
+                    [float(np.mean([line["seconds"]["learn"] for line in metrics])) for metrics in good]
+                ),
+                "memory_bytes": max((metrics[-1]["memory"]["bytes"] for metrics in good), default=0),
+            }
+        )
+    return rows
+
+
+def _mean_sd(values: Sequence[float]) -> tuple[float, float] | None:
+    if not values:
+        return None
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+
+
+def table_lines(plan: Plan, rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The summary as a Markdown table."""
+
+    def percent(pair: tuple[float, float] | None) -> str:
+        return "failed" if pair is None else f"{pair[0]:.1%} ± {100 * pair[1]:.1f}"
+
+    lines = [
+        "| method | final accuracy | average along the stream | learning, s an experience | memory, MB |",
+        "|---|---|---|---|---|",
+    ]
+    for row in rows:
+        seconds = "-" if row["learn_seconds"] is None else f"{row['learn_seconds'][0]:.3f}"
+        lines.append(
+            f"| {row['variant']} | {percent(row['test_accuracy'])} | {percent(row['average_test_accuracy'])}"
+            f" | {seconds} | {row['memory_bytes'] / 1e6:.1f} |"
+        )
+    return lines
+
+
+def _write(plan: Plan, outcomes: Sequence[Outcome], out: Path) -> None:
+    rows = summarise(plan, outcomes)
+    info = machine()
+    write_json(
+        out / "summary.json",
+        {"title": plan.title, "runs": plan.runs, "seeds": plan.seeds, "rows": rows, "machine": info},
+    )
+    note = (
+        f"{_counted('order', plan.runs)}; {_counted('seed', plan.seeds)};"
+        f" mean and sample s.d.; {info['processor']}, {info['threads']} threads"
+    )
+    text = "\n".join([f"# {plan.title}", "", *table_lines(plan, rows), "", note, ""])
+    write_atomically(out / "table.md", [text.encode()])
+    curves = {
+        variant: [
+            [line["test_accuracy"] for line in o.metrics]
+            for o in outcomes
+            if o.variant == variant and o.metrics
+        ]
+        for variant in plan.variants
+    }
+    curves = {variant: runs for variant, runs in curves.items() if runs}
+    if curves:
+        figure = accuracy_curves(curves, title=plan.title, note=note)
+        for kind in ("png", "svg"):
+            write_atomically(out / f"accuracy.{kind}", [figure_bytes(figure, kind)])
+
+
+def _counted(noun: str, values: Sequence[int]) -> str:
+    return f"{noun if len(values) == 1 else noun + 's'} {', '.join(map(str, values))}"

@@ -1,0 +1,203 @@
+"""The main job from flags to run directory, on a network and tree that take a moment."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from vitlr.errors import RunError
+from vitlr.runs.config import parse
+from vitlr.runs.tracking import read_metrics
+from vitlr.runs.train import prepare, read_config, train
+
+
+def run(flags: list[str], out: Path, *more: str, **options: object):
+    return train(parse([*flags, f"--out={out}", *more]), **options)
+
+
+def without_seconds(lines: list[dict]) -> list[dict]:
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+
+
+def test_a_run_directory_holds_all_that_is_promised(flags: list[str], tmp_path: Path) -> None:
+    result = run(flags, tmp_path / "run")
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert {
+        "config.yaml",
+        "metrics.jsonl",
+        "summary.json",
+        "predictions.json",
+        "model",
+        "checkpoint",
+    } <= names
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    lines = read_metrics(tmp_path / "run")
+    # Sessions 1 and 2 of objects 1, 2, 6, 7; the first experience holds objects 1 and 6 of session 1.
+    assert [line["num_images"] for line in lines] == [4, 2, 2, 2, 2, 2, 2]
+    assert result.summary["experiences"] == 7 and result.summary["test_images"] == 8
+    assert result.summary["notes"][0] == "24 of 164,866 frames found"
+
+
+def test_each_record_has_the_published_fields_with_sane_values(flags: list[str], tmp_path: Path) -> None:
+    run(flags, tmp_path / "run")
+    for line in read_metrics(tmp_path / "run"):
+        assert 0 <= line["test_accuracy"] <= line["seen_accuracy"] <= 1
+        assert line["test_loss"] > 0 and line["train_loss"] >= 0 and 0 <= line["train_accuracy"] <= 1
+        assert set(line["seconds"]) == {"encode", "learn", "evaluate"}
+        assert len(line["class_accuracy"]) == 50
+        assert line["class_accuracy"]["scissor_1"] is None  # no test image of it
+        memory = line["memory"]
+        assert memory["count"] == sum(memory["per_class"].values()) <= 8
+        assert memory["bytes"] == memory["count"] * 17 * 16 * 4
+
+
+def test_test_accuracy_is_what_the_saved_model_gives_in_transformers(
+    flags: list[str], tiny_tree: Path, tmp_path: Path
+) -> None:
+    """Independent of our own network code: the pipeline reads the files and the pictures itself."""
+    from transformers import pipeline
+
+    from vitlr.data import core50_stream
+
+    result = run(flags, tmp_path / "run")
+    classify = pipeline("image-classification", model=str(tmp_path / "run" / "model"))
+    stream = core50_stream(tiny_tree, "nicv2_391", 0)
+    answers = [classify(str(tiny_tree / path), top_k=1)[0]["label"] for path in stream.test.paths]
+    expected = [stream.class_names[label] for label in stream.test.labels]
+    accuracy = np.mean([a == b for a, b in zip(answers, expected, strict=True)])
+    assert accuracy == pytest.approx(result.summary["test_accuracy"])
+
+
+def test_same_seed_gives_the_same_records_and_weights_and_another_seed_does_not(
+    flags: list[str], tmp_path: Path
+) -> None:
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        run(flags, tmp_path / name, f"--seed={seed}")
+    a, b, c = (without_seconds(read_metrics(tmp_path / name)) for name in "abc")
+    assert a == b and a != c
+    weights = [load_file(tmp_path / name / "model" / "model.safetensors") for name in "ab"]
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+@pytest.mark.parametrize("method", ["latent_replay", "cwr", "naive", "cumulative", "ar1"])
+def test_a_run_that_was_cut_off_and_resumed_equals_one_that_was_not(
+    flags: list[str], tmp_path: Path, method: str
+) -> None:
+    more = [f"--learner.method={method}", "--checkpoint_every=2", "--learner.first_lr=0.05"]
+    more += ["--learner.si_lambda=1.0"] if method == "ar1" else []
+    run(flags, tmp_path / "whole", *more)
+
+    class PowerCutError(Exception):
+        pass
+
+    seen = []
+
+    def cut(record) -> None:
+        seen.append(record)
+        if len(seen) == 4:
+            raise PowerCutError
+
+    with pytest.raises(PowerCutError):
+        run(flags, tmp_path / "cut", *more, on_record=cut)
+    assert len(read_metrics(tmp_path / "cut")) == 4
+    train(read_config(tmp_path / "cut"), resume=True)
+    whole, resumed = (without_seconds(read_metrics(tmp_path / name)) for name in ("whole", "cut"))
+    assert whole == resumed
+    weights = [load_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "cut")]
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+def test_a_checkpoint_of_another_data_set_is_refused(
+    flags: list[str], tiny_tree: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    copy = tmp_path / "tree"
+    shutil.copytree(tiny_tree, copy)
+    run([*flags, f"--data.root={copy}"], tmp_path / "run")
+    shutil.rmtree(copy / "s1" / "o2")
+    with pytest.raises(RunError, match="data was"):
+        train(read_config(tmp_path / "run"), resume=True)
+
+
+def test_a_run_directory_that_exists_is_refused_and_left_alone(flags: list[str], tmp_path: Path) -> None:
+    run(flags, tmp_path / "run")
+    before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
+    with pytest.raises(RunError, match="--overwrite"):
+        run(flags, tmp_path / "run", "--seed=5")
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
+    run(flags, tmp_path / "run", "--seed=5", overwrite=True)
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() != before
+
+
+def test_a_directory_with_other_things_in_it_is_never_overwritten(flags: list[str], tmp_path: Path) -> None:
+    (tmp_path / "precious.txt").write_text("mine")
+    with pytest.raises(RunError, match="holds something else"):
+        run(flags, tmp_path, overwrite=True)
+    assert (tmp_path / "precious.txt").read_text() == "mine"
+
+
+def test_the_trunk_is_bitwise_unchanged_by_a_run(flags: list[str], tmp_path: Path) -> None:
+    config = parse([*flags, f"--out={tmp_path / 'run'}"])
+    materials = prepare(config)
+    before = {name: value.clone() for name, value in materials.network.trunk.state_dict().items()}
+    train(config, materials)
+    after = materials.network.trunk.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_tensorboard_reads_every_promised_tag(flags: list[str], tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run(flags, tmp_path / "run")
+    events = EventAccumulator(str(tmp_path / "run"), size_guidance={"scalars": 0, "tensors": 0})
+    events.Reload()
+    tags = set(events.Tags()["scalars"])
+    assert {"train_loss", "train_accuracy", "test_loss", "test_accuracy", "class_accuracy/ball_1"} - tags == {
+        "class_accuracy/ball_1"
+    }
+    assert {"class_accuracy/plug_adapter_1", "memory_count/plug_adapter_1"} <= tags
+    trained = {"blocks.2.mlp.fc1.weight", "norm.bias", "classifier.weight"}
+    assert {f"{kind}/{name}" for kind in ("gradient_mean", "gradient_max") for name in trained} <= tags
+    values = [event.value for event in events.Scalars("test_accuracy")]
+    assert values == pytest.approx([line["test_accuracy"] for line in read_metrics(tmp_path / "run")])
+
+
+def test_a_folder_of_class_folders_is_learned_too(tiny_vit: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    for number, name in enumerate(["hammer", "pen", "tea cup", "zebra"]):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for i in range(6):
+            level = 60 * number + 5 * i
+            mode, size, value = [("RGB", (50, 40), (level, 0, 255 - level)), ("L", (33, 32), level)][i % 2]
+            Image.new(mode, size, value).save(tmp_path / "images" / name / f"{i}.png")
+    flags = ["--data.dataset=folder", f"--data.root={tmp_path / 'images'}", f"--backbone.name={tiny_vit}"]
+    result = run(flags, tmp_path / "run", "--memory.capacity=10")
+    assert result.summary["experiences"] == 2
+    labels = json.loads((tmp_path / "run" / "model" / "config.json").read_text())["id2label"]
+    assert sorted(labels.values()) == ["hammer", "pen", "tea cup", "zebra"]
+
+
+def test_unreadable_images_stop_the_run_or_are_skipped_and_counted(
+    flags: list[str], tiny_tree: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    from vitlr.errors import DataError
+
+    copy = tmp_path / "tree"
+    shutil.copytree(tiny_tree, copy)
+    for path in ("s1/o1/C_01_01_020.png", "s3/o2/C_03_02_120.png"):
+        (copy / path).write_bytes(b"no image")
+    more = [f"--data.root={copy}"]
+    with pytest.raises(DataError, match="C_03_02_120"):
+        run(flags, tmp_path / "stopped", *more)
+    assert not (tmp_path / "stopped").exists()
+    result = run(flags, tmp_path / "run", *more, "--data.on_bad_image=skip")
+    assert result.summary["skipped_images"] == 2 and result.summary["test_images"] == 7

@@ -1,0 +1,328 @@
+"""The command line: bad input gives one sentence, exit code 2 and nothing half-written; good input works."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.runs.conftest import save_tiny_vit, save_tree
+from vitlr.cli import main
+
+
+@pytest.fixture(scope="module")
+def vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_vit(tmp_path_factory.mktemp("network") / "tiny-vit")
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    return save_tree(tmp_path / "core50")
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """Run a command that must fail; its one sentence."""
+    code = main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    assert code == 2, captured
+    lines = [line for line in captured.err.splitlines() if line.startswith("vitlr: error: ")]
+    assert len(lines) == 1 and "Traceback" not in captured.err, captured.err
+    return lines[0].removeprefix("vitlr: error: ")
+
+
+def train(vit: Path, root: Path, out: Path, *more: str) -> list[str]:
+    base = ["train", "--quiet", "--data.dataset=core50", f"--data.root={root}", f"--backbone.name={vit}"]
+    return [*base, "--memory.capacity=8", "--learner.batch_size=8", f"--out={out}", *more]
+
+
+@pytest.mark.parametrize(
+    ("flag", "named"),
+    [
+        ("--memory.capacity=-1", "memory.capacity must be >= 0"),
+        ("--data.run=10", "data.run must be 0 to 9"),
+        ("--data.scenario=nicv3", "data.scenario must be one of ni, nc"),
+        ("--backbone.cut=13", "cut 13 of 3"),
+        ("--backbone.image_size=30", "8"),
+        ("--backbone.blocks=4", "3"),
+        ("--learner.method=ewc", "learner.method must be one of latent_replay"),
+        ("--learner.epochs=many", "learner.epochs"),
+        ("--memory.capcity=5", "did you mean memory.capacity"),
+        ("--backbone.name=/nowhere/at/all", "/nowhere/at/all"),
+    ],
+)
+def test_a_bad_setting_is_one_sentence_and_writes_nothing(
+    capsys: pytest.CaptureFixture[str], vit: Path, tree: Path, tmp_path: Path, flag: str, named: str
+) -> None:
+    out = tmp_path / "run"
+    assert named in refused(capsys, *train(vit, tree, out, flag))
+    assert not out.exists()
+
+
+def test_a_missing_an_empty_and_a_foreign_root_are_told_apart(
+    capsys: pytest.CaptureFixture[str], vit: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "foreign" / "cats").mkdir(parents=True)
+    said = {
+        name: refused(capsys, *train(vit, tmp_path / name, tmp_path / "run"))
+        for name in ("gone", "empty", "foreign")
+    }
+    assert "does not exist" in said["gone"] and "is empty" in said["empty"] and "s1/o1" in said["foreign"]
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_damaged_picture_is_named(
+    capsys: pytest.CaptureFixture[str], vit: Path, tree: Path, tmp_path: Path
+) -> None:
+    damaged = tree / "s3" / "o1" / "C_03_01_020.png"
+    damaged.write_bytes(damaged.read_bytes()[:200])
+    assert "C_03_01_020.png" in refused(capsys, *train(vit, tree, tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_pixel_grey_and_cmyk_pictures_are_learned(vit: Path, tree: Path, tmp_path: Path) -> None:
+    pictures = [
+        Image.new("RGB", (1, 1), "red"),
+        Image.new("L", (32, 32), 90),
+        Image.new("CMYK", (32, 32), "blue"),
+    ]
+    for index, picture in enumerate(pictures):
+        path = tree / f"s1/o{(1, 2, 6)[index]}/C_01_{(1, 2, 6)[index]:02d}_020.png"
+        picture.save(path, format="JPEG" if picture.mode == "CMYK" else "PNG")
+    assert main(train(vit, tree, tmp_path / "run")) == 0
+
+
+def test_a_model_directory_without_weights_is_named(
+    capsys: pytest.CaptureFixture[str], vit: Path, tree: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(vit, tmp_path / "hollow")
+    (tmp_path / "hollow" / "model.safetensors").unlink()
+    sentence = refused(capsys, *train(tmp_path / "hollow", tree, tmp_path / "run"))
+    assert "hollow" in sentence and "safetensors" in sentence
+
+
+def test_a_misspelt_key_in_a_file_names_the_nearest_one(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "c.yaml").write_text("learner:\n  epoch: 3\n")
+    sentence = refused(capsys, "train", "--config", tmp_path / "c.yaml")
+    assert "learner.epoch" in sentence and "did you mean learner.epochs" in sentence
+
+
+def test_a_run_directory_that_exists_is_refused_before_anything_is_loaded(
+    capsys: pytest.CaptureFixture[str], vit: Path, tree: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    assert main(train(vit, tree, out)) == 0
+    before = sorted(path.name for path in out.rglob("*"))
+    assert "--overwrite" in refused(capsys, *train(vit, tree, out))
+    assert sorted(path.name for path in out.rglob("*")) == before
+
+
+def test_an_unknown_command_names_the_nearest_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "did you mean train" in refused(capsys, "trian")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["data", "list", "--scenario", "x"], ["data", "list", "--scenario", "ni", "--run", "10"]]
+)
+def test_lists_of_unknown_scenarios_and_runs_are_refused(
+    capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    assert "must be" in refused(capsys, *arguments)
+
+
+def test_list_prints_experience_path_and_label(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "list", "--scenario", "nicv2_391", "--run", "0", "--experience", "0"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "0\ts1/o1/C_01_01_000.png\t0"
+    assert {line.split("\t")[2] for line in lines} == {str(5 * category) for category in range(10)}
+    assert main(["data", "list", "--scenario", "ni", "--test", "reduced"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2249 and lines[0] == "test\ts3/o1/C_03_01_001.png\t0"  # 000 does not exist
+
+
+def test_verify_exits_with_1_and_counts_what_is_missing(
+    capsys: pytest.CaptureFixture[str], tree: Path
+) -> None:
+    assert main(["data", "verify", str(tree), "--json"]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert (
+        report["found"] == 24 and len(report["missing"]) == 164_866 - 24 and len(report["wrong_size"]) == 24
+    )
+
+
+def test_print_config_can_be_read_back(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "--memory.capacity=77", "--print-config"])
+    assert stop.value.code == 0
+    (tmp_path / "c.yaml").write_text(capsys.readouterr().out)
+    from vitlr.runs.config import parse
+
+    assert parse(["--config", str(tmp_path / "c.yaml")]) == parse(["--memory.capacity=77"])
+
+
+def test_train_prints_its_result_as_json(
+    capsys: pytest.CaptureFixture[str], vit: Path, tree: Path, tmp_path: Path
+) -> None:
+    assert main(train(vit, tree, tmp_path / "run", "--json")) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["experiences"] == 7 and 0 <= report["test_accuracy"] <= 1
+
+
+def test_inspect_tells_parameters_latents_and_gflop(capsys: pytest.CaptureFixture[str], vit: Path) -> None:
+    assert main(["inspect", f"--backbone.name={vit}", "--backbone.cut=2", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    block = 4 * (16 * 16 + 16) + 2 * 16 * 32 + 32 + 16 + 4 * 16  # projections, MLP, two norms
+    assert report["trained_parameters"] == block + 32
+    assert report["latent"]["tokens"] == 17 and report["latent"]["bytes"] == 17 * 16 * 4
+    assert main(["inspect", f"--backbone.name={vit}", "--backbone.cut=3"]) == 0
+    assert "1 token x 16" in capsys.readouterr().out
+
+
+def test_bench_tells_the_parts_of_an_experience(capsys: pytest.CaptureFixture[str], vit: Path) -> None:
+    flags = [f"--backbone.name={vit}", "--memory.capacity=20", "--images", "4", "--repeats=1", "--json"]
+    assert main(["bench", *flags]) == 0
+    seconds = json.loads(capsys.readouterr().out)["seconds"]
+    assert seconds["total"] == pytest.approx(seconds["decode"] + seconds["trunk"] + seconds["learn"])
+
+
+def test_params_cfg_of_the_original_is_read_as_it_is(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "params.cfg"
+    path.write_text(
+        '[nicv2]\nexp_name = "vit"\ninit_lr = 0.001\ninc_lr = 0.00005\nmb_size = 100\ninit_train_ep = 4\n'
+        "inc_train_ep = 4\nrm_sz = 1500\nmomentum = 0.9\nl2 = 0.0005\nmax_r_max = 1.25\n"
+        'freeze_below_layer = "lat_features.12.norm2.bias"\nreg_lambda = 0\n'
+    )
+    with pytest.raises(SystemExit):
+        main(["train", "--params-cfg", str(path), "--print-config"])
+    captured = capsys.readouterr()
+    import yaml
+
+    config = yaml.safe_load(captured.out)
+    assert config["backbone"]["cut"] == 12 and config["memory"]["capacity"] == 1500
+    learner = config["learner"]
+    assert (learner["first_lr"], learner["lr"], learner["batch_size"]) == (0.001, 5e-5, 100)
+    assert (learner["epochs"], learner["momentum"], learner["weight_decay"]) == (4, 0.9, 5e-4)
+    assert "max_r_max = 1.25 has no meaning here" in captured.err and "exp_name" in captured.err
+
+
+def test_params_cfg_is_never_evaluated(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path, proof = tmp_path / "params.cfg", tmp_path / "proof"
+    path.write_text(f"[a]\ninit_lr = __import__('pathlib').Path({str(proof)!r}).touch()\n")
+    assert "init_lr must be a literal" in refused(capsys, "train", "--params-cfg", path)
+    assert not proof.exists()
+
+
+def test_params_cfg_with_a_layer_without_number_is_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "p.cfg").write_text('[a]\nfreeze_below_layer = "end_features.bias"\n')
+    assert "names no block" in refused(capsys, "train", "--params-cfg", tmp_path / "p.cfg")
+
+
+def test_compare_makes_table_and_figure_and_goes_on_where_it_was(
+    capsys: pytest.CaptureFixture[str], vit: Path, tree: Path, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        f"title: tiny\nbase: {{data: {{dataset: core50, root: {tree}}}, backbone: {{name: {vit}}}, memory: {{capacity: 8}}}}\n"
+        "variants:\n  latent replay: {}\n  naive: {learner: {method: naive}}\n  broken: {backbone: {cut: 99}}\n"
+        "runs: [1, 2]\n"
+    )
+    out = tmp_path / "out"
+    command = ["compare", str(recipe), "--out", str(out), "--json"]
+    assert main(command) == 1  # one variant failed and is shown as failed
+    captured = capsys.readouterr()
+    rows = {row["variant"]: row for row in json.loads(captured.out)}
+    assert rows["broken"]["test_accuracy"] is None and "cut 99 of 3" in rows["broken"]["failures"][0]
+    finals = [
+        json.loads((out / "naive" / f"run{run}-seed0" / "summary.json").read_text())["test_accuracy"]
+        for run in (1, 2)
+    ]
+    assert rows["naive"]["test_accuracy"] == pytest.approx([np.mean(finals), np.std(finals, ddof=1)])
+    assert "| broken | failed" in (out / "table.md").read_text()
+    assert Image.open(out / "accuracy.png").size[0] > 800
+    times = {path: path.stat().st_mtime_ns for path in out.rglob("metrics.jsonl")}
+    main(command)
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("metrics.jsonl")} == times
+
+
+def test_teach_predict_classes_forget_and_export(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Two rendered objects taught in one session are recognised in another, by the bundled network."""
+    from vitlr.data.synthetic import render_frame
+
+    for session in (1, 2):
+        for label, object_ in (("plug", 1), ("ball", 31)):
+            folder = tmp_path / f"s{session}" / label
+            folder.mkdir(parents=True)
+            for index in range(0, 300, 50):
+                Image.fromarray(render_frame(session, object_, index)).save(folder / f"{index}.png")
+    robot = str(tmp_path / "robot")
+    for label in ("plug", "ball"):
+        assert main(["teach", robot, "--label", label, str(tmp_path / "s1" / label)]) == 0
+    capsys.readouterr()
+    assert (
+        main(["predict", robot, str(tmp_path / "s2" / "plug"), str(tmp_path / "s2" / "ball"), "--json"]) == 0
+    )
+    answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    right = [Path(answer["path"]).parent.name == answer["label"] for answer in answers]
+    assert len(right) == 12 and sum(right) >= 9, answers
+    assert main(["classes", robot, "--json"]) == 0
+    assert set(json.loads(capsys.readouterr().out)["classes"]) == {"plug", "ball"}
+    assert main(["export", robot, str(tmp_path / "hf")]) == 0
+    assert (tmp_path / "hf" / "model.safetensors").is_file()
+    assert main(["forget", robot, "plug"]) == 0
+    capsys.readouterr()
+    main(["classes", robot, "--json"])
+    assert set(json.loads(capsys.readouterr().out)["classes"]) == {"ball"}
+    assert "teach" in refused(capsys, "predict", tmp_path / "nobody", tmp_path / "s2")
+
+
+def test_help_of_every_command_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    commands = [
+        "train",
+        "inspect",
+        "bench",
+        "demo",
+        "compare",
+        "pretrain",
+        "teach",
+        "predict",
+        "classes",
+        "forget",
+    ]
+    for command in [[c] for c in [*commands, "export"]] + [
+        ["data", action] for action in ("list", "verify", "render")
+    ]:
+        with pytest.raises(SystemExit) as stop:
+            main([*command, "--help"])
+        assert stop.value.code == 0
+        assert "example: vitlr" in capsys.readouterr().out, command
+
+
+def test_help_and_lists_need_no_pytorch() -> None:
+    code = (
+        "import sys; from vitlr.cli import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        "main(['data', 'list', '--scenario', 'ni', '--experience', '0'])\n"
+        "assert not {'torch', 'transformers', 'matplotlib'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    command = f"{sys.executable} -m vitlr data list --scenario ni | head -1"
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0 and done.stderr == "" and len(done.stdout.splitlines()) == 1
