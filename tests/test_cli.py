@@ -234,7 +234,8 @@ def test_compare_makes_table_and_figure_and_goes_on_where_it_was(
 ) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(
-        f"title: tiny\nbase: {{data: {{dataset: core50, root: {tree}}}, backbone: {{name: {vit}}}, memory: {{capacity: 8}}}}\n"
+        f"title: tiny\nbase:\n  data: {{dataset: core50, root: {tree}}}\n  backbone: {{name: {vit}}}\n"
+        "  memory: {capacity: 8}\n"
         "variants:\n  latent replay: {}\n  naive: {learner: {method: naive}}\n  broken: {backbone: {cut: 99}}\n"
         "runs: [1, 2]\n"
     )

@@ -65,8 +65,8 @@ class LatentReplayClassifier:
         cut: blocks that stay frozen; all but the last by default.
         memory: latents kept at most, or their bytes such as ``"20MB"``.
         policy, codec: which latents are kept and how; see ``vitlr.replay.MemoryConfig``.
-        method, epochs, batch_size, first_lr, lr, classifier_lr_scale, momentum, weight_decay, si_lambda: how
-            an experience is learned; see ``vitlr.learning.LearnerConfig``.
+        method, epochs, batch_size, first_lr, lr, classifier_lr_scale, momentum, weight_decay, si_lambda,
+            der_alpha, der_beta: how an experience is learned; see ``vitlr.learning.LearnerConfig``.
         precision: of the frozen part, float32 or bfloat16; what this processor is fast at by default.
         threshold: ``scores`` below it mean an unknown object; what that is worth, see there.
         random_state: seed; None takes another one each time.
@@ -91,6 +91,8 @@ class LatentReplayClassifier:
         momentum: float = LearnerConfig.momentum,
         weight_decay: float = LearnerConfig.weight_decay,
         si_lambda: float = LearnerConfig.si_lambda,
+        der_alpha: float = LearnerConfig.der_alpha,
+        der_beta: float = LearnerConfig.der_beta,
         precision: str | None = None,
         threshold: float = 0.2,
         random_state: int | None = 0,
@@ -111,6 +113,8 @@ class LatentReplayClassifier:
         self.momentum = momentum
         self.weight_decay = weight_decay
         self.si_lambda = si_lambda
+        self.der_alpha = der_alpha
+        self.der_beta = der_beta
         self.precision = precision
         self.threshold = threshold
         self.random_state = random_state

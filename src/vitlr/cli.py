@@ -47,6 +47,16 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def commands_of(parser: argparse.ArgumentParser) -> list[str]:
+    """Names of all commands."""
+    return [
+        name
+        for action in parser._actions
+        if isinstance(action, argparse._SubParsersAction)
+        for name in action.choices
+    ]
+
+
 def _command(arguments: list[str]) -> Callable[[], int]:
     if arguments and arguments[0] in _CONFIGURED:
         from vitlr.commands import train as configured
@@ -56,9 +66,9 @@ def _command(arguments: list[str]) -> Callable[[], int]:
     if not arguments:
         parser.print_help()
         return lambda: 0
-    known = parser._subparsers._group_actions[0].choices  # type: ignore[union-attr]
+    known = commands_of(parser)
     if not arguments[0].startswith("-") and arguments[0] not in known:
-        near = difflib.get_close_matches(arguments[0], list(known), n=1)
+        near = difflib.get_close_matches(arguments[0], known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
         raise VitLRError(f"unknown command {arguments[0]!r}; {hint}")
     options = parser.parse_args(arguments)

@@ -121,6 +121,39 @@ def test_replay_remembers_what_naive_forgets() -> None:
     assert scores["naive"] < 0.5
 
 
+def test_der_in_a_first_experience_with_nothing_to_replay_is_plain_fine_tuning() -> None:
+    naive, der = learner(method="naive"), learner(method="der")
+    for model in (naive, der):
+        model.learn(*blobs([0, 1], 10, 0), 0)
+    assert torch.equal(naive.classifier_CD, der.classifier_CD)
+
+
+def test_der_remembers_and_its_logits_stay_nearer_than_those_of_replay_alone() -> None:
+    drift = []
+    for alpha in (0.0, 1.0):
+        model = learner(method="der", der_alpha=alpha, der_beta=1.0, epochs=6)
+        model.learn(*blobs([0, 1, 2], 10, 0), 0)
+        probe = blobs([0, 1, 2], 10, 0)[0]
+        before = model.logits(probe)
+        for experience in range(1, 4):
+            model.learn(*blobs([2 + experience], 10, experience), experience)
+        drift.append((model.logits(probe)[:, :3] - before).square().mean().item())
+        assert accuracy(model, list(range(6))) > 0.8
+    assert drift[1] < 0.5 * drift[0]
+
+
+def test_der_keeps_with_each_latent_the_logits_it_had_when_its_experience_ended() -> None:
+    model = learner(method="der", memory=100)
+    latents, labels = blobs([0, 1], 10, 0)
+    model.learn(latents, labels, 0)
+    before = model.logits(model.memory.draw(np.arange(20)))
+    model.learn(*blobs([4], 10, 1), 1)
+    kept = model.memory.draw_logits(np.arange(30))
+    assert torch.allclose(kept[:20, :2], before, atol=1e-6) and torch.isneginf(kept[:20, 2:]).all()
+    assert torch.isfinite(kept[20:, [0, 1, 4]]).all() and torch.isneginf(kept[20:, [2, 3]]).all()
+    assert model.memory.num_bytes == 30 * (2 * WIDTH * 4 + 5 * 4)
+
+
 def test_cwr_leaves_the_blocks_as_the_first_experience_left_them() -> None:
     model = learner(method="cwr")
     model.learn(*blobs([0, 1], 10, 0), 0)

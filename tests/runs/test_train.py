@@ -201,3 +201,48 @@ def test_unreadable_images_stop_the_run_or_are_skipped_and_counted(
     assert not (tmp_path / "stopped").exists()
     result = run(flags, tmp_path / "run", *more, "--data.on_bad_image=skip")
     assert result.summary["skipped_images"] == 2 and result.summary["test_images"] == 7
+
+
+def test_the_trunk_sees_each_image_exactly_once_however_many_epochs(flags: list[str], tmp_path: Path) -> None:
+    config = parse([*flags, f"--out={tmp_path / 'run'}", "--learner.epochs=5"])
+    seen: list[int] = []
+    from vitlr.runs import train as runs
+    from vitlr.vit import Trunk
+
+    original = Trunk.forward
+
+    def counted(self, images):
+        seen.append(len(images))
+        return original(self, images)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trunk, "forward", counted)
+        runs.train(config)
+    assert sum(seen) == 24  # 16 to learn, 8 to test on
+
+
+def test_evaluation_tracks_no_gradients_and_leaves_the_learner_as_it_was(
+    flags: list[str], tmp_path: Path
+) -> None:
+    from vitlr.evaluation.run import evaluate
+    from vitlr.runs.build import build_learner
+
+    materials = prepare(parse([*flags, f"--out={tmp_path / 'run'}"]))
+    learner = build_learner(parse([*flags, f"--out={tmp_path / 'run'}"]), materials.network)
+    latents, labels = materials.encode(materials.stream.experiences[0])
+    learner.learn(latents, labels, 0)
+    before = learner.state()
+    assert not learner.logits(latents).requires_grad
+    evaluate(learner, *materials.test, materials.stream.num_classes)
+    after = learner.state()
+    assert before[1] == after[1] and all(torch.equal(before[0][name], after[0][name]) for name in before[0])
+
+
+@pytest.mark.parametrize("method", ["class_mean", "slda", "ranpac", "der"])
+def test_comparison_methods_run_and_report_what_they_keep(
+    flags: list[str], tmp_path: Path, method: str
+) -> None:
+    run(flags, tmp_path / "run", f"--learner.method={method}", "--backbone.cut=3")
+    lines = read_metrics(tmp_path / "run")
+    assert len(lines) == 7 and lines[-1]["memory"]["bytes"] > 0
+    assert lines[-1]["seen_accuracy"] > 0.2

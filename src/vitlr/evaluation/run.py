@@ -126,7 +126,7 @@ def iter_run(
             classes=experience.classes,
             evaluation=evaluation,
             stats=stats,
-            memory_bytes=0 if memory is None else memory.num_bytes,
+            memory_bytes=getattr(learner if memory is None else memory, "num_bytes", 0),
             memory_counts={} if memory is None else memory.counts(),
             seconds={"encode": encoded - began, "learn": learned - encoded, "evaluate": evaluated - learned},
         )

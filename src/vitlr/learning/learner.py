@@ -25,7 +25,8 @@ from torch.nn import functional
 
 from vitlr.errors import ConfigError, RunError
 from vitlr.learning import cwr, si
-from vitlr.learning.methods import Method, method_named
+from vitlr.learning.der import dark_loss
+from vitlr.learning.methods import CLOSED_FORM, Method, method_named
 from vitlr.learning.minibatch import epoch_minibatches
 from vitlr.replay.memory import MemoryConfig, ReplayMemory
 
@@ -39,13 +40,15 @@ class LearnerConfig:
     """How an experience is learned. Defaults: see docs/results.md for how they were chosen.
 
     Attributes:
-        method: latent_replay, ar1, cwr, naive or cumulative.
+        method: latent_replay, ar1, cwr, der, naive or cumulative; class_mean, slda or ranpac, which use no
+            other setting here.
         epochs: passes over the new latents of each experience.
         batch_size: latents in a mini-batch, new and replayed.
         first_lr, lr: learning rate of the head's blocks and norm in the first and in later experiences.
         classifier_lr_scale: the classifier learns at this multiple of those rates.
         momentum, weight_decay: of SGD; momentum starts at zero in each experience.
         si_lambda: strength of Synaptic Intelligence (AR1*); 0 switches it off (AR1*free).
+        der_alpha, der_beta: of method der, weight of the replayed latents' logits and of their labels.
     """
 
     method: str = "latent_replay"
@@ -57,19 +60,22 @@ class LearnerConfig:
     momentum: float = 0.9
     weight_decay: float = 5e-4
     si_lambda: float = 0.0
+    der_alpha: float = 0.1
+    der_beta: float = 0.5
 
     def __post_init__(self) -> None:
-        method = method_named(self.method)
+        needs_lambda = self.method not in CLOSED_FORM and method_named(self.method).synaptic_intelligence
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"learner.{name} must be >= 1, got {getattr(self, name)}")
-        for name in ("first_lr", "lr", "classifier_lr_scale", "momentum", "weight_decay", "si_lambda"):
+        rates = ("first_lr", "lr", "classifier_lr_scale", "momentum", "weight_decay")
+        for name in (*rates, "si_lambda", "der_alpha", "der_beta"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise ConfigError(f"learner.{name} must be a finite number >= 0, got {value}")
         if self.momentum >= 1:
             raise ConfigError(f"learner.momentum must be below 1, got {self.momentum}")
-        if method.synaptic_intelligence and self.si_lambda == 0:
+        if needs_lambda and self.si_lambda == 0:
             raise ConfigError(
                 f"learner.method {self.method} holds parameters by Synaptic Intelligence: give learner.si_lambda > 0"
             )
@@ -170,7 +176,8 @@ class GradientLearner:
         else:
             self._consolidated_CD, self._past_C = temporary_CD, self._past_C + current_C
         if self.method.replay != "none":
-            self.memory.offer(latents_NTD, labels_N, experience, self.rng)
+            kept_NC = self.logits(latents_NTD) if self.method.keep_logits else None
+            self.memory.offer(latents_NTD, labels_N, experience, self.rng, kept_NC)
         self.experiences_learned += 1
         return stats
 
@@ -203,16 +210,20 @@ class GradientLearner:
         loss_sum = correct = count = 0.0
         for _ in range(config.epochs):
             loss_sum = correct = count = 0.0
-            for latents_BTD, labels_B, drawn in self._minibatches(latents_NTD, labels_N):
+            for latents_BTD, labels_B, memory_rows in self._minibatches(latents_NTD, labels_N):
                 with torch.set_grad_enabled(bool(blocks)):
                     features_BD = self.head(latents_BTD)
                 logits_BC = (features_BD @ classifier_CD.T).masked_fill(~seen_C, UNSEEN)
-                loss = functional.cross_entropy(logits_BC, labels_B)
+                if self.method.keep_logits:
+                    kept_RC = self.memory.draw_logits(memory_rows)
+                    loss = dark_loss(logits_BC, labels_B, kept_RC, config.der_alpha, config.der_beta)
+                else:
+                    loss = functional.cross_entropy(logits_BC, labels_B)
                 optimizer.zero_grad()
                 loss.backward()
                 with intelligence.around_step():
                     optimizer.step()
-                steps, replayed = steps + 1, replayed + drawn
+                steps, replayed = steps + 1, replayed + len(memory_rows)
                 loss_sum += loss.item() * len(labels_B)
                 correct += (logits_BC.argmax(dim=1) == labels_B).sum().item()
                 count += len(labels_B)
@@ -238,8 +249,10 @@ class GradientLearner:
         )
         return classifier_CD.detach(), stats
 
-    def _minibatches(self, latents_NTD: Tensor, labels_N: np.ndarray) -> Iterator[tuple[Tensor, Tensor, int]]:
-        """Latents (B, T, D), labels (B,) and how many of them were replayed, for one epoch."""
+    def _minibatches(
+        self, latents_NTD: Tensor, labels_N: np.ndarray
+    ) -> Iterator[tuple[Tensor, Tensor, np.ndarray]]:
+        """Latents (B, T, D), labels (B,) and the memory's rows that they end with, for one epoch."""
         if self.method.replay == "all":
             # Everything seen counts as new, so that each latent is used exactly once an epoch.
             yield from self._union_minibatches(latents_NTD, labels_N)
@@ -253,11 +266,11 @@ class GradientLearner:
             if len(memory_rows):
                 latents_BTD = torch.cat([latents_BTD, self.memory.draw(memory_rows)])
                 labels_B = np.concatenate([labels_B, self.memory.labels[memory_rows]])
-            yield latents_BTD, torch.from_numpy(labels_B), len(memory_rows)
+            yield latents_BTD, torch.from_numpy(labels_B), memory_rows
 
     def _union_minibatches(
         self, latents_NTD: Tensor, labels_N: np.ndarray
-    ) -> Iterator[tuple[Tensor, Tensor, int]]:
+    ) -> Iterator[tuple[Tensor, Tensor, np.ndarray]]:
         stored, new = len(self.memory), len(labels_N)
         for rows, _ in epoch_minibatches(stored + new, 0, self.config.batch_size, self.rng):
             old, fresh = rows[rows < stored], rows[rows >= stored] - stored
@@ -265,7 +278,7 @@ class GradientLearner:
             if len(old):
                 latents_BTD = torch.cat([latents_BTD, self.memory.draw(old)])
             labels_B = np.concatenate([labels_N[fresh], self.memory.labels[old]])
-            yield latents_BTD, torch.from_numpy(labels_B), len(old)
+            yield latents_BTD, torch.from_numpy(labels_B), old
 
     # -- state --------------------------------------------------------------------------------------
 

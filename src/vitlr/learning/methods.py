@@ -6,11 +6,12 @@ are trained, and whether Synaptic Intelligence holds them. A new one of that kin
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 
 from vitlr.errors import ConfigError
 
-__all__ = ["METHODS", "Method", "method_named"]
+__all__ = ["CLOSED_FORM", "METHODS", "Method", "method_named"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,7 @@ class Method:
         consolidate: keep the classifier by CWR*; otherwise it is a plain linear layer.
         train_blocks: ``always``, or in the ``first`` experience only.
         synaptic_intelligence: this method is the one without replay that needs lambda > 0 to be itself.
+        keep_logits: the memory keeps logits too, and replayed latents should keep having them (DER++).
     """
 
     name: str
@@ -32,6 +34,7 @@ class Method:
     consolidate: bool
     train_blocks: str = "always"
     synaptic_intelligence: bool = False
+    keep_logits: bool = False
 
 
 METHODS: dict[str, Method] = {
@@ -58,6 +61,13 @@ METHODS: dict[str, Method] = {
             train_blocks="first",
         ),
         Method(
+            name="der",
+            summary="DER++: replayed latents keep their logits too (Buzzega et al. 2020); policy reservoir",
+            replay="memory",
+            consolidate=False,
+            keep_logits=True,
+        ),
+        Method(
             name="naive", summary="plain fine-tuning on each experience", replay="none", consolidate=False
         ),
         Method(
@@ -70,8 +80,19 @@ METHODS: dict[str, Method] = {
 }
 
 
+# Methods in closed form on the features of a head that is never trained; see ``learning.registry``.
+CLOSED_FORM: dict[str, str] = {
+    "class_mean": "nearest class mean of frozen features",
+    "slda": "streaming linear discriminant analysis (Hayes & Kanan 2020)",
+    "ranpac": "random projection and ridge regression (McDonnell et al. 2023)",
+}
+
+
 def method_named(name: str) -> Method:
-    """The method of that name; ConfigError lists the known ones."""
+    """The gradient method of that name; ConfigError lists all known ones."""
     if name not in METHODS:
-        raise ConfigError(f"learner.method must be one of {', '.join(METHODS)}, got {name!r}")
+        known = ", ".join([*METHODS, *CLOSED_FORM])
+        near = difflib.get_close_matches(name, [*METHODS, *CLOSED_FORM], n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ConfigError(f"learner.method must be one of {known}, got {name!r}{hint}")
     return METHODS[name]

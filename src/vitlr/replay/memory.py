@@ -1,6 +1,6 @@
 """The replay memory: a bounded set of (latent, label) pairs.
 
-Shape letters: M stored pairs, N offered pairs, B drawn pairs, T tokens, D width.
+Shape letters: M stored pairs, N offered pairs, B drawn pairs, T tokens, D width, C classes.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from vitlr.replay.policies import POLICIES, Offer
 
 __all__ = ["MemoryConfig", "ReplayMemory", "parse_bytes"]
 
+_LOGITS = "logits"  # the field, beside the codec's, of logits kept with the latents
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
 
@@ -104,8 +105,11 @@ class ReplayMemory:
 
     @property
     def num_bytes(self) -> int:
-        """Bytes that the stored latents occupy (codes and scales; a label adds 8)."""
-        return 0 if self._shape is None else len(self) * self._codec.bytes_per_latent(*self._shape)
+        """Bytes of the stored latents (codes and scales; a label adds 8) and of logits kept with them."""
+        if self._shape is None:
+            return 0
+        logits = 4 * self._fields[_LOGITS].shape[1] if _LOGITS in self._fields else 0
+        return len(self) * (self._codec.bytes_per_latent(*self._shape) + logits)
 
     def counts(self) -> dict[int, int]:
         """Stored pairs of each class."""
@@ -113,9 +117,17 @@ class ReplayMemory:
         return dict(zip(classes.tolist(), counts.tolist(), strict=True))
 
     def offer(
-        self, latents_NTD: Tensor, labels_N: np.ndarray, experience: int, rng: np.random.Generator
+        self,
+        latents_NTD: Tensor,
+        labels_N: np.ndarray,
+        experience: int,
+        rng: np.random.Generator,
+        logits_NC: Tensor | None = None,
     ) -> None:
-        """Let the policy choose among new pairs. Latent and label of a pair are taken from one row."""
+        """Let the policy choose among new pairs. Latent, label and logits of a pair are taken from one row.
+
+        ``logits_NC``, where given, are kept as float32 beside the latents: always or never, C may only grow.
+        """
         labels_N = np.asarray(labels_N, dtype=np.int64)
         if latents_NTD.ndim != 3 or len(latents_NTD) != len(labels_N):
             raise ValueError(f"latents {tuple(latents_NTD.shape)} and labels {labels_N.shape} do not pair up")
@@ -147,11 +159,19 @@ class ReplayMemory:
             rows, slots = placement.rows, placement.slots
         if len(rows) == 0:
             return
-        self._store(latents_NTD[torch.from_numpy(rows)], labels_N[rows], experience, slots)
+        index = torch.from_numpy(rows)
+        kept = None if logits_NC is None else logits_NC[index]
+        self._store(latents_NTD[index], labels_N[rows], experience, slots, kept)
 
-    def _store(self, latents: Tensor, labels: np.ndarray, experience: int, slots: np.ndarray) -> None:
+    def _store(
+        self, latents: Tensor, labels: np.ndarray, experience: int, slots: np.ndarray, logits: Tensor | None
+    ) -> None:
         size = max(len(self), int(slots.max()) + 1)
         encoded = self._codec.encode(latents)
+        if logits is not None:
+            encoded[_LOGITS] = logits.float()
+            if _LOGITS in self._fields:
+                self._fields[_LOGITS] = _widened(self._fields[_LOGITS], logits.shape[1])
         for name, codes in encoded.items():
             room = self._fields.get(name)
             if room is None or len(room) < size:
@@ -172,7 +192,13 @@ class ReplayMemory:
     def draw(self, rows_B: np.ndarray) -> Tensor:
         """Float32 latents (B, T, D) of the given stored rows; only these are decoded."""
         rows = torch.from_numpy(np.asarray(rows_B, dtype=np.int64))
-        return self._codec.decode({name: codes.index_select(0, rows) for name, codes in self._fields.items()})
+        codes = {name: field for name, field in self._fields.items() if name != _LOGITS}
+        return self._codec.decode({name: field.index_select(0, rows) for name, field in codes.items()})
+
+    def draw_logits(self, rows_B: np.ndarray) -> Tensor:
+        """(B, C) logits kept with the given stored rows; -inf for classes that came later."""
+        kept = self._fields.get(_LOGITS, torch.zeros(0, 0))
+        return kept.index_select(0, torch.from_numpy(np.asarray(rows_B, dtype=np.int64)))
 
     def forget(self, label: int) -> int:
         """Remove every pair of a class; returns how many there were."""
@@ -202,3 +228,9 @@ class ReplayMemory:
         self._experiences = tensors["experiences"].numpy().copy()
         self._policy_state = copy.deepcopy(plain["policy_state"])
         self._shape = None if plain["shape"] is None else (plain["shape"][0], plain["shape"][1])
+
+
+def _widened(logits_MC: Tensor, num_classes: int) -> Tensor:
+    """With columns of -inf added on the right up to ``num_classes``."""
+    missing = max(0, num_classes - logits_MC.shape[1])
+    return torch.cat([logits_MC, logits_MC.new_full((len(logits_MC), missing), float("-inf"))], dim=1)

@@ -15,6 +15,8 @@ import torch
 from vitlr.data.core50 import parse_frame
 from vitlr.data.images import iter_batches
 from vitlr.data.synthetic import render_dataset
+from vitlr.errors import ConfigError
+from vitlr.learning import GradientLearner
 from vitlr.learning.minibatch import epoch_minibatches
 from vitlr.runs.build import build_learner, open_network
 from vitlr.runs.config import RunConfig
@@ -41,6 +43,8 @@ def time_experience(
     """
     network = open_network(config.backbone)
     learner = build_learner(config, network)
+    if not isinstance(learner, GradientLearner):
+        raise ConfigError(f"bench times training loops, not {config.learner.method}; choose latent_replay")
     rng = np.random.default_rng(config.seed)
     tell = progress or (lambda done, total: None)
     with tempfile.TemporaryDirectory() as folder:

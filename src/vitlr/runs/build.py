@@ -12,7 +12,7 @@ from torch import Tensor
 from vitlr.data.experience import Experience, Stream
 from vitlr.data.images import iter_batches
 from vitlr.errors import DataError
-from vitlr.learning import GradientLearner
+from vitlr.learning import Learner, new_learner
 from vitlr.runs.config import BackboneConfig, RunConfig
 from vitlr.vit import Backbone, Head, Precision, Trunk, default_precision, load_backbone, split
 
@@ -41,10 +41,10 @@ def open_network(config: BackboneConfig) -> Network:
     return Network(backbone=backbone, trunk=trunk, head=head, cut=cut, precision=precision)
 
 
-def build_learner(config: RunConfig, network: Network) -> GradientLearner:
+def build_learner(config: RunConfig, network: Network) -> Learner:
     """The method that the configuration names, with a head of its own."""
     _, head = split(network.backbone, network.cut)
-    return GradientLearner(head, config.learner, config.memory, np.random.default_rng(config.seed))
+    return new_learner(head, config.learner, config.memory, np.random.default_rng(config.seed))
 
 
 class Encoder:

@@ -221,8 +221,8 @@ def _sentence(message: str) -> str:
     flag = re.search(r"[Uu]nrecognized arguments: --?(?P<key>[\w.-]+)", message) or re.search(
         r"Key '(?P<key>[\w.]+)' is not expected", message
     )
-    if unknown or flag:
-        key = f"{unknown['group']}.{unknown['key']}" if unknown else flag["key"].split("=")[0]
+    key = f"{unknown['group']}.{unknown['key']}" if unknown else flag["key"].split("=")[0] if flag else None
+    if key is not None:
         near = difflib.get_close_matches(key, _setting_names(), n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}?" if near else "see --help for all settings"
         return f"unknown setting {key}; {hint}"

@@ -109,7 +109,6 @@ def new_network(config: PretrainConfig) -> nn.Module:
                 intermediate_size=4 * config.width,
                 image_size=config.image_size,
                 patch_size=config.patch_size,
-                attn_implementation="sdpa",
             ),
             add_pooling_layer=False,
         )
@@ -120,7 +119,7 @@ def normalised(images_NHWC: Tensor) -> Tensor:
     return (images_NHWC.permute(0, 3, 1, 2).float() / 255 - MEAN) / STD
 
 
-def tokens(model: nn.Module, images_NHWC: Tensor, keep_NK: Tensor | None = None) -> Tensor:
+def tokens(model: Any, images_NHWC: Tensor, keep_NK: Tensor | None = None) -> Tensor:
     """Tokens after the final norm (N, 1 + K, D); only the patches listed in ``keep_NK`` are shown if given."""
     tokens_NTD = model.embeddings(normalised(images_NHWC))
     if keep_NK is not None:
@@ -142,6 +141,7 @@ class Targets(nn.Module):
         self.shape = nn.Linear(config.width, views.shapes.shape[1])
         self.shown = nn.Linear(config.width, 1)
         for layer in self.children():
+            assert isinstance(layer, nn.Linear)
             nn.init.zeros_(layer.weight)
         self.colours_of = torch.from_numpy(views.colours).float()
         self.shape_of = torch.from_numpy(views.shapes).float()
@@ -301,7 +301,7 @@ def pretrain(
     return report
 
 
-def _save(model: nn.Module, report: dict[str, Any], config: PretrainConfig, out: Path) -> None:
+def _save(model: Any, report: dict[str, Any], config: PretrainConfig, out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:

@@ -18,7 +18,7 @@ from vitlr.data import load_stream
 from vitlr.data.experience import Experience, Stream
 from vitlr.errors import RunError
 from vitlr.evaluation.run import Record, iter_run
-from vitlr.learning import GradientLearner
+from vitlr.learning import GradientLearner, Learner
 from vitlr.runs.build import Encoder, Network, build_learner, check_images_left, open_network
 from vitlr.runs.checkpoint import load_checkpoint, save_checkpoint, truncate_metrics
 from vitlr.runs.config import RunConfig, to_dict, to_yaml
@@ -111,7 +111,7 @@ def train(
 def _run(
     config: RunConfig,
     materials: Materials,
-    learner: GradientLearner,
+    learner: Learner,
     run_dir: Path,
     start: int,
     identity: dict[str, Any],
@@ -145,7 +145,8 @@ def _run(
             "predictions": record.evaluation.predictions.tolist(),
         }
         write_json(run_dir / PREDICTIONS, predictions)
-    _save_model(learner, materials, run_dir)
+    if isinstance(learner, GradientLearner):  # methods in closed form are no linear map of a trained head
+        _save_model(learner, materials, run_dir)
     summary = _summary(config, materials, run_dir, time.perf_counter() - began)
     write_json(run_dir / "summary.json", summary)
     return Result(run_dir=run_dir, summary=summary)

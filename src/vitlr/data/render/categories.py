@@ -52,7 +52,7 @@ QUARTER = np.pi / 2
 def plug_adapter(rng: Rng, variant: int) -> Mesh:
     shell, face, accent = palette(rng)
     width, height, depth = rng.uniform(0.6, 0.8), rng.uniform(0.6, 0.95), rng.uniform(0.3, 0.55)
-    spots = ([(-0.4, 0), (0.4, 0)], [(-0.45, -0.3), (0.45, -0.3), (0, 0.45)])[variant % 2]
+    spots = ([(-0.4, 0.0), (0.4, 0.0)], [(-0.45, -0.3), (0.45, -0.3), (0.0, 0.45)])[variant % 2]
     front = holes(rng, shell, face, spots, slot=variant in (1, 4))
     side = (plain(shell, 0.5), stripes(rng, shell, accent), body(rng, shell))[variant % 3]
     shape = outline(width, height, (0.5, 0.25, 1.0, 0.4, 0.7)[variant], taper=(0, 0, 0, 0.25, 0.1)[variant])
@@ -340,8 +340,8 @@ def ball(rng: Rng, variant: int) -> Mesh:
         texels = np.array([base, (0.95, 0.95, 0.93), third])[sector]
         texels, gloss = np.where((np.abs(latitude) > 1.35)[..., None], np.array(ink), texels), 0.9
     else:
-        print_ = (dots, checks, blocks)[int(rng.integers(3))]
-        sphere = print_(rng, [base, ink, third]) if print_ is blocks else print_(rng, base, ink)  # type: ignore[operator]
+        kind = int(rng.integers(3))
+        sphere = blocks(rng, [base, ink, third]) if kind == 2 else (dots, checks)[kind](rng, base, ink)
         return ellipsoid((1, 1, 1), sphere, segments=28)
     return ellipsoid(
         (1, 1, 1), Material(texels=np.square(texels).astype(np.float32), gloss=gloss), segments=28

@@ -402,7 +402,8 @@ def assembly(rng: Rng) -> Mesh:
                 -1,
             )
             part = tube(path, rng.uniform(0.05, 0.16) * np.linspace(1, rng.uniform(0.5, 1.5), 10), main)
-        part = part.moved(*place, turn=rotation(*rng.uniform(-0.8, 0.8, 3)))
+        x, y, z = place
+        part = part.moved(x, y, z, turn=rotation(*rng.uniform(-0.8, 0.8, 3)))
         parts.append(part)
         place = part.vertices[int(rng.integers(len(part.vertices)))]
     return join(*parts)

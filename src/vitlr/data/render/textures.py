@@ -6,6 +6,7 @@ Every function returns a :class:`Material`. Colours are sRGB triples in 0..1; u 
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
@@ -280,8 +281,8 @@ def screen(rng: Rng, frame: Colour) -> Material:
         _writing(pen, rng, (11, 42, 84, 154), (0.3, 0.3, 0.35), 5)
     else:
         for _ in range(14):
-            x, y, r = rng.uniform(6, 90), rng.uniform(20, 155), rng.uniform(5, 25)
-            pen.ellipse((x - r, y - r, x + r, y + r), fill=_ink(colour(rng)))
+            left, top, size = rng.uniform(6, 90), rng.uniform(20, 155), rng.uniform(5, 25)
+            pen.ellipse((left - size, top - size, left + size, top + size), fill=_ink(colour(rng)))
         pen.rectangle((0, 0, 96, 15), fill=_ink(frame))
         pen.rectangle((0, 159, 96, 176), fill=_ink(frame))
         pen.rectangle((0, 0, 5, 176), fill=_ink(frame))
@@ -291,7 +292,9 @@ def screen(rng: Rng, frame: Colour) -> Material:
     return _finish(picture, 0.9)
 
 
-def holes(rng: Rng, base: Colour, face: Colour, spots: list[tuple[float, float]], *, slot: bool) -> Material:
+def holes(
+    rng: Rng, base: Colour, face: Colour, spots: Sequence[tuple[float, float]], *, slot: bool
+) -> Material:
     """A round recess with holes (or slots) at ``spots`` in -1..1."""
     picture, pen = _sheet(base)
     pen.ellipse((14, 14, 114, 114), fill=_ink(face), outline=_ink(_grey(0.25)), width=3)
