@@ -251,7 +251,8 @@ def test_compare_makes_table_and_figure_and_goes_on_where_it_was(
     ]
     assert rows["naive"]["test_accuracy"] == pytest.approx([np.mean(finals), np.std(finals, ddof=1)])
     assert "| broken | failed" in (out / "table.md").read_text()
-    assert Image.open(out / "accuracy.png").size[0] > 800
+    with Image.open(out / "accuracy.png") as picture:
+        assert picture.size[0] > 800
     times = {path: path.stat().st_mtime_ns for path in out.rglob("metrics.jsonl")}
     main(command)
     assert {path: path.stat().st_mtime_ns for path in out.rglob("metrics.jsonl")} == times

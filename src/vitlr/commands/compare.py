@@ -102,7 +102,7 @@ def run_plan(plan: Any, where: Path, *, quiet: bool) -> list[dict[str, Any]]:
         )
     for outcome in outcomes:
         if outcome.failure:
-            err().print(f"failed: {outcome.config.run_dir}: {outcome.failure}", markup=False)
+            err().print(f"failed: {outcome.config.run_dir}: {outcome.failure}", markup=False, soft_wrap=True)
     return summarise(plan, outcomes)
 
 

@@ -82,7 +82,7 @@ def _configuration(flags: Flags, prog: str, description: str):
         translated, notes = read_params_cfg(params)
         arguments = [*translated, *arguments]
         for note in notes:
-            err().print(f"{params}: {note}", markup=False)
+            err().print(f"{params}: {note}", markup=False, soft_wrap=True)
     return parse(arguments, prog, description)
 
 
@@ -154,7 +154,7 @@ def _prepare(config, quiet: bool):
         materials = prepare(config, on_render=show("rendering"), on_test=show("encoding the test set"))
     if not quiet:
         for note in materials.stream.notes:
-            err().print(note, markup=False)
+            err().print(note, markup=False, soft_wrap=True)
     return materials
 
 
