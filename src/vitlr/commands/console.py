@@ -68,7 +68,9 @@ class Bar:
                 spent = time.perf_counter() - self._began
                 left = spent / max(1, done) * (total - done)
                 self._console.print(
-                    f"{self._title} {done}/{total} {note} {spent:.0f} s, {left:.0f} s left".replace("  ", " "),
+                    f"{self._title} {done}/{total} {note} {spent:.0f} s, {left:.0f} s left".replace(
+                        "  ", " "
+                    ),
                     soft_wrap=True,
                 )
 

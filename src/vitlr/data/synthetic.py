@@ -384,15 +384,19 @@ def _areas(mesh: Mesh) -> np.ndarray:
 
 
 def contact_sheet(seed: int = 0, frame: int = 150, thumb: int = 96) -> Image.Image:
-    """All 50 objects (columns of five a category, down) by 11 sessions (across), one frame each."""
-    sheet = Image.new("RGB", (thumb * SESSIONS + 110, thumb * OBJECTS + 20), "white")
+    """All 50 objects by 11 sessions, one frame each: objects 1-25 on the left half, 26-50 on the right."""
+    margin, head, half = 110, 20, OBJECTS // 2
+    block = margin + SESSIONS * thumb
+    sheet = Image.new("RGB", (2 * block, head + half * thumb), "white")
     pen = ImageDraw.Draw(sheet)
-    for session in range(1, SESSIONS + 1):
-        pen.text((110 + (session - 1) * thumb + 4, 4), f"session {session}", fill="black")
-        for object_ in range(1, OBJECTS + 1):
-            picture = Image.fromarray(render_frame(session, object_, frame, seed)).resize((thumb, thumb))
-            sheet.paste(picture, (110 + (session - 1) * thumb, 20 + (object_ - 1) * thumb))
     for object_ in range(1, OBJECTS + 1):
+        left, top = (object_ - 1) // half * block, head + (object_ - 1) % half * thumb
         name = f"{CATEGORIES[(object_ - 1) // 5]}_{(object_ - 1) % 5 + 1}"
-        pen.text((4, 20 + (object_ - 1) * thumb + thumb // 2), name, fill="black")
+        pen.text((left + 4, top + thumb // 2 - 6), name, fill="black")
+        for session in range(1, SESSIONS + 1):
+            x = left + margin + (session - 1) * thumb
+            picture = Image.fromarray(render_frame(session, object_, frame, seed)).resize((thumb, thumb))
+            sheet.paste(picture, (x, top))
+            if top == head:
+                pen.text((x + 4, 4), f"session {session}", fill="black")
     return sheet

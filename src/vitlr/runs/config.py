@@ -191,11 +191,34 @@ def parse(arguments: Sequence[str], prog: str = "vitlr train", description: str 
     parser = make_parser(prog, description)
     # jsonargparse spells it with an underscore; people try the dash.
     arguments = [re.sub(r"^--print-config", "--print_config", argument) for argument in arguments]
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        if before == "--config" or argument.startswith("--config="):
+            _check_file(Path(argument.removeprefix("--config=")))
     try:
         namespace = parser.instantiate(parser.parse_args(list(arguments)))
     except (argparse.ArgumentError, ParserError, TypeError, KeyError) as error:
         raise ConfigError(_sentence(str(error))) from None
     return RunConfig(**{f.name: namespace[f.name] for f in dataclasses.fields(RunConfig)})
+
+
+def _check_file(path: Path) -> None:
+    """ConfigError for a file whose faults jsonargparse does not see, or reports without the file's name."""
+    if not path.is_file():
+        return  # jsonargparse says so, and takes settings written out in place of a file
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read ({error.strerror}); give a YAML file") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid YAML ({' '.join(str(error).split())[:160]})") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} holds no settings; vitlr train --print-config shows how they are written")
+    for name, section in SECTIONS.items():
+        if not isinstance(content.get(name, {}), dict):
+            first = dataclasses.fields(section)[0].name
+            raise ConfigError(
+                f"{path}: {name} must hold settings such as {name}.{first}, got {content[name]!r}"
+            )
 
 
 def make_parser(prog: str, description: str) -> ArgumentParser:
@@ -219,7 +242,7 @@ def _sentence(message: str) -> str:
         r"(?:Group '(?P<group>[\w.]*)' does not accept (?:option|nested key) '(?P<key>[\w.]+)')", message
     )
     flag = re.search(r"[Uu]nrecognized arguments: --?(?P<key>[\w.-]+)", message) or re.search(
-        r"Key '(?P<key>[\w.]+)' is not expected", message
+        r"(?:Key|Option) '(?P<key>[\w.]+)' is not (?:expected|accepted)", message
     )
     key = f"{unknown['group']}.{unknown['key']}" if unknown else flag["key"].split("=")[0] if flag else None
     if key is not None:

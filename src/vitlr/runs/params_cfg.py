@@ -71,24 +71,35 @@ _UNUSED = {
 def read_params_cfg(path: str | Path, section: str | None = None) -> tuple[list[str], list[str]]:
     """(flags of ``vitlr train``, a sentence for each key that has no meaning here or needs a remark).
 
-    Takes the first section unless one is named. Raises ConfigError for a file that cannot be read, a value
-    that is no literal, or a frozen layer without a number.
+    Takes ``[DEFAULT]``, as the original does, or the first section where there is none, unless one is named;
+    sections that are not read are named too. Raises ConfigError for a file that cannot be read, a value that
+    is no literal, or a frozen layer without a number.
     """
     parser = configparser.ConfigParser(interpolation=None)
     try:
         text = Path(path).read_text(encoding="utf-8")
-        parser.read_string(text if text.lstrip().startswith("[") else "[params]\n" + text)
+        try:
+            parser.read_string(text)
+        except configparser.MissingSectionHeaderError:
+            parser.read_string("[params]\n" + text)
     except OSError as error:
         raise ConfigError(
             f"{path} cannot be read ({error.strerror}); give the original's params.cfg"
         ) from None
     except (configparser.Error, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is no params.cfg ({str(error).splitlines()[0]})") from None
-    chosen = section or next((name for name in parser.sections() if len(parser[name])), None)
-    if chosen is None or chosen not in parser:
-        raise ConfigError(f"{path} holds no section with settings; give the original's params.cfg")
+    names = [name for name in (parser.default_section, *parser.sections()) if len(parser[name])]
+    chosen = section or (names[0] if names else None)
+    if chosen not in names:
+        raise ConfigError(
+            f"{path} holds no section {section or 'with settings'}; give the original's params.cfg"
+        )
     values = {key: _literal(text, key, path) for key, text in parser[chosen].items()}
-    return _translate(values, path)
+    flags, notes = _translate(values, path)
+    unread = [f"[{name}]" for name in names if name not in (chosen, parser.default_section)]
+    if unread:
+        notes.append(f"[{chosen}] is used; not read: {', '.join(unread)}")
+    return flags, notes
 
 
 def _literal(text: str, key: str, path: str | Path) -> Any:
@@ -111,6 +122,8 @@ def _translate(values: dict[str, Any], path: str | Path) -> tuple[list[str], lis
         elif key in ("freeze_below_layer", "latent_layer_num"):
             if key == "freeze_below_layer" or "freeze_below_layer" not in values:
                 flags.append(f"--backbone.cut={_cut(value, key, path)}")
+            else:
+                notes.append(f"{key} = {value!r} is not used: freeze_below_layer says where to cut")
         elif key in ("init_train_ep", "inc_train_ep", "train_ep", "epochs"):
             if key == "init_train_ep" and values.get("inc_train_ep", value) != value:
                 notes.append(

@@ -25,8 +25,11 @@ def _number(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def record_to_json(record: Record, stream: Stream) -> dict[str, Any]:
-    """One line of metrics.jsonl; accuracies are fractions, seconds wall-clock, absent values null."""
+def record_to_json(record: Record, stream: Stream, capacity: int | None = None) -> dict[str, Any]:
+    """One line of metrics.jsonl; accuracies are fractions, seconds wall-clock, absent values null.
+
+    ``capacity`` is how many latents the memory may hold; null where it is not bounded, or there is none.
+    """
     evaluation, stats, names = record.evaluation, record.stats, stream.class_names
     return {
         "experience": record.experience,
@@ -46,6 +49,7 @@ def record_to_json(record: Record, stream: Stream) -> dict[str, Any]:
         "memory": {
             "bytes": record.memory_bytes,
             "count": sum(record.memory_counts.values()),
+            "capacity": capacity,
             "per_class": {names[label]: count for label, count in record.memory_counts.items()},
         },
     }
@@ -144,6 +148,7 @@ def machine() -> dict[str, Any]:
 
     return {
         "processor": _processor(),
+        "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "numpy": np.__version__,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -124,7 +125,7 @@ def _run(
         position = start
         for record in iter_run(stream, materials.encode, learner, start=start, test=materials.test):
             position += 1
-            line = record_to_json(record, stream)
+            line = record_to_json(record, stream, _memory_capacity(learner))
             metrics.write(line)
             if events is not None:
                 events.write(line, {} if record.stats is None else record.stats.gradients)
@@ -152,6 +153,13 @@ def _run(
     return Result(run_dir=run_dir, summary=summary)
 
 
+def _memory_capacity(learner: Learner) -> int | None:
+    """Latents that the learner may remember; None where that is not bounded, or it keeps none."""
+    if isinstance(learner, GradientLearner) and learner.method.replay == "memory":
+        return learner.memory.capacity
+    return None
+
+
 def check_run_dir(run_dir: Path, *, resume: bool, overwrite: bool) -> None:
     """RunError unless the directory is free, or may be gone on with or removed as asked."""
     if resume:
@@ -159,6 +167,10 @@ def check_run_dir(run_dir: Path, *, resume: bool, overwrite: bool) -> None:
             raise RunError(f"{run_dir} holds no run to resume; start one with vitlr train --out {run_dir}")
         return
     if not run_dir.exists():
+        # Known before minutes of rendering and encoding; whether it can really be written, `locked` finds out.
+        parent = next(path for path in run_dir.absolute().parents if path.exists())
+        if not (parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)):
+            raise RunError(f"{run_dir} cannot be made in {parent}; choose another --out")
         return
     if not run_dir.is_dir():
         raise RunError(f"{run_dir} is a file; choose another --out")
