@@ -27,7 +27,8 @@ $(VENV)/python:
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 
-# PyTorch first and exactly: any other request may fetch a build of several gigabytes for GPUs.
+# PyTorch first and exactly. Where pip knows of a CPU build (a wheel on disk, an index of CPU wheels), it is taken;
+# from a plain index a Linux machine gets the build with GPU libraries, several gigabytes larger.
 $(VENV)/core: $(VENV)/python pyproject.toml constraints.txt
 	$(INSTALL) torch==2.13.0
 	$(INSTALL) -e .

@@ -328,3 +328,19 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
         ["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0 and done.stderr == "" and len(done.stdout.splitlines()) == 1
+
+
+def test_a_demo_with_bad_settings_leaves_an_earlier_demo_alone(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    earlier = tmp_path / "demo"
+    earlier.mkdir()
+    (earlier / "demo.json").write_text("{}")
+    assert "frames" in refused(capsys, "demo", "--out", earlier, "--frames", 0)
+    assert (earlier / "demo.json").is_file()
+    (tmp_path / "file").write_text("mine")
+    refused(capsys, "demo", "--out", tmp_path / "file")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "precious.txt").write_text("mine")
+    assert "holds no demo" in refused(capsys, "demo", "--out", tmp_path / "other")
+    assert (tmp_path / "file").read_text() == (tmp_path / "other" / "precious.txt").read_text() == "mine"

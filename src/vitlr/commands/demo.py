@@ -64,11 +64,17 @@ def demo_plan(out: Path, frames: int) -> Any:
 
 def demo(options: argparse.Namespace) -> int:
     where = options.out
+    plan = demo_plan(where, options.frames)
+    for variant in plan.variants:
+        list(
+            plan.configs(variant, where)
+        )  # a setting that is wrong is refused before anything is removed or made
     if where.exists():
+        if not where.is_dir():
+            raise RunError(f"{where} is a file; choose another --out")
         if not (where / MARKER).is_file() and any(where.iterdir()):
             raise RunError(f"{where} exists and holds no demo; choose another --out")
         shutil.rmtree(where)
-    plan = demo_plan(where, options.frames)
     where.mkdir(parents=True)
     (where / MARKER).write_text(json.dumps({"frames": options.frames}) + "\n", encoding="utf-8")
     rows = run_plan(plan, where, quiet=options.quiet or options.json)
