@@ -277,7 +277,7 @@ def _write(plan: Plan, outcomes: Sequence[Outcome], out: Path) -> None:
     note = (
         f"{_counted('order', plan.runs)}; {_counted('seed', plan.seeds)};"
         f"{' mean and sample s.d.;' if len(plan.runs) * len(plan.seeds) > 1 else ''}"
-        f" {info['processor']}, {info['threads']} threads"
+        f" {info['processor']}, {info['threads']} thread{'' if info['threads'] == 1 else 's'}"
     )
     text = "\n".join([f"# {plan.title}", "", *table_lines(plan, rows), "", note, ""])
     write_atomically(out / "table.md", [text.encode()])
