@@ -38,6 +38,7 @@ from vitlr.teaching import (
     label_array,
 )
 from vitlr.vit import Head, save_image_classifier
+from vitlr.vit.card import model_card
 
 __all__ = ["LatentReplayClassifier", "NotFittedError", "Remembered"]
 
@@ -297,17 +298,38 @@ class LatentReplayClassifier:
         return model
 
     def export(self, directory: str | Path, format: str = "hf", *, overwrite: bool = False) -> Path:
-        """Write the classifier as a Hugging Face model (``hf``), which transformers opens without vitlr.
+        """Write the classifier for use without vitlr.
+
+        Args:
+            format: ``hf``, a Hugging Face directory with a model card, which transformers opens; ``onnx``, one
+                file from uint8 pixels (N, H, W, 3) to probabilities (needs the extra ``onnx``).
 
         Raises:
             ConfigError: another format, or two labels with the same text. RunError: it cannot be written.
         """
-        if format != "hf":
-            raise ConfigError(f"format must be hf, got {format!r}")
+        if format not in ("hf", "onnx"):
+            raise ConfigError(f"format must be hf or onnx, got {format!r}")
         snapshot = self._snapshot()
         names = [str(label) for label in snapshot.labels]
         backbone, head, weight_CD = snapshot.network.backbone, snapshot.head, snapshot.weight_CD
-        return save_image_classifier(directory, backbone, head, weight_CD, names, overwrite=overwrite)
+        if format == "onnx":
+            from vitlr.vit.onnx import save_onnx
+
+            return save_onnx(directory, backbone, head, weight_CD, names)
+        remembered = self.remember()
+        card = model_card(
+            names,
+            backbone=str(backbone.name),
+            cut=snapshot.network.trunk.cut,
+            num_blocks=backbone.num_blocks,
+            image_size=backbone.image_size,
+            settings=_plain(self.get_params()),
+            data=f"Taught by examples; {sum(remembered.latents.values())} latents are kept for replay.",
+            figures={},
+        )
+        return save_image_classifier(
+            directory, backbone, head, weight_CD, names, overwrite=overwrite, card=card
+        )
 
     def _afresh(self, network: Network | None = None) -> Taught:
         """One that was taught nothing, from the settings; a network that is loaded already is kept."""

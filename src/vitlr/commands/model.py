@@ -55,12 +55,13 @@ def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
 
     export_ = commands.add_parser(
         "export",
-        help="write a directory that transformers opens",
-        epilog="example: vitlr export robot robot-hf",
+        help="write a directory that transformers opens, or an ONNX file",
+        epilog="example: vitlr export robot robot.onnx --format onnx",
         **common,
     )
     export_.add_argument("model", type=Path)
-    export_.add_argument("out", type=Path)
+    export_.add_argument("out", type=Path, help="new directory, or file for onnx")
+    export_.add_argument("--format", default="hf", help="hf (default) or onnx")
     export_.set_defaults(run_command=export)
     for parser in (teach_, predict_, classes_, forget_, export_):
         parser.add_argument("--json", action="store_true", help="print JSON")
@@ -158,6 +159,6 @@ def forget(options: argparse.Namespace) -> int:
 
 
 def export(options: argparse.Namespace) -> int:
-    _open(options.model).export(options.out)
+    _open(options.model).export(options.out, options.format)
     print(json.dumps({"out": str(options.out)}) if options.json else options.out)
     return 0

@@ -26,6 +26,7 @@ from vitlr.runs.config import RunConfig, to_dict, to_yaml
 from vitlr.runs.files import locked, write_atomically
 from vitlr.runs.tracking import EventWriter, MetricsWriter, machine, read_metrics, record_to_json, write_json
 from vitlr.vit import save_image_classifier
+from vitlr.vit.card import model_card
 
 __all__ = ["Materials", "Result", "prepare", "read_config", "train"]
 
@@ -146,9 +147,9 @@ def _run(
             "predictions": record.evaluation.predictions.tolist(),
         }
         write_json(run_dir / PREDICTIONS, predictions)
-    if isinstance(learner, GradientLearner):  # methods in closed form are no linear map of a trained head
-        _save_model(learner, materials, run_dir)
     summary = _summary(config, materials, run_dir, time.perf_counter() - began)
+    if isinstance(learner, GradientLearner):  # methods in closed form are no linear map of a trained head
+        _save_model(config, learner, materials, run_dir, summary)
     write_json(run_dir / "summary.json", summary)
     return Result(run_dir=run_dir, summary=summary)
 
@@ -212,14 +213,30 @@ def _identity(config: RunConfig, stream: Stream) -> dict[str, Any]:
     return {"vitlr": __version__, "settings": settings, "data": digest.hexdigest()}
 
 
-def _save_model(learner: GradientLearner, materials: Materials, run_dir: Path) -> None:
+def _save_model(
+    config: RunConfig, learner: GradientLearner, materials: Materials, run_dir: Path, summary: dict[str, Any]
+) -> None:
     known = [label for label, is_known in enumerate(learner.known_C.tolist()) if is_known]
+    names = [materials.stream.class_names[label] for label in known]
     save_image_classifier(
         run_dir / "model",
         materials.network.backbone,
         learner.head,  # type: ignore[arg-type]
         learner.classifier_CD[known],
-        [materials.stream.class_names[label] for label in known],
+        names,
+        card=model_card(
+            names,
+            backbone=materials.network.backbone.name,
+            cut=materials.network.cut,
+            num_blocks=materials.network.backbone.num_blocks,
+            image_size=materials.network.backbone.image_size,
+            settings=to_dict(config),
+            data=f"{materials.stream.name}: {summary['experiences']} experiences.",
+            figures={
+                "test accuracy": f"{summary['test_accuracy']:.4f} on {summary['test_images']} images",
+                "average test accuracy along the stream": f"{summary['average_test_accuracy']:.4f}",
+            },
+        ),
     )
 
 

@@ -35,6 +35,7 @@ def save_image_classifier(
     class_names: Sequence[str],
     *,
     overwrite: bool = False,
+    card: str | None = None,
 ) -> Path:
     """Write backbone, trained head and classifier as one Hugging Face model; returns its directory.
 
@@ -45,6 +46,7 @@ def save_image_classifier(
         backbone: the network that the head was cut from; what is below the cut is taken from it.
         weight_CD: the classifier, one row a class; a class never seen is left out by the caller.
         class_names: the names of these rows.
+        card: text of the model card, README.md in the directory.
 
     Raises:
         ConfigError: weight and class names do not fit each other or the network.
@@ -67,6 +69,8 @@ def save_image_classifier(
             with quiet_transformers():
                 model.save_pretrained(new)
             _write_preprocessor(new / "preprocessor_config.json", backbone)
+            if card is not None:
+                (new / "README.md").write_text(card, encoding="utf-8")
             _sync(new)
             _put(new, directory, aside=Path(temporary) / "old")
     except OSError as error:
@@ -101,7 +105,9 @@ def _is_model(directory: Path) -> bool:
     """Whether everything in the directory is what a model of ours consists of."""
     names = {path.name for path in directory.iterdir()}
     ours = {"config.json", "preprocessor_config.json"}
-    return ours <= names and all(name in ours or name.startswith("model") for name in names)
+    return ours <= names and all(
+        name in ours or name == "README.md" or name.startswith("model") for name in names
+    )
 
 
 def _classifier_model(backbone: Backbone, head: Head, weight_CD: Tensor, class_names: Sequence[str]) -> Any:

@@ -1,0 +1,70 @@
+"""The model card beside an exported model: what it is, what it knows, how it was made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+__all__ = ["model_card"]
+
+_SHOWN = 100  # class names; more are counted
+
+
+def model_card(
+    class_names: Sequence[str],
+    *,
+    backbone: str,
+    cut: int,
+    num_blocks: int,
+    image_size: int,
+    settings: Mapping[str, Any],
+    data: str,
+    figures: Mapping[str, str],
+) -> str:
+    """Markdown with the header that Hugging Face model directories have.
+
+    Args:
+        settings: as plain data, shown as JSON. data: a sentence on what was learned from.
+        figures: name and value of what was measured; empty where nothing was.
+    """
+    names = ", ".join(str(name) for name in class_names[:_SHOWN])
+    more = f" and {len(class_names) - _SHOWN} more" if len(class_names) > _SHOWN else ""
+    measured = [f"* {name}: {value}" for name, value in figures.items()] or ["Nothing was measured."]
+    return "\n".join(
+        [
+            "---",
+            "library_name: transformers",
+            "pipeline_tag: image-classification",
+            "tags: [continual-learning, latent-replay, vitlr]",
+            "---",
+            "",
+            "# Image classifier, taught by latent replay",
+            "",
+            f"A vision transformer of {num_blocks} blocks for images of {image_size} pixels. Blocks 1 to {cut}"
+            f" are those of `{backbone}`; those above, the final norm and the classifier were trained,"
+            " experience by experience.",
+            "",
+            f"**Data.** {data}",
+            "",
+            f"**{len(class_names)} classes.** {names}{more}. It answers one of these for any image,"
+            " also for things it was never shown.",
+            "",
+            "**Figures.**",
+            "",
+            *measured,
+            "",
+            "**Settings.**",
+            "",
+            "```json",
+            json.dumps(settings, indent=2, default=str),
+            "```",
+            "",
+            "```python",
+            "from transformers import pipeline",
+            "",
+            'classify = pipeline("image-classification", model=".")',
+            "```",
+            "",
+        ]
+    )

@@ -1,0 +1,129 @@
+"""A trained classifier as one ONNX file, from pixels to probabilities.
+
+Input ``images``: uint8 (N, H, W, 3), RGB, of the network's size; output ``probabilities``: float32 (N, C), in
+the order of the class names, which the file carries as JSON in its metadata (``class_names``). Normalisation is
+inside. Everything is float32, also where the trunk here runs in bfloat16.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import secrets
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from vitlr.errors import ConfigError, RunError
+from vitlr.vit.backbone import Backbone
+from vitlr.vit.class_token import class_token_block
+from vitlr.vit.cut import Head, Trunk
+
+__all__ = ["save_onnx"]
+
+OPSET = 18
+
+
+class _PixelsToProbabilities(nn.Module):
+    """The whole network as trained: embedding and lower blocks of the backbone, the head, the classifier."""
+
+    def __init__(self, backbone: Backbone, head: Head, weight_CD: Tensor) -> None:
+        super().__init__()
+        self.trunk = Trunk(backbone, min(head.cut, backbone.num_blocks - 1))
+        self.family = backbone.family
+        blocks = list(backbone.family.blocks(backbone.model))
+        # At the last cut the last block lies in the trunk; the class token is all that is read of it either way.
+        self.upper = nn.ModuleList(head.blocks.values() if head.blocks else blocks[-1:])
+        self.norm = head.norm
+        self.register_buffer("weight_CD", weight_CD.float())
+
+    def forward(self, images: Tensor) -> Tensor:
+        tokens = self.trunk.embeddings(self.trunk._normalise(images))
+        *whole, last = [*self.trunk.blocks, *self.upper]
+        for block in whole:
+            tokens = block(tokens, None)
+        features = self.norm(class_token_block(self.family.parts(last), tokens))
+        return (features @ self.weight_CD.T).softmax(dim=-1)
+
+
+def save_onnx(
+    path: str | Path, backbone: Backbone, head: Head, weight_CD: Tensor, class_names: Sequence[str]
+) -> Path:
+    """Write the file, atomically; returns its path.
+
+    Raises:
+        ConfigError: the extra ``onnx`` is not installed, or weight and class names do not fit each other.
+        RunError: the file cannot be written.
+    """
+    if len(class_names) == 0 or weight_CD.shape != (len(class_names), backbone.width):
+        raise ConfigError(
+            f"the classifier has shape {tuple(weight_CD.shape)} and {len(class_names)} class names;"
+            " teach it a class first"
+        )
+    try:
+        import onnx
+        import onnxscript  # noqa: F401  torch's exporter needs it
+    except ImportError:
+        raise ConfigError(
+            "writing ONNX needs more packages; install them with: pip install 'vitlr[onnx]'"
+        ) from None
+    side = backbone.image_size
+    network = _PixelsToProbabilities(backbone, head, weight_CD).eval()
+    example = torch.zeros(2, side, side, 3, dtype=torch.uint8)
+    buffer = io.BytesIO()
+    with torch.no_grad(), _quiet_exporter():
+        program = torch.onnx.export(
+            network,
+            (example,),
+            dynamo=True,
+            verbose=False,
+            opset_version=OPSET,
+            input_names=["images"],
+            output_names=["probabilities"],
+            dynamic_shapes={"images": {0: torch.export.Dim("N", min=1)}},
+        )
+    assert program is not None
+    model = program.model_proto
+    for key, value in (
+        ("class_names", json.dumps(list(class_names))),
+        ("input", f"uint8 RGB (N, {side}, {side}, 3)"),
+    ):
+        model.metadata_props.add(key=key, value=value)
+    onnx.save(model, buffer)
+    return _put(Path(path), buffer.getvalue())
+
+
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """The exporter's own deprecations, and its regret that torchvision is missing, are not the user's."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _put(path: Path, content: bytes) -> Path:
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
+        raise RunError(f"{path} cannot be written: {error.strerror}; choose another file") from error
+    return path
