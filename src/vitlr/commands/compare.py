@@ -29,7 +29,9 @@ def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
     parser.add_argument("--out", type=Path, required=True, help="directory for runs and summary")
     parser.add_argument("--runs", help="published orders in place of the recipe's: 0-9 or 1,2,3")
     parser.add_argument("--seeds", help="seeds in place of the recipe's, written likewise")
-    parser.add_argument("--only", help="names of variants, separated by commas")
+    parser.add_argument(
+        "--only", action="append", metavar="NAME", help="only this variant; may be given again"
+    )
     parser.add_argument("--data-root", help="folder of the images, in place of the recipe's data.root")
     parser.add_argument("--backbone", help="network, in place of the recipe's backbone.name")
     parser.add_argument("--quiet", action="store_true", help="no progress")
@@ -63,11 +65,10 @@ def compare_variants(options: argparse.Namespace) -> int:
         base["backbone"] = {**base.get("backbone", {}), "name": options.backbone}
     variants = plan.variants
     if options.only:
-        chosen = [name.strip() for name in options.only.split(",")]
-        missing = [name for name in chosen if name not in variants]
+        missing = [name for name in options.only if name not in variants]
         if missing:
             raise ConfigError(f"--only names {missing[0]!r}; the recipe has {', '.join(variants)}")
-        variants = {name: variants[name] for name in chosen}
+        variants = {name: variants[name] for name in options.only}
     rows = run_plan(
         replace(plan, base=base, variants=variants), options.out, quiet=options.quiet or options.json
     )

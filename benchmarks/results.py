@@ -1,0 +1,211 @@
+"""Make docs/results.md's tables and figures from the recipes, and write them into the page.
+
+    python benchmarks/results.py rendered
+    python benchmarks/results.py real --data-root OBJECTS --backbone VIT_TINY
+    python benchmarks/results.py real … --page-only          # from the runs that are finished
+
+Every variant of ``recipes/results-PART.yaml`` is run on orders 1, 2 and 3, each run in one thread, ``--processes``
+of them side by side. Started again, it goes on where it was. The page's text is written by hand; what stands
+between ``<!-- NAME -->`` and ``<!-- end -->`` is replaced.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import queue
+import re
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from vitlr.report.figures import accuracy_curves, figure_bytes
+from vitlr.report.tradeoffs import Point, accuracy_against_bytes, accuracy_against_cut
+from vitlr.runs.compare import Outcome, Plan, read_plan, summarise
+from vitlr.runs.files import write_atomically
+from vitlr.runs.tracking import machine, read_metrics
+
+HERE = Path(__file__).resolve().parent.parent
+BLOCKS = {"real": 12, "rendered": 6}
+
+
+def work(plan: Plan, options: argparse.Namespace, out: Path) -> list[str]:
+    """Run what is not finished, a run a process; returns what failed."""
+    tasks: queue.Queue[tuple[str, int]] = queue.Queue()
+    for run in plan.runs:
+        for variant in plan.variants:
+            tasks.put((variant, run))
+    total, failed, lock = tasks.qsize(), [], threading.Lock()
+    finished = [0]
+
+    def worker() -> None:
+        while True:
+            try:
+                variant, run = tasks.get_nowait()
+            except queue.Empty:
+                return
+            began = time.perf_counter()
+            config = next(iter(replace(plan, runs=(run,)).configs(variant, out)))
+            state = "found"
+            if not (config.run_dir / "summary.json").is_file():
+                command = [
+                    *(sys.executable, "-m", "vitlr", "compare", str(options.recipe), "--out", str(out)),
+                    *("--only", variant, "--runs", str(run), "--quiet"),
+                    *(("--data-root", options.data_root) if options.data_root else ()),
+                    *(("--backbone", options.backbone) if options.backbone else ()),
+                ]
+                result = subprocess.run(
+                    command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True
+                )
+                state = f"{time.perf_counter() - began:.0f} s"
+                if result.returncode:
+                    failed.append(f"{variant}, run {run}: {result.stderr.strip()[-300:]}")
+                    state = "FAILED"
+            with lock:
+                finished[0] += 1
+                print(f"[{finished[0]}/{total}] {variant}, run {run}: {state}", flush=True)
+
+    threads = [threading.Thread(target=worker) for _ in range(options.processes)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return failed
+
+
+def finished_runs(plan: Plan, out: Path) -> list[Outcome]:
+    return [
+        Outcome(variant=variant, config=config, metrics=read_metrics(config.run_dir))
+        for variant in plan.variants
+        for config in plan.configs(variant, out)
+        if (config.run_dir / "summary.json").is_file()
+    ]
+
+
+def table(rows: dict[str, dict], names: list[str], expected: int) -> str:
+    lines = [
+        "| | final accuracy, % | average along the stream, % | learning, s an experience | memory, kB |",
+        "|---|---|---|---|---|",
+    ]
+    for name in names:
+        row = rows[name]
+        if not row["runs"]:
+            lines.append(f"| {_md(name)} | not run | | | |")
+            continue
+        (final, final_sd), (mean, mean_sd) = row["test_accuracy"], row["average_test_accuracy"]
+        few = "" if row["runs"] == expected else f" ({row['runs']} of {expected} orders)"
+        lines.append(
+            f"| {_md(name)}{few} | {100 * final:.1f} ± {100 * final_sd:.1f} | {100 * mean:.1f} ± {100 * mean_sd:.1f}"
+            f" | {row['learn_seconds'][0]:.3f} | {row['memory_bytes'] / 1e3:,.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def _md(name: str) -> str:
+    return name.replace("*", "\\*")
+
+
+def groups(plan: Plan, last: int) -> dict[str, list[str]]:
+    """Which variants stand in which table: by their names."""
+    names = list(plan.variants)
+    memory = [n for n in names if "memory" in n or re.search(r"bfloat16|int\d", n)]
+    streams = [n for n in names if n.startswith(("NICv2-79", "NC "))]
+    cuts = [n for n in names if re.fullmatch(r"latent replay \(cut \d+\)", n)]
+    others = [n for n in names if n not in {*memory, *streams, *cuts}]
+    base = [f"latent replay (cut {last})", f"latent replay (cut {last - 1})"]
+    return {"methods": [*others, *base], "cuts": cuts, "memory": [*base, *memory], "streams": streams}
+
+
+def _point(row: dict, x: float, name: str = "") -> Point:
+    return Point(x=x, accuracy=row["test_accuracy"][0], spread=row["test_accuracy"][1], name=name)
+
+
+def figures(part: str, plan: Plan, rows: dict[str, dict], outcomes: list[Outcome], note: str) -> dict:
+    grouped = groups(plan, BLOCKS[part])
+    made = {}
+    curves = {
+        name: [[line["test_accuracy"] for line in o.metrics] for o in outcomes if o.variant == name]
+        for name in grouped["methods"]
+        if rows[name]["runs"]
+    }
+    if curves:
+        made["methods"] = accuracy_curves(
+            curves, title=f"{plan.title}, NICv2-391", note=note, size=(9.4, 5.4)
+        )
+    found = [n for n in grouped["cuts"] if rows[n]["runs"]]
+    if found:
+        points = [_point(rows[n], int(re.search(r"cut (\d+)", n)[1])) for n in found]  # type: ignore[index]
+        made["cuts"] = accuracy_against_cut(
+            {"latent replay, 300 latents": points}, num_blocks=BLOCKS[part], title=plan.title, note=note
+        )
+    series: dict[str, list[Point]] = {}
+    for name in grouped["memory"]:
+        if not rows[name]["runs"]:
+            continue
+        cut = re.search(r"cut (\d+)", name)[1]  # type: ignore[index]
+        codec = re.search(r"bfloat16|int\d", name)
+        count = re.search(r"memory (\d+)", name)
+        key = f"cut {cut}, 300 latents by codec" if codec else f"cut {cut}, float32 by number of latents"
+        label = codec[0] if codec else (count[1] if count else "300")
+        series.setdefault(key, []).append(_point(rows[name], rows[name]["memory_bytes"], label))
+    if series:
+        made["memory"] = accuracy_against_bytes(series, title=plan.title, note=note)
+    return made
+
+
+def write_page(part: str, plan: Plan, out: Path, page: Path) -> None:
+    outcomes = finished_runs(plan, out)
+    rows = {row["variant"]: row for row in summarise(plan, outcomes)}
+    note = (
+        f"orders {', '.join(map(str, plan.runs))}; seed {', '.join(map(str, plan.seeds))}; mean and sample s.d.;"
+        f" {machine()['processor']}, one thread a run"
+    )
+    text = page.read_text(encoding="utf-8")
+    for group, names in groups(plan, BLOCKS[part]).items():
+        text = _put(text, f"{part}-{group}", table(rows, names, len(plan.runs) * len(plan.seeds)))
+    folder = page.parent / "figures"
+    folder.mkdir(exist_ok=True)
+    for name, figure in figures(part, plan, rows, outcomes, note).items():
+        write_atomically(folder / f"{part}-{name}.png", [figure_bytes(figure, "png")])
+    write_atomically(page, [text.encode()])
+
+
+def _put(text: str, name: str, content: str) -> str:
+    pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+    if not pattern.search(text):
+        raise SystemExit(f"the page has no <!-- {name} --> … <!-- end -->")
+    return pattern.sub(lambda match: f"{match[1]}{content}\n{match[2]}", text)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("part", choices=("rendered", "real"))
+    parser.add_argument("--data-root", help="folder of the images, in place of the recipe's")
+    parser.add_argument("--backbone", help="network, in place of the recipe's")
+    parser.add_argument("--out", type=Path, default=Path("runs/results"), help="default %(default)s")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="default %(default)s")
+    parser.add_argument("--only", action="append", metavar="NAME", help="only this variant; again for more")
+    parser.add_argument("--page", type=Path, default=HERE / "docs" / "results.md")
+    parser.add_argument("--page-only", action="store_true", help="run nothing")
+    options = parser.parse_args()
+    options.recipe = HERE / "recipes" / f"results-{options.part}.yaml"
+    plan = read_plan(options.recipe)
+    out, failed = options.out / options.part, []
+    if not options.page_only:
+        chosen = plan.variants if not options.only else {name: plan.variants[name] for name in options.only}
+        failed = work(replace(plan, variants=chosen), options, out)
+    if options.page.is_file():
+        write_page(options.part, plan, out, options.page)
+        print(options.page)
+    if failed:
+        print("\n".join(failed), file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""Figures of what accuracy costs: bytes of memory, depth of the cut. Never imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
+
+from vitlr.report.figures import COLOURS
+
+__all__ = ["Point", "accuracy_against_bytes", "accuracy_against_cut"]
+
+MARKERS = ("o", "s", "D", "^", "v", "P")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """Mean and s.d. of the final accuracy (fractions), at a place on the horizontal axis, with a short name."""
+
+    x: float
+    accuracy: float
+    spread: float
+    name: str = ""
+
+
+def accuracy_against_bytes(
+    series: Mapping[str, Sequence[Point]], *, title: str = "", note: str = ""
+) -> Figure:
+    """Final accuracy against bytes of the memory (logarithmic), a line a series, points named.
+
+    Args:
+        series: points by name of the series, x in bytes.
+    """
+    figure, axes = _axes(title, note)
+    for index, (name, points) in enumerate(series.items()):
+        _errorbars(axes, points, name, index)
+        for point in points:
+            axes.annotate(
+                point.name,
+                (point.x, point.accuracy),
+                xytext=(0, -13 if index % 2 else 8),
+                textcoords="offset points",
+                ha="center",
+                fontsize=8,
+                color=COLOURS[index % len(COLOURS)],
+            )
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _bytes(value)))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel("replay memory")
+    axes.margins(x=0.12, y=0.15)
+    axes.legend(frameon=False, fontsize=9, loc="lower right")
+    return figure
+
+
+def accuracy_against_cut(
+    series: Mapping[str, Sequence[Point]], *, num_blocks: int, title: str = "", note: str = ""
+) -> Figure:
+    """Final accuracy against the number of blocks trained, a line a series.
+
+    Args:
+        series: points by name of the series, x the cut (blocks frozen).
+    """
+    figure, axes = _axes(title, note)
+    cuts = sorted({point.x for points in series.values() for point in points}, reverse=True)
+    for index, (name, points) in enumerate(series.items()):
+        _errorbars(axes, points, name, index)
+    axes.set_xlim(max(cuts) + 0.4, min(cuts) - 0.4)
+    axes.set_xticks(cuts, [f"cut {cut:.0f}\n{num_blocks - cut:.0f} trained" for cut in cuts])
+    axes.set_xlabel(f"blocks of {num_blocks}")
+    axes.margins(y=0.15)
+    axes.legend(frameon=False, fontsize=9, loc="lower right")
+    return figure
+
+
+def _axes(title: str, note: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(7.6, 4.4), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.set_ylabel("final accuracy on the whole test set")
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    if title:
+        axes.set_title(title, loc="left", fontsize=11)
+    if note:
+        figure.supxlabel(note, fontsize=7.5, color="0.35", x=0.01, ha="left")
+    return figure, axes
+
+
+def _errorbars(axes: Axes, points: Sequence[Point], name: str, index: int) -> None:
+    ordered = sorted(points, key=lambda point: point.x)
+    axes.errorbar(
+        [point.x for point in ordered],
+        [point.accuracy for point in ordered],
+        yerr=[point.spread for point in ordered],
+        marker=MARKERS[index % len(MARKERS)],
+        color=COLOURS[index % len(COLOURS)],
+        linewidth=1.8,
+        capsize=3,
+        label=name,
+    )
+
+
+def _bytes(value: float) -> str:
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if value >= size:
+            return f"{value / size:g} {unit}"
+    return f"{value:g} B"
