@@ -188,9 +188,17 @@ def test_inspect_tells_parameters_latents_and_gflop(capsys: pytest.CaptureFixtur
 
 def test_bench_tells_the_parts_of_an_experience(capsys: pytest.CaptureFixture[str], vit: Path) -> None:
     flags = [f"--backbone.name={vit}", "--memory.capacity=20", "--images", "4", "--repeats=1", "--json"]
-    assert main(["bench", *flags]) == 0
-    seconds = json.loads(capsys.readouterr().out)["seconds"]
+    assert main(["bench", *flags, "--backbone.cut=2", "--learner.epochs=4"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    seconds = report["seconds"]
     assert seconds["total"] == pytest.approx(seconds["decode"] + seconds["trunk"] + seconds["learn"])
+    advised = {row["flag"]: row for row in report["alternatives"]}
+    assert {"--backbone.cut 3", "--learner.epochs 2", "--learner.batch_size 256"} <= set(advised)
+    assert [row["seconds"] for row in report["alternatives"]] == sorted(
+        r["seconds"] for r in advised.values()
+    )
+    assert main(["bench", *flags[:-1], "--no-advice"]) == 0
+    assert "one setting changed" not in capsys.readouterr().out
 
 
 def test_params_cfg_of_the_original_is_read_as_it_is(

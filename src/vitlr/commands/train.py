@@ -67,7 +67,8 @@ _BENCH = f"""Time the learning of one experience on the chosen setting, part by 
 
 Flags besides the settings below:
 --images N          images in the experience (default 300)
---repeats N         measured repeats, of which the median is shown (default 3){_OURS}
+--repeats N         measured repeats, of which the median is shown (default 3)
+--no-advice         do not measure other precisions, cuts, mini-batches and epochs{_OURS}
 
 example: vitlr bench --backbone.name random:B_32 --backbone.image_size 128 --memory.capacity 1500"""
 
@@ -172,6 +173,7 @@ def inspect(arguments: Sequence[str]) -> int:
 def bench(arguments: Sequence[str]) -> int:
     flags = Flags(arguments)
     quiet, as_json = flags.switch("--quiet"), flags.switch("--json")
+    advice = not flags.switch("--no-advice")
     numbers = {}
     for name, default in (("images", 300), ("repeats", 3)):
         text = flags.value(f"--{name}")
@@ -179,9 +181,12 @@ def bench(arguments: Sequence[str]) -> int:
             raise ConfigError(f"--{name} must be a whole number >= 1, got {text}")
         numbers[name] = default if text is None else int(text)
     config = _configuration(flags, "vitlr bench", _BENCH)
-    from vitlr.runs.bench import bench_text, time_experience
+    from vitlr.runs.bench import advise, bench_text, time_experience
 
     with Bar("measuring", quiet=quiet or as_json) as bar:
         report = time_experience(config, **numbers, progress=bar.callback())
+    if advice:
+        with Bar("other settings", quiet=quiet or as_json) as bar:
+            report["alternatives"] = advise(config, report, images=numbers["images"], progress=bar.callback())
     print(json.dumps(report, indent=2) if as_json else bench_text(report))
     return 0

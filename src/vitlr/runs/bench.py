@@ -6,6 +6,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,10 @@ from vitlr.runs.config import RunConfig
 from vitlr.runs.tracking import machine
 from vitlr.vit import encode
 
-__all__ = ["bench_text", "time_experience"]
+__all__ = ["advise", "alternatives", "bench_text", "time_experience"]
 
 CLASSES = 50
+PRECISIONS = ("float32", "bfloat16")
 FRAME_RATE = 20  # of CORe50's camera
 
 
@@ -73,6 +75,7 @@ def time_experience(
     return {
         "backbone": config.backbone.name,
         "cut": network.cut,
+        "blocks": network.backbone.num_blocks,
         "precision": network.precision,
         "images": images,
         "memory": {"capacity": capacity, "bytes": learner.memory.num_bytes, "codec": config.memory.codec},
@@ -128,23 +131,74 @@ def _one(
     }
 
 
+def alternatives(config: RunConfig, report: dict[str, Any]) -> dict[str, RunConfig]:
+    """Settings that may learn faster than those of ``report``, one change each, by the flag that makes it."""
+    backbone, learner = config.backbone, config.learner
+    changes: dict[str, RunConfig] = {}
+    for precision in PRECISIONS:
+        if precision != report["precision"]:
+            changes[f"--backbone.precision {precision}"] = replace(
+                config, backbone=replace(backbone, precision=precision)
+            )
+    if report["cut"] < report["blocks"]:
+        deeper = report["cut"] + 1
+        changes[f"--backbone.cut {deeper}"] = replace(config, backbone=replace(backbone, cut=deeper))
+    for size in (learner.batch_size // 2, learner.batch_size * 2):
+        if size:
+            changes[f"--learner.batch_size {size}"] = replace(
+                config, learner=replace(learner, batch_size=size)
+            )
+    if learner.epochs > 1:
+        fewer = learner.epochs // 2
+        changes[f"--learner.epochs {fewer}"] = replace(config, learner=replace(learner, epochs=fewer))
+    return changes
+
+
+def advise(
+    config: RunConfig,
+    report: dict[str, Any],
+    *,
+    images: int = 300,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[dict[str, Any]]:
+    """What the same experience takes with each alternative, measured once each: fastest first.
+
+    ``ratio`` is the time of ``report`` over the alternative's. What a setting does to accuracy is not measured.
+    """
+    choices = alternatives(config, report)
+    rows = []
+    for number, (flag, choice) in enumerate(choices.items()):
+        found = time_experience(choice, images=images, repeats=1)
+        total = found["seconds"]["total"]
+        rows.append({"flag": flag, "seconds": total, "ratio": report["seconds"]["total"] / total})
+        if progress is not None:
+            progress(number + 1, len(choices))
+    return sorted(rows, key=lambda row: row["seconds"])
+
+
 def bench_text(report: dict[str, Any]) -> str:
     """The same for people."""
     seconds, memory = report["seconds"], report["memory"]
-    return "\n".join(
-        [
-            f"{report['backbone']}, cut {report['cut']}, trunk {report['precision']}; {report['images']} images,"
-            f" {memory['capacity']:,} latents in memory ({memory['bytes'] / 1e6:.1f} MB {memory['codec']}),"
-            f" mini-batch {report['batch_size']}, {report['epochs']} epochs, {report['method']}",
-            "{processor}, {threads} threads, torch {torch}".format(**report["machine"]),
-            "",
-            f"decode  {seconds['decode']:8.3f} s",
-            f"trunk   {seconds['trunk']:8.3f} s",
-            f"learn   {seconds['learn']:8.3f} s   of which drawing from memory {seconds['memory']:.3f} s",
-            f"total   {seconds['total']:8.3f} s   median of {report['repeats']}",
-            "",
-            f"{report['images_per_second']:.0f} images a second; a camera takes {report['video_seconds']:.1f} s"
-            " to record them"
-            f" ({report['video_seconds'] / seconds['total']:.1f} times as long)",
+    lines = [
+        f"{report['backbone']}, cut {report['cut']}, trunk {report['precision']}; {report['images']} images,"
+        f" {memory['capacity']:,} latents in memory ({memory['bytes'] / 1e6:.1f} MB {memory['codec']}),"
+        f" mini-batch {report['batch_size']}, {report['epochs']} epochs, {report['method']}",
+        "{processor}, {threads} threads, torch {torch}".format(**report["machine"]),
+        "",
+        f"decode  {seconds['decode']:8.3f} s",
+        f"trunk   {seconds['trunk']:8.3f} s",
+        f"learn   {seconds['learn']:8.3f} s   of which drawing from memory {seconds['memory']:.3f} s",
+        f"total   {seconds['total']:8.3f} s   median of {report['repeats']}",
+        "",
+        f"{report['images_per_second']:.0f} images a second; a camera takes {report['video_seconds']:.1f} s"
+        " to record them"
+        f" ({report['video_seconds'] / seconds['total']:.1f} times as long)",
+    ]
+    if report.get("alternatives"):
+        lines += ["", "the same with one setting changed, measured once each:"]
+        lines += [
+            f"{row['seconds']:8.3f} s  {row['ratio']:5.2f}x as fast  {row['flag']}"
+            for row in report["alternatives"]
         ]
-    )
+        lines += ["a later cut and fewer epochs cost accuracy: compare before choosing them"]
+    return "\n".join(lines)
