@@ -150,7 +150,10 @@ def figures(part: str, plan: Plan, rows: dict[str, dict], outcomes: list[Outcome
         count = re.search(r"memory (\d+)", name)
         key = f"cut {cut}, 300 latents by codec" if codec else f"cut {cut}, float32 by number of latents"
         label = codec[0] if codec else (count[1] if count else "300")
-        series.setdefault(key, []).append(_point(rows[name], rows[name]["memory_bytes"], label))
+        point = _point(rows[name], rows[name]["memory_bytes"], label)
+        series.setdefault(key, []).append(point)
+        if name == f"latent replay (cut {BLOCKS[part] - 1})":  # in both lines: it is where they meet
+            series.setdefault(f"cut {cut}, 300 latents by codec", []).append(replace(point, name="float32"))
     if series:
         made["memory"] = accuracy_against_bytes(series, title=plan.title, note=note)
     return made

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, PercentFormatter
 
 from vitlr.report.figures import COLOURS
 
@@ -42,9 +42,10 @@ def accuracy_against_bytes(
             axes.annotate(
                 point.name,
                 (point.x, point.accuracy),
-                xytext=(0, -13 if index % 2 else 8),
+                # Lines rise to the right: above left and below right are free.
+                xytext=(8, -11) if index % 2 else (-6, 6),
+                ha="left" if index % 2 else "right",
                 textcoords="offset points",
-                ha="center",
                 fontsize=8,
                 color=COLOURS[index % len(COLOURS)],
             )
@@ -53,7 +54,9 @@ def accuracy_against_bytes(
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("replay memory")
     axes.margins(x=0.12, y=0.15)
-    axes.legend(frameon=False, fontsize=9, loc="lower right")
+    axes.legend(
+        frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(0, -0.32), ncols=2, borderaxespad=0
+    )
     return figure
 
 
@@ -73,7 +76,7 @@ def accuracy_against_cut(
     axes.set_xticks(cuts, [f"cut {cut:.0f}\n{num_blocks - cut:.0f} trained" for cut in cuts])
     axes.set_xlabel(f"blocks of {num_blocks}")
     axes.margins(y=0.15)
-    axes.legend(frameon=False, fontsize=9, loc="lower right")
+    axes.legend(frameon=False, fontsize=9, loc="best")
     return figure
 
 
@@ -83,6 +86,7 @@ def _axes(title: str, note: str) -> tuple[Figure, Axes]:
     axes = figure.add_subplot()
     axes.set_ylabel("final accuracy on the whole test set")
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     if title:
