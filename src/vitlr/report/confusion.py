@@ -53,7 +53,7 @@ def confusion_matrix(
 
     shares_CC = np.ma.masked_invalid(row_normalised(counts_CC))
     side = size or float(np.clip(3.2 + 0.17 * classes, 5.0, 16.0))
-    figure = Figure(figsize=(side, side), dpi=150, layout="constrained")
+    figure = Figure(figsize=(side, 0.94 * side), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot(facecolor="0.85")
     # Perceptually uniform and told apart by colour-blind people; white stays for "never".
