@@ -160,7 +160,7 @@ def gallery(
 def png(image_HWC: np.ndarray) -> bytes:
     """The image as a PNG file; the same image gives the same bytes."""
     buffer = io.BytesIO()
-    Image.fromarray(image_HWC).save(buffer, format="PNG", optimize=True)
+    Image.fromarray(image_HWC).save(buffer, format="PNG")
     return buffer.getvalue()
 
 
@@ -173,8 +173,8 @@ def _picture(picture_HWC: np.ndarray) -> np.ndarray:
 
 
 def _across(groups: int, wide: int, high: int) -> int:
-    """Groups in a line: a page about as wide as high, within ``_WIDEST``."""
-    square = round(math.sqrt(groups * high / wide))
+    """Groups in a line: a page about as wide as high, rather wider, within ``_WIDEST``."""
+    square = math.ceil(math.sqrt(groups * high / wide))
     return int(np.clip(square, 1, max(1, min(groups, _WIDEST // (wide + _BETWEEN)))))
 
 
@@ -210,6 +210,7 @@ def _short(text: str, room: int, font: ImageFont.FreeTypeFont, *, keep_end: bool
     text = " ".join(text.split())
     if font.getlength(text) <= room:
         return text
+    text = text[-room:] if keep_end else text[:room]  # no letter is narrower than a pixel
     while text and font.getlength(text + "…") > room:
         text = text[1:] if keep_end else text[:-1]
     return "…" + text if keep_end else text.rstrip(" ,;") + "…"
