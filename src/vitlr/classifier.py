@@ -37,7 +37,7 @@ from vitlr.teaching import (
     checked_labels,
     label_array,
 )
-from vitlr.vit import Head, save_image_classifier
+from vitlr.vit import Backbone, Head, save_image_classifier
 from vitlr.vit.card import model_card
 
 __all__ = ["LatentReplayClassifier", "NotFittedError", "Remembered"]
@@ -233,6 +233,11 @@ class LatentReplayClassifier:
     def remember(self) -> Remembered:
         """What the replay memory holds after the last finished experience."""
         return self._snapshot().remembered
+
+    def parts(self) -> tuple[Backbone, Head]:
+        """The network as it was before learning, and its blocks above the cut as they are now; not to change."""
+        snapshot = self._snapshot()
+        return snapshot.network.backbone, snapshot.head
 
     def _snapshot(self) -> Snapshot:
         snapshot = self._published

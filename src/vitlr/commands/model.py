@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from vitlr.errors import DataError, RunError
+from vitlr.errors import RunError
 
 __all__ = ["add_parsers"]
 
@@ -75,28 +75,11 @@ def _open(path: Path):
     return LatentReplayClassifier.load(path)
 
 
-def _images(paths: list[Path]) -> list[str]:
-    """Image files among the paths, folders searched; DataError where there are none."""
-    from vitlr.data.folders import IMAGE_SUFFIXES
-
-    found: list[str] = []
-    for path in paths:
-        if path.is_dir():
-            inside = sorted(
-                str(p) for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()
-            )
-            if not inside:
-                raise DataError(f"{path} holds no image; give image files or folders of them")
-            found += inside
-        else:
-            found.append(str(path))
-    return found
-
-
 def teach(options: argparse.Namespace) -> int:
     from vitlr import LatentReplayClassifier
+    from vitlr.data.folders import image_files
 
-    images = _images(options.paths)
+    images = image_files(options.paths)
     if (options.model / "state.safetensors").is_file():
         model = LatentReplayClassifier.load(options.model)
     else:
@@ -119,8 +102,10 @@ def _counts(remembered) -> dict[str, int]:
 
 
 def predict(options: argparse.Namespace) -> int:
+    from vitlr.data.folders import image_files
+
     model = _open(options.model)
-    images = _images(options.paths)
+    images = image_files(options.paths)
     labels = model.predict(images, unknown=options.unknown)
     probabilities = model.predict_proba(images).max(axis=1)
     for path, label, probability in zip(images, labels.tolist(), probabilities.tolist(), strict=True):

@@ -10,7 +10,7 @@ folder agree.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ import numpy as np
 from vitlr.data.experience import TEST, Experience, Stream
 from vitlr.errors import DataError
 
-__all__ = ["IMAGE_SUFFIXES", "ORDERS", "folder_stream"]
+__all__ = ["IMAGE_SUFFIXES", "ORDERS", "folder_stream", "image_files"]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
 ORDERS = ("seed", "name")
@@ -85,6 +85,26 @@ def folder_stream(
         class_names=tuple(names),
         notes=notes,
     )
+
+
+def image_files(paths: Iterable[str | Path]) -> list[str]:
+    """Image files among the paths, in their order; a folder stands for all images below it, sorted.
+
+    Raises:
+        DataError: a folder holds no image.
+    """
+    found: list[str] = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            inside = sorted(
+                str(p) for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()
+            )
+            if not inside:
+                raise DataError(f"{path} holds no image; give image files or folders of them")
+            found += inside
+        else:
+            found.append(str(path))
+    return found
 
 
 def _experience(

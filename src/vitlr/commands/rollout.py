@@ -1,0 +1,144 @@
+"""``vitlr rollout``: what a network looks at, as a picture."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vitlr.commands.console import Bar
+from vitlr.errors import ConfigError, RunError
+
+if TYPE_CHECKING:
+    from vitlr.attention import Network
+    from vitlr.report.overlay import Row
+
+__all__ = ["add_parsers"]
+
+
+def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
+    """Add ``rollout``."""
+    parser = commands.add_parser(
+        "rollout",
+        help="what a network looks at: attention over pictures, before and after learning",
+        description="Attention rollout (Abnar & Zuidema 2020): how much of each patch reaches the class token\n"
+        "through all blocks, laid over the pictures; one PNG page, or one for every 48 pictures.",
+        epilog="example: vitlr rollout runs/demo/latent-replay/run0-seed0 photos --compare --out attention.png",
+        **common,
+    )
+    parser.add_argument(
+        "model", help="a saved classifier, a run, an exported model, or the name or directory of a backbone"
+    )
+    parser.add_argument(
+        "images", nargs="+", type=Path, metavar="image", help="image files, or folders of them"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("rollout.png"), metavar="FILE.png", help="default rollout.png"
+    )
+    parser.add_argument("--fuse", default="mean", help="heads by their mean (default), max or min")
+    parser.add_argument(
+        "--discard", type=float, default=0.0, help="share of attention set to zero, lowest first (default 0)"
+    )
+    parser.add_argument("--blocks", type=int, help="look through the first ones only (default all)")
+    parser.add_argument("--image-size", type=int, help="side in pixels (default the network's own)")
+    parser.add_argument("--before", metavar="BACKBONE", help="also a column of this network, before learning")
+    parser.add_argument(
+        "--compare", action="store_true", help="the same, for a saved classifier or a run that tells its own"
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+    parser.add_argument("--json", action="store_true", help="print files and maps as JSON")
+    parser.set_defaults(run_command=rollout)
+
+
+def rollout(options: argparse.Namespace) -> int:
+    # Imported here, as parsing a command line needs none of PyTorch.
+    from vitlr import attention
+    from vitlr.data.folders import image_files
+    from vitlr.report.overlay import png
+    from vitlr.runs.files import write_atomically
+    from vitlr.vit.rollout import check_options
+
+    check_options(fuse=options.fuse, discard=options.discard)
+    if options.before is not None and options.compare:
+        raise ConfigError("--before names the network that --compare would find by itself: give one of them")
+    files = image_files(options.images)
+    places = _places(options.out, len(files), attention.PAGE)
+    _check_places(places, files)
+    networks = _networks(options)
+    method: dict[str, Any] = {"fuse": options.fuse, "discard": options.discard}
+    pages: list[bytes] = []  # all of them before the first is written: a bad picture leaves no half of them
+    maps: list[tuple[np.ndarray, ...]] = []
+    with Bar("looking", quiet=options.quiet or options.json) as bar:
+        part: list[Row] = []
+        for row in attention.look(networks, files, progress=bar.callback(), **method):
+            part.append(row)
+            maps.append(row.maps)
+            if len(part) == attention.PAGE or len(maps) == len(files):
+                pages.append(png(attention.page(networks, part, **method)))
+                part = []
+    for place, content in zip(places, pages, strict=True):
+        # Not locked: that would leave a lock file in whatever folder the picture is put into.
+        write_atomically(place, [content])
+    if options.json:
+        print(json.dumps(_report(options, networks, files, maps, places)))
+    else:
+        print("\n".join(map(str, places)))
+    return 0
+
+
+def _networks(options: argparse.Namespace) -> list[Network]:
+    """The network, after the one before learning where that is asked for."""
+    from vitlr.attention import open_network, open_untrained
+
+    network = open_network(options.model, blocks=options.blocks, image_size=options.image_size)
+    if options.before is not None:
+        return [open_untrained(options.before, network), network]
+    return [network.before, network] if options.compare else [network]
+
+
+def _places(out: Path, pictures: int, page: int) -> list[Path]:
+    """out.png, out-2.png, ... for so many pictures."""
+    if out.suffix.lower() != ".png":
+        raise ConfigError(f"--out must be a file name that ends in .png, got {out}")
+    pages = max(1, -(-pictures // page))
+    return [out if number == 1 else out.with_stem(f"{out.stem}-{number}") for number in range(1, pages + 1)]
+
+
+def _check_places(places: Sequence[Path], files: Sequence[str]) -> None:
+    """Known before the network works for minutes; whether it can really be written, the writing finds out."""
+    inputs = {Path(file).resolve() for file in files}
+    for place in places:
+        if place.is_dir():
+            raise RunError(f"{place} is a folder; choose another --out")
+        if place.resolve() in inputs:
+            raise RunError(f"{place} is one of the pictures to look at; choose another --out")
+    folder = places[0].parent
+    if not folder.is_dir():
+        raise RunError(f"{folder} does not exist; make it or choose another --out")
+
+
+def _report(
+    options: argparse.Namespace,
+    networks: Sequence[Network],
+    files: Sequence[str],
+    maps: Sequence[tuple[np.ndarray, ...]],
+    places: Sequence[Path],
+) -> dict[str, Any]:
+    """Everything as plain data; ``maps`` holds one (h, w) map for each of ``networks``."""
+    backbone = networks[-1].backbone
+    return {
+        "networks": [network.name for network in networks],
+        "image_size": backbone.image_size,
+        "blocks": backbone.num_blocks,
+        "fuse": options.fuse,
+        "discard": options.discard,
+        "out": [str(place) for place in places],
+        "images": [
+            {"path": file, "maps": [np.round(map_hw.astype(float), 8).tolist() for map_hw in maps_hw]}
+            for file, maps_hw in zip(files, maps, strict=True)
+        ],
+    }
