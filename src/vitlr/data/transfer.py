@@ -144,7 +144,7 @@ def _fetch_from(
     """The whole file from one address into ``part``, its MD5 checked; _Unusable where that cannot be had."""
     import httpx2
 
-    resumed = part.exists()
+    resumed = _size(part) > 0
     with httpx2.Client(follow_redirects=True, timeout=_TIMEOUT) as client:
         while True:
             _until_whole(client, url, part, retries, progress, say, pause)
