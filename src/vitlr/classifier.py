@@ -153,8 +153,9 @@ class LatentReplayClassifier:
         """Learn one experience.
 
         Args:
-            X: one image or many: paths, PIL images or arrays, of any size.
-            y: one label for all of them, or one for each; strings or integers.
+            X: one image or many: paths, PIL images or arrays, of any size. A path of a video or animation, or a
+                ``vitlr.data.video.Video``, stands for the frames that are taken from it, here and below.
+            y: one label for all of them, or one for each (one for a video); strings or integers.
 
         Raises:
             DataError: no images, an unreadable one, another number of labels, a label of another type.
@@ -226,8 +227,9 @@ class LatentReplayClassifier:
         """Accuracy, 0..1, on labelled images; ``y`` is one label for all or one for each."""
         snapshot, images = self._snapshot(), checked_images(X)
         labels = checked_labels(y, len(images))
-        predicted = snapshot.answer(images)[0].argmax(dim=1).tolist()
-        hits = [snapshot.labels[index] == label for index, label in zip(predicted, labels, strict=True)]
+        rows, logits_NC, _ = snapshot.answer_rows(images)
+        predicted = logits_NC.argmax(dim=1).tolist()
+        hits = [snapshot.labels[index] == labels[row] for index, row in zip(predicted, rows, strict=True)]
         return sum(hits) / len(hits)
 
     def remember(self) -> Remembered:

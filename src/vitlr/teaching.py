@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vitlr.data.images import as_images, read_image
+from vitlr.data.video import Video, is_video, read_video
 from vitlr.errors import DataError, RunError
 from vitlr.learning import GradientLearner, LearnStats
 from vitlr.runs.checkpoint import checksum, load_state, write_state
@@ -112,12 +114,27 @@ class Network:
                 with suppress(OSError):
                     file.unlink()
 
-    def encode(self, images: Sequence[Any]) -> Iterator[Tensor]:
-        """Latents (up to 64, T, D) of one batch after the other."""
+    def encode(self, images: Iterable[Any]) -> Iterator[Tensor]:
+        """Latents (up to 64, T, D) of one batch after the other; a video counts as the frames taken from it."""
+        for _, latents_BTD in self.encode_rows(images):
+            yield latents_BTD
+
+    def encode_rows(self, images: Iterable[Any]) -> Iterator[tuple[list[int], Tensor]]:
+        """As ``encode``, with the position in ``images`` that each latent comes from."""
+        pixels = self._pixels(images)
+        while batch := list(islice(pixels, _BATCH)):
+            yield (
+                [row for row, _ in batch],
+                self.trunk(torch.from_numpy(np.stack([image for _, image in batch]))),
+            )
+
+    def _pixels(self, images: Iterable[Any]) -> Iterator[tuple[int, np.ndarray]]:
         side, resample = self.backbone.image_size, self.backbone.resample
-        for start in range(0, len(images), _BATCH):
-            batch = [read_image(image, side, resample) for image in images[start : start + _BATCH]]
-            yield self.trunk(torch.from_numpy(np.stack(batch)))
+        for row, source in enumerate(images):
+            if is_video(source):
+                yield from ((row, image) for image in read_video(source, side, resample))
+            else:
+                yield row, read_image(source, side, resample)
 
 
 class Taught:
@@ -139,8 +156,9 @@ class Taught:
             if label not in index:
                 index[label] = len(names)
                 names.append(label)
-        latents_NTD = torch.cat(list(self.network.encode(images)))
-        indices_N = np.array([index[label] for label in labels], dtype=np.int64)
+        encoded = list(self.network.encode_rows(images))
+        latents_NTD = torch.cat([latents for _, latents in encoded])
+        indices_N = np.array([index[labels[row]] for rows, _ in encoded for row in rows], dtype=np.int64)
         self.stats = self.learner.learn(latents_NTD, indices_N, self.learner.experiences_learned)
         self.labels = names
 
@@ -217,16 +235,25 @@ class Snapshot:
     remembered: Remembered
     stats: LearnStats | None
 
-    @torch.no_grad()
     def answer(self, X: Any) -> tuple[Tensor, Tensor]:
         """(N, C) logits, columns as ``labels``, and (N,) scores as ``LatentReplayClassifier.scores``."""
-        features_ND = torch.cat([self.head(latents) for latents in self.network.encode(checked_images(X))])
+        _, logits_NC, scores_N = self.answer_rows(checked_images(X))
+        return logits_NC, scores_N
+
+    @torch.no_grad()
+    def answer_rows(self, images: Iterable[Any]) -> tuple[list[int], Tensor, Tensor]:
+        """As ``answer``, with the position in ``images`` that each answer is about; a video has several."""
+        rows, features = [], []
+        for batch_rows, latents_BTD in self.network.encode_rows(images):
+            rows += batch_rows
+            features.append(self.head(latents_BTD))
+        features_ND = torch.cat(features)
         if len(self.labels) == 1:
             scores_N = torch.ones(len(features_ND))
         else:
             unit_CD = functional.normalize(self.weight_CD, dim=1)
             scores_N = (functional.normalize(features_ND, dim=1) @ unit_CD.T).amax(dim=1)
-        return features_ND @ self.weight_CD.T, scores_N
+        return rows, features_ND @ self.weight_CD.T, scores_N
 
 
 def _file_name(digest: str) -> str:
@@ -237,7 +264,7 @@ def _file_name(digest: str) -> str:
 
 def checked_images(X: Any) -> list[Any]:
     """One image or many as a list; DataError where there is none."""
-    images = as_images(X)
+    images = [X] if isinstance(X, Video) else as_images(X)
     if not images:
         raise DataError("no images were given; give at least one array, path or PIL image")
     return images

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-__all__ = ["Bar", "err", "out"]
+__all__ = ["Bar", "Stages", "err", "out"]
 
 
 def out() -> Console:
@@ -83,3 +83,43 @@ class Bar:
     ) -> None:
         if self._progress is not None:
             self._progress.stop()
+
+
+class Stages:
+    """One bar after the other: what is counted in ``downloading`` and ``checking`` is shown in megabytes."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._quiet = quiet
+        self._stage = ""
+        self._bar: Bar | None = None
+
+    def __enter__(self) -> Stages:
+        return self
+
+    def update(self, stage: str, done: int, total: int) -> None:
+        """``done`` of ``total`` in a stage; a total of 0 is one that is not known."""
+        if self._bar is None or stage != self._stage:
+            self._close()
+            self._stage, self._bar = stage, Bar(stage, quiet=self._quiet).__enter__()
+        if stage == "unpacking":
+            self._bar.update(done, total)
+        elif total:
+            whole = -(-total // 10**6)
+            self._bar.update(whole if done == total else done // 10**6, whole, "MB")
+        else:
+            self._bar.update(0, 1, f"{done // 10**6} MB")
+
+    def say(self, sentence: str) -> None:
+        """A sentence between two bars, also where they are not shown."""
+        self._close()
+        err().print(sentence, soft_wrap=True, markup=False)
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.__exit__(None, None, None)
+            self._bar = None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()

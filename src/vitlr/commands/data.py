@@ -1,4 +1,4 @@
-"""``vitlr data``: lists, verification and rendering. Needs no PyTorch."""
+"""``vitlr data``: lists, download, verification and rendering. Needs no PyTorch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from vitlr.commands.console import Bar
+from vitlr.commands.console import Bar, Stages
 from vitlr.errors import DataError
 
 __all__ = ["add_parsers"]
@@ -15,8 +15,10 @@ __all__ = ["add_parsers"]
 
 def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
     """Add ``data`` and what follows it."""
-    data = commands.add_parser("data", help="list, verify or render data", description=__doc__, **common)
-    actions = data.add_subparsers(dest="action", required=True, metavar="list|verify|render")
+    data = commands.add_parser(
+        "data", help="list, download, verify or render data", description=__doc__, **common
+    )
+    actions = data.add_subparsers(dest="action", required=True, metavar="list|download|verify|render")
 
     one = actions.add_parser(
         "list",
@@ -46,6 +48,7 @@ def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
     two.add_argument("--quiet", action="store_true", help="no progress")
     two.set_defaults(run_command=verify_tree)
 
+    _add_download(actions, common)
     three = actions.add_parser(
         "render",
         help="render objects in CORe50's layout",
@@ -64,6 +67,40 @@ def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
     three.set_defaults(run_command=render)
 
 
+def _add_download(actions: argparse._SubParsersAction, common: dict) -> None:
+    parser = actions.add_parser(
+        "download",
+        help="CORe50's images: downloaded, checked, unpacked and verified",
+        description="Fetch CORe50's archive or take one that is on disk, check its published MD5, unpack it to"
+        " DIR/core50_128x128 and verify every frame. What was cut off is continued by the same command. Exit code"
+        " 1 if a frame is missing, damaged or of another size.",
+        epilog="example: vitlr data download core50 ~/data --url http://example.org/core50_128x128.zip",
+        **common,
+    )
+    parser.add_argument("dataset", choices=("core50",), help="core50")
+    parser.add_argument("root", type=Path, metavar="DIR", help="directory for the archive and the images")
+    parser.add_argument(
+        "--url", action="append", default=[], help="address of the archive; repeated: mirrors, tried in turn"
+    )
+    parser.add_argument(
+        "--archive",
+        type=Path,
+        metavar="FILE",
+        help="unpack this one (default: core50_128x128.zip in DIR, if there)",
+    )
+    parser.add_argument("--md5", metavar="HEX", help="of the archive (default: as published)")
+    parser.add_argument(
+        "--keep-archive", action="store_true", help="do not remove a fetched archive afterwards"
+    )
+    parser.add_argument(
+        "--retries", type=int, default=5, help="of an address that cuts the connection, in a row (default 5)"
+    )
+    parser.add_argument("--workers", type=int, default=2, help="threads that verify (default 2)")
+    parser.add_argument("--json", action="store_true", help="print the report of the verification as JSON")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+    parser.set_defaults(run_command=download)
+
+
 def list_frames(options: argparse.Namespace) -> int:
     from vitlr.data.core50 import core50_list_lines
 
@@ -75,13 +112,48 @@ def list_frames(options: argparse.Namespace) -> int:
     return 0
 
 
+def download(options: argparse.Namespace) -> int:
+    from vitlr.data.download import CORE50_ARCHIVE, CORE50_MD5, download_core50
+    from vitlr.runs.files import locked
+
+    _at_least("--workers", options.workers, 1)
+    _at_least("--retries", options.retries, 0)
+    stages = Stages(quiet=options.quiet or options.json)
+    with locked(options.root), stages:
+        try:
+            root = download_core50(
+                options.root,
+                urls=options.url,
+                archive=options.archive,
+                md5=options.md5 or CORE50_MD5,
+                keep_archive=options.keep_archive,
+                retries=options.retries,
+                progress=stages.update,
+                say=stages.say,
+            )
+        except KeyboardInterrupt:
+            part = options.root / f"{CORE50_ARCHIVE}.part"
+            if part.exists():
+                stages.say(f"{part} is kept; the same command goes on from there")
+            raise
+    return _verify(root, options)
+
+
 def verify_tree(options: argparse.Namespace) -> int:
+    _at_least("--workers", options.workers, 1)
+    return _verify(options.root, options)
+
+
+def _at_least(flag: str, value: int, least: int) -> None:
+    if value < least:
+        raise DataError(f"{flag} must be >= {least}, got {value}")
+
+
+def _verify(root: Path, options: argparse.Namespace) -> int:
     from vitlr.data.verify import verify
 
-    if options.workers < 1:
-        raise DataError(f"--workers must be >= 1, got {options.workers}")
     with Bar("verifying", quiet=options.quiet or options.json) as bar:
-        report = verify(options.root, workers=options.workers, progress=bar.callback())
+        report = verify(root, workers=options.workers, progress=bar.callback())
     if options.json:
         print(json.dumps(report.as_dict(), indent=2))
     else:

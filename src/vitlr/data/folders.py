@@ -87,8 +87,10 @@ def folder_stream(
     )
 
 
-def image_files(paths: Iterable[str | Path]) -> list[str]:
+def image_files(paths: Iterable[str | Path], also: tuple[str, ...] = ()) -> list[str]:
     """Image files among the paths, in their order; a folder stands for all images below it, sorted.
+
+    ``also``: further suffixes that count, such as those of videos.
 
     Raises:
         DataError: a folder holds no image.
@@ -97,10 +99,14 @@ def image_files(paths: Iterable[str | Path]) -> list[str]:
     for path in map(Path, paths):
         if path.is_dir():
             inside = sorted(
-                str(p) for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()
+                str(p)
+                for p in path.rglob("*")
+                if p.suffix.lower() in (*IMAGE_SUFFIXES, *also) and p.is_file()
             )
             if not inside:
-                raise DataError(f"{path} holds no image; give image files or folders of them")
+                raise DataError(
+                    f"{path} holds no image{' or video' if also else ''}; give files or folders of them"
+                )
             found += inside
         else:
             found.append(str(path))

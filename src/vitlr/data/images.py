@@ -29,7 +29,7 @@ _ORIENTATION = 0x0112  # EXIF tag
 _PNG_END = b"IEND\xaeB`\x82"
 # What Pillow and its decoders raise for bytes that are no image, or no longer one. Their warnings are among
 # it where the program has made warnings errors.
-_DAMAGED = (
+DAMAGED = (
     *(OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, AttributeError),
     *(OverflowError, MemoryError, NotImplementedError, struct.error, zlib.error, Warning),
 )
@@ -78,8 +78,8 @@ def _from_file(source: Any) -> Image.Image:
         raise
     except Image.DecompressionBombWarning:  # only where warnings are errors; _decode refuses such images too
         raise DataError(_too_large(name)) from None
-    except _DAMAGED as error:
-        raise DataError(f"{name} {_what_is_wrong(error)}; replace or remove it") from None
+    except DAMAGED as error:
+        raise DataError(f"{name} {what_is_wrong(error)}; replace or remove it") from None
 
 
 def _decode(file: BinaryIO, name: Any) -> Image.Image:
@@ -119,7 +119,7 @@ def _too_large(name: Any) -> str:
     return f"{name} has more than {Image.MAX_IMAGE_PIXELS:,} pixels; make it smaller"
 
 
-def _what_is_wrong(error: BaseException) -> str:
+def what_is_wrong(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"cannot be read ({error.strerror})"
     if "truncated" in str(error).lower():
@@ -134,9 +134,9 @@ def _from_pil(image: Image.Image) -> Image.Image:
         return _to_rgb(image)
     except DataError:
         raise
-    except _DAMAGED as error:
+    except DAMAGED as error:
         name = getattr(image, "filename", "") or "the image"
-        raise DataError(f"{name} {_what_is_wrong(error)}; replace or remove it") from None
+        raise DataError(f"{name} {what_is_wrong(error)}; replace or remove it") from None
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
