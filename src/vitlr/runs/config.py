@@ -115,11 +115,10 @@ class BackboneConfig:
     cache: str | bool = "auto"
 
     def __post_init__(self) -> None:
-        # YAML reads a bare off as false.
-        switched_off = self.cache is False or str(self.cache).lower() in ("off", "false", "no")
-        object.__setattr__(
-            self, "cache", "off" if switched_off else "auto" if self.cache is True else self.cache
-        )
+        # YAML reads a bare off as false, and on as true.
+        meaning = {"false": "off", "no": "off", "true": "auto", "yes": "auto", "on": "auto"}
+        said = str(self.cache)
+        object.__setattr__(self, "cache", meaning.get(said.lower(), said))
         if not self.cache:
             raise ConfigError("backbone.cache must be auto, off or a directory, got nothing")
         _one_of("backbone.precision", self.precision, ("auto", "float32", "bfloat16"))
