@@ -86,7 +86,11 @@ def main() -> None:
         config = RunConfig(
             data=DataConfig(dataset="core50", root=str(root), scenario="nicv2_391", run=1, test="reduced"),
             backbone=BackboneConfig(
-                name=options.backbone, image_size=128, cut=options.cut, precision=options.precision
+                name=options.backbone,
+                image_size=128,
+                cut=options.cut,
+                precision=options.precision,
+                cache="off",
             ),
             memory=MemoryConfig(capacity=options.memory, codec=options.codec),
             learner=LearnerConfig(),

@@ -28,3 +28,11 @@ def real_objects() -> Path:
     if not path.is_dir():
         pytest.skip("no real objects beside the checkout (set VITLR_REAL)")
     return path
+
+
+@pytest.fixture(autouse=True)
+def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No test reads or writes the user's cache, or another test's."""
+    directory = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("VITLR_CACHE", str(directory))
+    return directory

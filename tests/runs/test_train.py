@@ -204,7 +204,7 @@ def test_unreadable_images_stop_the_run_or_are_skipped_and_counted(
 
 
 def test_the_trunk_sees_each_image_exactly_once_however_many_epochs(flags: list[str], tmp_path: Path) -> None:
-    config = parse([*flags, f"--out={tmp_path / 'run'}", "--learner.epochs=5"])
+    config = parse([*flags, f"--out={tmp_path / 'run'}", "--learner.epochs=5", "--backbone.cache=off"])
     seen: list[int] = []
     from vitlr.runs import train as runs
     from vitlr.vit import Trunk

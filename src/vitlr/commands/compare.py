@@ -86,6 +86,7 @@ def run_plan(plan: Any, where: Path, *, quiet: bool) -> list[dict[str, Any]]:
 
     with ExitStack() as stack:
         bars: dict[str, Bar] = {}
+        notes: list[str] = []
 
         def bar(title: str) -> Bar:
             if title not in bars:
@@ -100,7 +101,10 @@ def run_plan(plan: Any, where: Path, *, quiet: bool) -> list[dict[str, Any]]:
             on_record=lambda name, done, total, record: bar(name).update(
                 done, total, f"test accuracy {record.evaluation.test_accuracy:.3f}"
             ),
+            on_note=notes.append,
         )
+    for note in notes:
+        err().print(note, markup=False, soft_wrap=True)
     for outcome in outcomes:
         if outcome.failure:
             err().print(f"failed: {outcome.config.run_dir}: {outcome.failure}", markup=False, soft_wrap=True)

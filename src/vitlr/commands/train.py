@@ -126,6 +126,9 @@ def train(arguments: Sequence[str]) -> int:
             if (config.run_dir / "checkpoint").is_dir():
                 err().print(f"\nstopped; go on with: vitlr train --resume {config.run_dir}")
             raise
+    if not quiet:
+        for note in (result.summary["cache"] or {}).get("notes", []):
+            err().print(note, markup=False, soft_wrap=True)
     if as_json:
         print(json.dumps({"run_dir": str(result.run_dir), **result.summary}, indent=2))
     elif not quiet:

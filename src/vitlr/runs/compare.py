@@ -23,8 +23,10 @@ from vitlr.report.figures import accuracy_curves, figure_bytes
 from vitlr.runs.build import Encoder, LatentStore, Network, check_images_left, open_network
 from vitlr.runs.config import RunConfig, differences, parse, to_yaml
 from vitlr.runs.files import write_atomically
+from vitlr.runs.network import keep
 from vitlr.runs.tracking import machine, read_metrics, write_json
 from vitlr.runs.train import Materials, train
+from vitlr.vit.cache import LatentCache
 
 __all__ = ["Outcome", "Plan", "compare", "read_plan", "table_lines"]
 
@@ -125,12 +127,19 @@ class _Shared:
         self._on_progress = on_progress
         self._network: tuple[Any, Network] | None = None
         self._store: tuple[Any, LatentStore] | None = None
+        self._caches: list[LatentCache] = []
+
+    def notes(self) -> list[str]:
+        """What went wrong with the caches of latents, each once."""
+        return list(dict.fromkeys(note for cache in self._caches for note in cache.notes))
 
     def materials(self, config: RunConfig) -> Materials:
         """As ``prepare`` gives them, from what is there already where it fits."""
         if self._network is None or self._network[0] != config.backbone:
-            self._network = (config.backbone, open_network(config.backbone))
+            self._network = (config.backbone, open_network(config.backbone, cached=True))
             self._store = None
+            if self._network[1].cache is not None:
+                self._caches.append(self._network[1].cache)
         network = self._network[1]
         stream = load_stream(config.data, lambda done, total: self._on_progress("rendering", done, total))
         key = (
@@ -139,9 +148,12 @@ class _Shared:
         )
         if self._store is None or self._store[0] != key:
             encoder = Encoder(network, stream, config)
-            store = LatentStore(
-                encoder, stream, lambda done, total: self._on_progress("encoding", done, total)
-            )
+            try:
+                store = LatentStore(
+                    encoder, stream, lambda done, total: self._on_progress("encoding", done, total)
+                )
+            finally:
+                keep(network)
             self._store = (key, store)
         encode: Callable[[Experience], Any] = self._store[1]
         test = encode(stream.test)
@@ -155,6 +167,7 @@ def compare(
     *,
     on_progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
     on_record: Callable[[str, int, int, Record], None] = lambda name, done, total, record: None,
+    on_note: Callable[[str], None] = lambda note: None,
 ) -> list[Outcome]:
     """Run the plan and write summary.json, table.md, accuracy.png and accuracy.svg into ``out``.
 
@@ -168,6 +181,8 @@ def compare(
     for number, (variant, config) in enumerate(configs):
         name = f"{variant}, run {config.data.run}, seed {config.seed} ({number + 1} of {len(configs)})"
         outcomes.append(_one(variant, config, shared, name, on_record))
+    for note in shared.notes():
+        on_note(note)
     out.mkdir(parents=True, exist_ok=True)
     _write(plan, outcomes, out)
     return outcomes
@@ -210,7 +225,10 @@ def _same_config(config: RunConfig) -> None:
         saved = yaml.safe_load((config.run_dir / "config.yaml").read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError):
         raise RunError(f"{config.run_dir} is damaged; remove it and compare again") from None
-    changed = differences(saved, yaml.safe_load(to_yaml(replace(config, out=saved.get("out")))))
+    now = yaml.safe_load(to_yaml(replace(config, out=saved.get("out"))))
+    for settings in (saved, now):
+        settings.get("backbone", {}).pop("cache", None)  # records are the same with and without
+    changed = differences(saved, now)
     if changed:
         raise RunError(
             f"{config.run_dir} was made with other settings ({'; '.join(changed[:3])});"

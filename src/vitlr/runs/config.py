@@ -102,6 +102,8 @@ class BackboneConfig:
         cut: blocks in the frozen trunk (default: all but the last).
         precision: of the trunk: auto, float32 or bfloat16.
         batch_size: images that go through the trunk at once.
+        cache: where latents are kept, so that later runs over the same images and trunk start from them:
+            auto (latents/ in $VITLR_CACHE, else in vitlr/ in the user's cache directory), off or a directory.
     """
 
     name: str = "bundled"
@@ -110,8 +112,15 @@ class BackboneConfig:
     cut: int | None = None
     precision: str = "auto"
     batch_size: int = 64
+    cache: str | bool = "auto"
 
     def __post_init__(self) -> None:
+        # YAML reads a bare off as false, and on as true.
+        meaning = {"false": "off", "no": "off", "true": "auto", "yes": "auto", "on": "auto"}
+        said = str(self.cache)
+        object.__setattr__(self, "cache", meaning.get(said.lower(), said))
+        if not self.cache:
+            raise ConfigError("backbone.cache must be auto, off or a directory, got nothing")
         _one_of("backbone.precision", self.precision, ("auto", "float32", "bfloat16"))
         for name in ("blocks", "image_size", "batch_size"):
             value = getattr(self, name)

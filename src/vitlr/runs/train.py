@@ -24,6 +24,7 @@ from vitlr.runs.build import Encoder, Network, build_learner, check_images_left,
 from vitlr.runs.checkpoint import load_checkpoint, save_checkpoint, truncate_metrics
 from vitlr.runs.config import RunConfig, to_dict, to_yaml
 from vitlr.runs.files import locked, write_atomically
+from vitlr.runs.network import keep
 from vitlr.runs.tracking import EventWriter, MetricsWriter, machine, read_metrics, record_to_json, write_json
 from vitlr.vit import save_image_classifier
 from vitlr.vit.card import model_card
@@ -59,10 +60,13 @@ def prepare(
     on_test: Callable[[int, int], None] | None = None,
 ) -> Materials:
     """Open data and network and encode the test set: everything that can be refused is refused here."""
-    network = open_network(config.backbone)
+    network = open_network(config.backbone, cached=True)
     stream = load_stream(config.data, on_render)
     encoder = Encoder(network, stream, config)
-    test = encoder(stream.test, on_test)
+    try:
+        test = encoder(stream.test, on_test)
+    finally:
+        keep(network)
     check_images_left(test[0], stream)
     return Materials(stream=stream, network=network, encode=encoder, test=test)
 
@@ -140,6 +144,7 @@ def _run(
         metrics.close()
         if events is not None:
             events.close()
+        keep(materials.network)
     if record is not None:
         predictions = {
             "class_names": list(stream.class_names),
@@ -205,6 +210,7 @@ def _identity(config: RunConfig, stream: Stream) -> dict[str, Any]:
         settings.pop(name)
     settings["data"].pop("root")
     settings["data"].pop("workers")
+    settings["backbone"].pop("cache")  # latents are the same with and without
     digest = hashlib.sha256()
     for part in (*stream.experiences, stream.test):
         digest.update(f"{part.index} {part.name}\n".encode())
@@ -226,10 +232,10 @@ def _save_model(
         names,
         card=model_card(
             names,
-            backbone=materials.network.backbone.name,
+            backbone=materials.network.outline.name,
             cut=materials.network.cut,
-            num_blocks=materials.network.backbone.num_blocks,
-            image_size=materials.network.backbone.image_size,
+            num_blocks=materials.network.outline.num_blocks,
+            image_size=materials.network.outline.image_size,
             settings=to_dict(config),
             data=f"{materials.stream.name}: {summary['experiences']} experiences.",
             figures={
@@ -238,6 +244,14 @@ def _save_model(
             },
         ),
     )
+
+
+def _cache_summary(materials: Materials) -> dict[str, Any] | None:
+    """Where latents were read from and kept, and what went wrong with it; None without a cache."""
+    cache = materials.network.cache
+    if cache is None:
+        return None
+    return {"directory": str(cache.directory), "latents": len(cache), "notes": list(cache.notes)}
 
 
 def _summary(config: RunConfig, materials: Materials, run_dir: Path, seconds: float) -> dict[str, Any]:
@@ -255,6 +269,7 @@ def _summary(config: RunConfig, materials: Materials, run_dir: Path, seconds: fl
         "average_test_accuracy": float(np.mean(accuracies)) if lines else None,
         "seconds": {**totals, "wall": seconds},
         "seconds_per_experience": (totals["encode"] + totals["learn"]) / max(1, len(lines)),
+        "cache": _cache_summary(materials),
         "memory_bytes": lines[-1]["memory"]["bytes"] if lines else 0,
         "cut": materials.network.cut,
         "precision": materials.network.precision,

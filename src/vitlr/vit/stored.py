@@ -15,10 +15,10 @@ from torch import Tensor
 from vitlr.errors import BackboneError
 from vitlr.vit.backbone import Backbone
 from vitlr.vit.cut import Precision
-from vitlr.vit.families import family_of
+from vitlr.vit.families import Family, family_of
 from vitlr.vit.source import Normalisation
 
-__all__ = ["backbone_from_state", "backbone_state"]
+__all__ = ["backbone_from_state", "backbone_state", "head_state", "outline_from_state"]
 
 
 def backbone_state(
@@ -30,7 +30,7 @@ def backbone_state(
     take half the bytes and come back as the trunk has them, bit by bit. The rest stays float32.
     """
     family = backbone.family
-    frozen = (f"{family.embeddings_at}.", *(f"{family.blocks_at}.{number}." for number in range(cut)))
+    frozen = _frozen(family, cut)
     dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
     tensors = {
         key: value.detach().to(dtype if key.startswith(frozen) else torch.float32)
@@ -41,7 +41,31 @@ def backbone_state(
     return tensors, {"config": config, "normalisation": asdict(backbone.normalisation)}
 
 
-def backbone_from_state(name: str, tensors: dict[str, Tensor], plain: dict[str, Any]) -> Backbone:
+def head_state(backbone: Backbone, cut: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """As ``backbone_state``, but of the head's weights only, in float32."""
+    tensors, plain = backbone_state(backbone, cut, "float32")
+    frozen = _frozen(backbone.family, cut)
+    return {key: value for key, value in tensors.items() if not key.startswith(frozen)}, plain
+
+
+def _frozen(family: Family, cut: int) -> tuple[str, ...]:
+    """How the names of a trunk's weights begin."""
+    return f"{family.embeddings_at}.", *(f"{family.blocks_at}.{number}." for number in range(cut))
+
+
+def outline_from_state(name: str, tensors: dict[str, Tensor], plain: dict[str, Any], cut: int) -> Backbone:
+    """The network that ``head_state`` described, without memory for the trunk's weights: a head can be cut
+    from it and everything about its shape is known, but it computes nothing.
+
+    Raises:
+        BackboneError: weights and configuration do not fit each other.
+    """
+    return backbone_from_state(name, tensors, plain, without_trunk=cut)
+
+
+def backbone_from_state(
+    name: str, tensors: dict[str, Tensor], plain: dict[str, Any], *, without_trunk: int | None = None
+) -> Backbone:
     """The network that ``backbone_state`` described, in float32, with all its weights or not at all.
 
     Raises:
@@ -52,14 +76,22 @@ def backbone_from_state(name: str, tensors: dict[str, Tensor], plain: dict[str, 
     try:
         settings = plain["config"]
         family = family_of(str(settings.get("model_type")), name)
-        if settings["num_hidden_layers"] > len(tensors):  # before that many blocks are made
+        stored_blocks = settings["num_hidden_layers"] - (without_trunk or 0)
+        if stored_blocks > len(tensors):  # before that many blocks are made
             raise BackboneError(f"{name}: the stored weights are not those of its configuration")
         model_class = getattr(transformers, family.model_class)
         config = model_class.config_class.from_dict(settings)
         config._attn_implementation = "sdpa"
         with torch.device("meta"):  # no weights are drawn: all of them are set below
             model = model_class(config, **family.model_options)
-        model.load_state_dict({key: value.float() for key, value in tensors.items()}, assign=True)
+        weights = {key: value.float() for key, value in tensors.items()}
+        if without_trunk is None:
+            model.load_state_dict(weights, assign=True)
+        else:
+            missing, unexpected = model.load_state_dict(weights, assign=True, strict=False)
+            lacking = [key for key in missing if not key.startswith(_frozen(family, without_trunk))]
+            if lacking or unexpected:
+                raise BackboneError(f"{name}: the stored head is not that of its configuration")
         numbers = plain["normalisation"]
         mean, std = tuple(map(float, numbers["mean"])), tuple(map(float, numbers["std"]))
         normalisation = Normalisation(

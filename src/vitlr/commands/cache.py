@@ -1,0 +1,102 @@
+"""``vitlr cache``: what is kept of earlier runs, so that later ones start from it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from typing import Any
+
+from vitlr.commands.console import err, out
+
+__all__ = ["add_parsers"]
+
+
+def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
+    """Add ``cache list``, ``cache clear`` and ``cache path``."""
+    parser = commands.add_parser(
+        "cache",
+        help="latents kept on disk: list, clear, path",
+        description="Latents of earlier runs, kept so that later runs over the same images and trunk compute none."
+        " VITLR_CACHE or --backbone.cache says where; --backbone.cache off keeps none.",
+        epilog="example: vitlr cache list",
+        **common,
+    )
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=type(parser))
+    listing = actions.add_parser("list", help="trunks whose latents are kept, the last used first", **common)
+    listing.add_argument("--json", action="store_true", help="print as JSON")
+    clear = actions.add_parser("clear", help="remove them, or those under the keys given", **common)
+    clear.add_argument("keys", nargs="*", metavar="KEY", help="as vitlr cache list shows them")
+    path = actions.add_parser("path", help="print the directory they lie in", **common)
+    for action, run in ((listing, list_entries), (clear, clear_entries), (path, print_path)):
+        action.add_argument(
+            "--dir", default="auto", help="directory given as backbone.cache (default: the user's)"
+        )
+        action.set_defaults(run_command=run)
+
+
+def list_entries(options: argparse.Namespace) -> int:
+    from rich.table import Table
+
+    from vitlr.vit.cache import cache_entries
+
+    root = _root(options)
+    rows = [_row(entry) for entry in cache_entries(root)]
+    if options.json:
+        print(json.dumps({"directory": str(root), "entries": rows}, indent=2))
+        return 0
+    if not rows:
+        print(f"{root} keeps no latents")
+        return 0
+    table = Table(title=f"latents in {root}", title_justify="left")
+    for heading in ("key", "backbone", "cut", "px", "precision", "threads", "images", "MB", "last used"):
+        right = heading in ("cut", "px", "threads", "images", "MB")
+        table.add_column(heading, justify="right" if right else "left", overflow="fold")
+    for row in rows:
+        cut = "?" if row["cut"] is None else f"{row['cut']} of {row['blocks']}"
+        cells = [row["key"], row["backbone"], cut, row["image_size"], row["precision"], row["threads"]]
+        cells += [f"{row['images']:,}", f"{row['bytes'] / 1e6:,.1f}", row["last_used"]]
+        table.add_row(*("?" if cell is None else str(cell) for cell in cells))
+    out().print(table)
+    return 0
+
+
+def _row(entry: dict[str, Any]) -> dict[str, Any]:
+    identity = entry["identity"]
+    row = {name: identity.get(name) for name in ("cut", "blocks", "image_size", "precision", "batch_size")}
+    return {
+        "key": entry["key"],
+        "backbone": entry["backbone"],
+        **row,
+        "threads": identity.get("computed by", {}).get("threads"),
+        "images": entry["images"],
+        "bytes": entry["bytes"],
+        "last_used": time.strftime("%Y-%m-%d %H:%M", time.localtime(entry["last_used"])),
+    }
+
+
+def clear_entries(options: argparse.Namespace) -> int:
+    from vitlr.vit.cache import clear_cache
+
+    root = _root(options)
+    removed = clear_cache(root, options.keys)
+    for entry in removed:
+        err().print(f"removed {entry['key']} ({entry['backbone']})", markup=False, soft_wrap=True)
+    total = sum(entry["bytes"] for entry in removed)
+    print(f"{sum(entry['images'] for entry in removed):,} latents removed, {total / 1e6:,.1f} MB freed")
+    return 0
+
+
+def print_path(options: argparse.Namespace) -> int:
+    print(_root(options))
+    return 0
+
+
+def _root(options: argparse.Namespace):
+    from vitlr.errors import ConfigError
+    from vitlr.runs.network import latents_root
+
+    root = latents_root(options.dir)
+    if root is None:
+        raise ConfigError("--dir off is no directory; give the one that the runs were given, or leave it out")
+    return root

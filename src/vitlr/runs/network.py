@@ -1,0 +1,154 @@
+"""The network of a run, split at its cut. Where latents are cached, the trunk is loaded only when it is asked for."""
+
+from __future__ import annotations
+
+import os
+from copy import deepcopy
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from vitlr.errors import BackboneError, RunError
+from vitlr.runs.config import BackboneConfig
+from vitlr.vit import Backbone, Head, Precision, Trunk, default_precision, load_backbone
+from vitlr.vit.cache import LatentCache
+from vitlr.vit.cache_root import cache_root
+from vitlr.vit.cached_head import keep_head, kept_head
+from vitlr.vit.identity import trunk_identity
+
+__all__ = ["Network", "keep", "latents_root", "open_network"]
+
+
+class Network:
+    """A backbone split at the cut.
+
+    ``head`` is fresh: its weights are the backbone's, and it is not to be trained (``new_head`` makes one that
+    is). ``outline`` tells name and shape; it is the backbone where that was loaded, and else has no trunk.
+    """
+
+    def __init__(
+        self,
+        config: BackboneConfig,
+        outline: Backbone,
+        cut: int,
+        precision: Precision,
+        cache: LatentCache | None = None,
+    ) -> None:
+        self.outline, self.cut, self.precision, self.cache = outline, cut, precision, cache
+        self.head = Head(outline, cut)
+        self._config = config
+
+    def new_head(self) -> Head:
+        """A head of its own, with the backbone's weights."""
+        return deepcopy(self.head)
+
+    @property
+    def latent_shape(self) -> tuple[int, int]:
+        """(T, D) of one latent."""
+        return self.head.latent_shape
+
+    @property
+    def trunk_is_loaded(self) -> bool:
+        """Whether the trunk's weights are in memory."""
+        return "backbone" in self.__dict__
+
+    @cached_property
+    def backbone(self) -> Backbone:
+        """The whole network, loaded when it is first asked for.
+
+        Raises:
+            BackboneError: its files have changed since the run began.
+        """
+        backbone = _load(self._config)
+        if (
+            self.cache is not None
+            and _identity(self._config, self.precision, self.cache.root) != self.cache.identity
+        ):
+            raise BackboneError(f"{backbone.name}: its files have changed since the run began; start again")
+        return backbone
+
+    @cached_property
+    def trunk(self) -> Trunk:
+        """The frozen half."""
+        return Trunk(self.backbone, self.cut, precision=self.precision)
+
+
+def open_network(config: BackboneConfig, *, cached: bool = False) -> Network:
+    """Load and split.
+
+    Args:
+        cached: use the latents on disk that ``config.cache`` names, and load the trunk only when needed.
+
+    Raises:
+        BackboneError: names what does not fit.
+        RunError: ``config.cache`` is a directory that cannot be written to.
+    """
+    precision: Precision = default_precision() if config.precision == "auto" else config.precision  # type: ignore[assignment]
+    root = latents_root(config.cache) if cached else None
+    cache = None
+    if root is not None:
+        _check_root(root, config.cache)
+        cache = LatentCache(root, _identity(config, precision, root), config.name)
+        cut = cache.identity["cut"]
+        outline = kept_head(cache.directory, config.name, cut) if cache.shape is not None else None
+        if outline is not None:
+            network = Network(config, outline, cut, precision, cache)
+            if network.latent_shape == cache.shape:
+                return network
+    backbone = _load(config)
+    network = Network(config, backbone, _cut(config, backbone), precision, cache)
+    network.__dict__["backbone"] = backbone
+    if cache is not None:
+        # Its files may have been replaced between the two: then these are not the latents of that identity.
+        if _identity(config, precision, root) != cache.identity:
+            raise BackboneError(f"{backbone.name}: its files changed while they were read; start again")
+        cache.describe(network.latent_shape, bfloat16=precision == "bfloat16")
+    return network
+
+
+def keep(network: Network) -> None:
+    """Put on the disk what a later run starts from: latents still in memory, and the head."""
+    if network.cache is None:
+        return
+    network.cache.commit()
+    if network.trunk_is_loaded and network.cache.writable:
+        keep_head(network.cache.directory, network.backbone, network.cut)
+
+
+def latents_root(setting: str | bool) -> Path | None:
+    """The directory that ``backbone.cache`` names: ``auto`` for the user's, ``off`` for none."""
+    if setting == "off":
+        return None
+    return cache_root() / "latents" if setting == "auto" else Path(str(setting)).expanduser()
+
+
+def _check_root(root: Path, setting: str | bool) -> None:
+    """RunError where a directory that the user chose cannot be used; the default one is then left out."""
+    if setting == "auto":
+        return
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"backbone.cache: {root} cannot be made: {error.strerror}; choose another") from None
+    if not os.access(root, os.W_OK | os.X_OK):
+        raise RunError(f"backbone.cache: {root} cannot be written to; choose another directory, or off")
+
+
+def _load(config: BackboneConfig) -> Backbone:
+    return load_backbone(config.name, blocks=config.blocks, image_size=config.image_size)
+
+
+def _cut(config: BackboneConfig, backbone: Backbone) -> int:
+    return backbone.num_blocks - 1 if config.cut is None else config.cut
+
+
+def _identity(config: BackboneConfig, precision: str, memo: Path | None) -> dict[str, Any]:
+    return trunk_identity(
+        config.name,
+        blocks=config.blocks,
+        image_size=config.image_size,
+        cut=config.cut,
+        precision=precision,
+        batch_size=config.batch_size,
+        memo=memo,
+    )
