@@ -15,9 +15,9 @@ import torch
 from PIL import Image
 
 import vitlr.classifier as front
+from vitlr import files
 from vitlr.classifier import LatentReplayClassifier, NotFittedError
 from vitlr.errors import BackboneError, ConfigError, DataError, RunError, VitLRError
-from vitlr.runs import files
 from vitlr.runs.checkpoint import load_state, save_state
 from vitlr.vit import load_backbone, split
 

@@ -17,10 +17,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from vitlr import files
 from vitlr.errors import RunError
+from vitlr.files import locked
 from vitlr.learning import GradientLearner, LearnerConfig
 from vitlr.replay import MemoryConfig
-from vitlr.runs import checkpoint, files
+from vitlr.runs import checkpoint
 from vitlr.runs.checkpoint import (
     HEADER_LIMIT,
     load_checkpoint,
@@ -29,7 +31,6 @@ from vitlr.runs.checkpoint import (
     save_state,
     truncate_metrics,
 )
-from vitlr.runs.files import locked
 
 CALLS = ("open", "write", "fsync", "replace")
 

@@ -150,13 +150,14 @@ class GradientLearner:
 
         Raises:
             ValueError: no latents, or latents and labels of different length.
-            RunError: the loss is no longer finite; head and classifier are back where they were before.
+            RunError: the loss or a weight is no longer finite; everything is back where it was before.
         """
         labels_N = np.asarray(labels_N, dtype=np.int64)
         if len(labels_N) == 0 or len(latents_NTD) != len(labels_N):
             raise ValueError(
                 f"{len(latents_NTD)} latents and {len(labels_N)} labels: give one label each, at least one"
             )
+        known = (self._consolidated_CD, self._past_C, self.rng.bit_generator.state)
         self._make_room(int(labels_N.max()) + 1)
         stored = 0 if self.method.replay == "none" else len(self.memory)
         present = np.concatenate([labels_N, self.memory.labels[:stored]])
@@ -168,6 +169,7 @@ class GradientLearner:
         except BaseException:  # also an interrupt: half an experience is never left in the head
             for name, parameter in self._blocks.items():
                 parameter.data.copy_(before[name])
+            self._consolidated_CD, self._past_C, self.rng.bit_generator.state = known
             raise
         if self.method.consolidate:
             self._consolidated_CD, self._past_C = cwr.consolidate(
@@ -232,6 +234,12 @@ class GradientLearner:
                         f"the loss became {loss.item()} in step {steps} of experience {experience} at learning rate"
                         f" {lr:g}; lower learner.{'first_lr' if first else 'lr'}"
                     )
+        # The last step led to weights that no loss has judged yet.
+        if not all(bool(torch.isfinite(weight).all()) for weight in [classifier_CD, *blocks.values()]):
+            raise RunError(
+                f"weights are no longer finite after step {steps} of experience {experience} at learning rate"
+                f" {lr:g}; lower learner.{'first_lr' if first else 'lr'}"
+            )
         if config.si_lambda > 0:
             self._importance, self._anchor = intelligence.finish()
         gradients = {
