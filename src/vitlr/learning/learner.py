@@ -32,6 +32,7 @@ from vitlr.replay.memory import MemoryConfig, ReplayMemory
 
 __all__ = ["GradientLearner", "LearnStats", "LearnerConfig"]
 
+_LARGEST = 1e38  # of any setting: float32, in which is learned, ends above it
 UNSEEN = float("-inf")  # logit of a class that has never been seen
 
 
@@ -71,8 +72,10 @@ class LearnerConfig:
         rates = ("first_lr", "lr", "classifier_lr_scale", "momentum", "weight_decay")
         for name in (*rates, "si_lambda", "der_alpha", "der_beta"):
             value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise ConfigError(f"learner.{name} must be a finite number >= 0, got {value}")
+            if not 0 <= value <= _LARGEST:  # false for NaN as well
+                raise ConfigError(f"learner.{name} must be a number from 0 to {_LARGEST:g}, got {value}")
+        if max(self.first_lr, self.lr) * self.classifier_lr_scale > _LARGEST:
+            raise ConfigError("learner.lr times learner.classifier_lr_scale is too large; lower one of them")
         if self.momentum >= 1:
             raise ConfigError(f"learner.momentum must be below 1, got {self.momentum}")
         if needs_lambda and self.si_lambda == 0:

@@ -63,7 +63,9 @@ class MetricsWriter:
     def __init__(self, run_dir: Path) -> None:
         self._path = run_dir / "metrics.jsonl"
         try:
-            self._file = self._path.open("ab", buffering=0)
+            self._descriptor = os.open(
+                self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666
+            )
             sync_directory(run_dir)
         except OSError as error:
             raise self._refused(error) from error
@@ -73,14 +75,14 @@ class MetricsWriter:
         rest = memoryview(json.dumps(line, allow_nan=False, ensure_ascii=False).encode() + b"\n")
         try:
             while rest:
-                rest = rest[self._file.write(rest) :]
+                rest = rest[os.write(self._descriptor, rest) :]
         except OSError as error:
             raise self._refused(error) from error
 
     def flush(self) -> None:
         """To the disk: what a checkpoint counts on must outlast a power cut."""
         try:
-            os.fsync(self._file.fileno())
+            os.fsync(self._descriptor)
         except OSError as error:
             raise self._refused(error) from error
 
@@ -89,7 +91,7 @@ class MetricsWriter:
         try:
             self.flush()
         finally:
-            self._file.close()
+            os.close(self._descriptor)
 
     def _refused(self, error: OSError) -> RunError:
         return RunError(f"{self._path} cannot be written: {error.strerror}; free some space and resume")
