@@ -16,6 +16,7 @@ from vitlr.errors import BackboneError
 from vitlr.vit.backbone import Backbone
 from vitlr.vit.cut import Precision
 from vitlr.vit.families import family_of
+from vitlr.vit.inspection import check_config
 from vitlr.vit.source import Normalisation
 
 __all__ = ["backbone_from_state", "backbone_state"]
@@ -52,8 +53,7 @@ def backbone_from_state(name: str, tensors: dict[str, Tensor], plain: dict[str, 
     try:
         settings = plain["config"]
         family = family_of(str(settings.get("model_type")), name)
-        if settings["num_hidden_layers"] > len(tensors):  # before that many blocks are made
-            raise BackboneError(f"{name}: the stored weights are not those of its configuration")
+        check_config(name, family, settings, tensors=len(tensors))  # before any block is made
         model_class = getattr(transformers, family.model_class)
         config = model_class.config_class.from_dict(settings)
         config._attn_implementation = "sdpa"
@@ -68,7 +68,15 @@ def backbone_from_state(name: str, tensors: dict[str, Tensor], plain: dict[str, 
             rescale_factor=float(numbers["rescale_factor"]),
             resample=int(numbers["resample"]),
         )
-    except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
+    except (
+        KeyError,
+        TypeError,
+        AttributeError,
+        RuntimeError,
+        ValueError,
+        ArithmeticError,
+        LookupError,
+    ) as error:
         if isinstance(error, BackboneError):
             raise
         reason = " ".join(str(error).split())[:300]
