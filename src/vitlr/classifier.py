@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 
 from vitlr.errors import BackboneError, ConfigError, DataError, RunError, VitLRError
+from vitlr.files import locked
 from vitlr.learning import GradientLearner, LearnerConfig, LearnStats
 from vitlr.replay import MemoryConfig
 from vitlr.runs.checkpoint import load_state, write_state
-from vitlr.runs.files import locked
 from vitlr.teaching import (
     Label,
     Network,

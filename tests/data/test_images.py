@@ -196,7 +196,7 @@ def test_files_that_are_no_images_are_named_with_the_reason(tmp_path: Path) -> N
     (tmp_path / "folder.png").mkdir()
     for name, message in (
         ("empty.png", r"empty.png is empty \(0 bytes\); replace or remove it"),
-        ("text.png", "text.png is not an image; replace or remove it"),
+        ("text.png", "text.png is not an image of a format that is read here; replace or remove it"),
         ("folder.png", "folder.png cannot be read"),
         ("absent.png", "absent.png does not exist; check the path"),
         ("nul\0.png", "is damaged|does not exist|cannot be read"),

@@ -218,17 +218,31 @@ def test_counts_of_cwr_are_patterns_of_each_class_new_and_replayed() -> None:
     assert model.state()[0]["past"].tolist() == [10 + 10, 10 + 10 + 5]
 
 
+def same_state(one: GradientLearner, other: GradientLearner) -> bool:
+    (tensors, plain), (others, other_plain) = one.state(), other.state()
+    return plain == other_plain and all(torch.equal(tensors[n], others[n]) for n in tensors.keys() | others)
+
+
 def test_a_loss_that_is_not_finite_names_the_step_and_leaves_the_last_good_state() -> None:
-    model = learner(lr=1e30)
-    model.learn(*blobs([0, 1], 10, 0), 0)
-    good = model.state()[0]
-    with pytest.raises(RunError, match=r"experience 1 at learning rate 1e\+30; lower learner\.lr"):
+    model, untouched = learner(lr=1e30), learner(lr=1e30)
+    for either in (model, untouched):
+        either.learn(*blobs([0, 1], 10, 0), 0)
+    with pytest.raises(
+        RunError, match=r"step \d+ of experience 1 at learning rate 1e\+30; lower learner\.lr"
+    ):
         model.learn(*blobs([2, 3], 10, 1), 1)
-    bad = model.state()[0]
-    assert all(
-        torch.equal(good[name], bad[name]) for name in good if not name.startswith(("past", "classifier"))
-    )
-    assert torch.equal(good["classifier"], bad["classifier"][: len(good["classifier"])])
+    assert same_state(model, untouched)
+
+
+def test_a_last_step_that_spoils_the_weights_is_noticed_though_its_loss_was_finite() -> None:
+    # One step: the loss is taken before it, so that nothing but the weights shows what it did.
+    settings = {"first_lr": 0.0, "lr": 1e38, "weight_decay": 1e3, "epochs": 1, "memory": 0}
+    model, untouched = learner(**settings), learner(**settings)
+    for either in (model, untouched):
+        either.learn(*blobs([0, 1], 10, 0), 0)
+    with pytest.raises(RunError, match=r"after step 1 of experience 1 at learning rate 1e\+38; lower"):
+        model.learn(*blobs([2, 3], 4, 1), 1)
+    assert same_state(model, untouched)
 
 
 def test_no_latents_or_mismatched_labels_are_refused() -> None:
@@ -245,6 +259,9 @@ def test_no_latents_or_mismatched_labels_are_refused() -> None:
         ({"batch_size": 0}, "learner.batch_size"),
         ({"lr": -1.0}, "learner.lr"),
         ({"lr": float("nan")}, "learner.lr"),
+        ({"lr": 1e39}, "learner.lr"),
+        ({"classifier_lr_scale": 1e39}, "learner.classifier_lr_scale"),
+        ({"lr": 1e30, "classifier_lr_scale": 1e30}, "classifier_lr_scale"),
         ({"momentum": 1.0}, "learner.momentum"),
         ({"method": "ewc"}, "learner.method"),
         ({"method": "ar1"}, "si_lambda > 0"),

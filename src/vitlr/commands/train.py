@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 
@@ -100,7 +102,10 @@ def train(arguments: Sequence[str]) -> int:
     if resume is not None:
         config = runs.read_config(resume)
     runs.check_run_dir(config.run_dir, resume=resume is not None, overwrite=overwrite)
+    from vitlr.runs.interrupts import Interrupts
+
     with ExitStack() as stack:
+        interrupts = stack.enter_context(Interrupts())
         materials = _prepare(config, quiet or as_json)
         bar = stack.enter_context(Bar(config.learner.method, quiet=quiet or as_json))
         position = [0]
@@ -121,10 +126,16 @@ def train(arguments: Sequence[str]) -> int:
                 on_record=recorded,
                 resume=resume is not None,
                 overwrite=overwrite,
+                interrupts=interrupts,
             )
         except KeyboardInterrupt:
-            if (config.run_dir / "checkpoint").is_dir():
-                err().print(f"\nstopped; go on with: vitlr train --resume {config.run_dir}")
+            if (config.run_dir / "config.yaml").is_file():
+                where = shlex.quote(str(config.run_dir))
+                print(
+                    f"\nstopped after {position[0]} of {len(materials.stream)} experiences;"
+                    f" go on with: vitlr train --resume {where}",
+                    file=sys.stderr,
+                )
             raise
     if not quiet:
         for note in (result.summary["cache"] or {}).get("notes", []):

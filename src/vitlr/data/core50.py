@@ -20,6 +20,7 @@ Order of the frames within an experience:
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -57,6 +58,8 @@ LABELS = ("object", "category", "appearance")
 TEST_SETS = ("full", "reduced")
 REDUCED_STEP = 20  # the reduced test set is every 20th frame of the full one
 
+PROTOCOLS_SHA256 = "a719ee85b18efde9c995e478d8401a9fc4274e8ef4fdb418f4ec812f91b829f2"
+
 Video = tuple[int, int]  # session, object
 _FRAME = re.compile(r"s(\d{1,2})/o(\d{1,2})/C_(\d\d)_(\d\d)_(\d{3})\.png", re.ASCII)
 _LAYOUT = "frames are named like s1/o1/C_01_01_000.png"
@@ -67,9 +70,15 @@ _LAYOUT = "frames are named like s1/o1/C_01_01_000.png"
 
 @cache
 def protocols() -> dict[str, Any]:
-    """The published facts, read once. Not to be changed by the caller."""
-    text = resources.files("vitlr.data").joinpath("core50_protocols.json").read_text(encoding="utf-8")
-    return json.loads(text)
+    """The published facts, read once. Not to be changed by the caller.
+
+    Raises:
+        DataError: the file is not the one that belongs to this version.
+    """
+    content = resources.files("vitlr.data").joinpath("core50_protocols.json").read_bytes()
+    if hashlib.sha256(content).hexdigest() != PROTOCOLS_SHA256:
+        raise DataError("core50_protocols.json of this package is damaged; install vitlr again")
+    return json.loads(content)
 
 
 def frame_path(session: int, object_: int, frame: int) -> str:

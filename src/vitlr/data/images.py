@@ -25,6 +25,10 @@ __all__ = ["as_images", "iter_batches", "read_image", "resolve"]
 BICUBIC = int(Image.Resampling.BICUBIC)
 AHEAD = 3  # batches being decoded or waiting, the one that is read next included
 
+# The formats that are read, whatever a file is called. Pillow knows more, some of which run other programs
+# (EPS starts Ghostscript) or are seldom used and little tested. JPEG stands for MPO too.
+FORMATS = ("BMP", "DIB", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+
 _ORIENTATION = 0x0112  # EXIF tag
 _PNG_END = b"IEND\xaeB`\x82"
 # What Pillow and its decoders raise for bytes that are no image, or no longer one. Their warnings are among
@@ -50,7 +54,7 @@ def read_image(source: Any, size: int | None = None, resample: int = BICUBIC) ->
     multiplied by 255 and rounded.
 
     Raises:
-        DataError: missing, empty, damaged, truncated, no image, more pixels than
+        DataError: missing, empty, damaged, truncated, none of ``FORMATS``, more pixels than
             ``PIL.Image.MAX_IMAGE_PIXELS`` (a decompression bomb); an array of another shape, type or range.
     """
     if size is not None and size < 1:
@@ -84,12 +88,12 @@ def _from_file(source: Any) -> Image.Image:
 
 def _decode(file: BinaryIO, name: Any) -> Image.Image:
     try:
-        image = Image.open(file)
+        image = Image.open(file, formats=FORMATS)
     except Image.DecompressionBombError:
         raise DataError(_too_large(name)) from None
     except UnidentifiedImageError:
         empty = not file.seek(0, os.SEEK_END)
-        what = "is empty (0 bytes)" if empty else "is not an image"
+        what = "is empty (0 bytes)" if empty else "is not an image of a format that is read here"
         raise DataError(f"{name} {what}; replace or remove it") from None
     # Between once and twice the limit Pillow only warns. The size is compared here, as warning filters
     # belong to the whole process and changing them in a thread is a race.
@@ -146,8 +150,9 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         return _from_array(np.asarray(image))
     if image.mode.startswith("I"):
-        grey = np.asarray(image).astype(np.float64) / 257
-        return Image.fromarray(grey.clip(0, 255).round().astype(np.uint8)).convert("RGB")
+        # Rounded to the nearest: 257 is odd, so that no value lies halfway. Integers take less memory than floats.
+        grey = np.asarray(image).clip(0, 65535).astype(np.uint32)
+        return Image.fromarray(((grey + 128) // 257).astype(np.uint8)).convert("RGB")
     if image.mode == "La":
         image = image.convert("LA")
     if image.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in image.info:

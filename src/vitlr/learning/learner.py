@@ -32,6 +32,7 @@ from vitlr.replay.memory import MemoryConfig, ReplayMemory
 
 __all__ = ["GradientLearner", "LearnStats", "LearnerConfig"]
 
+_LARGEST = 1e38  # of any setting: float32, in which is learned, ends above it
 UNSEEN = float("-inf")  # logit of a class that has never been seen
 
 
@@ -71,8 +72,10 @@ class LearnerConfig:
         rates = ("first_lr", "lr", "classifier_lr_scale", "momentum", "weight_decay")
         for name in (*rates, "si_lambda", "der_alpha", "der_beta"):
             value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise ConfigError(f"learner.{name} must be a finite number >= 0, got {value}")
+            if not 0 <= value <= _LARGEST:  # false for NaN as well
+                raise ConfigError(f"learner.{name} must be a number from 0 to {_LARGEST:g}, got {value}")
+        if max(self.first_lr, self.lr) * self.classifier_lr_scale > _LARGEST:
+            raise ConfigError("learner.lr times learner.classifier_lr_scale is too large; lower one of them")
         if self.momentum >= 1:
             raise ConfigError(f"learner.momentum must be below 1, got {self.momentum}")
         if needs_lambda and self.si_lambda == 0:
@@ -150,13 +153,14 @@ class GradientLearner:
 
         Raises:
             ValueError: no latents, or latents and labels of different length.
-            RunError: the loss is no longer finite; head and classifier are back where they were before.
+            RunError: the loss or a weight is no longer finite; everything is back where it was before.
         """
         labels_N = np.asarray(labels_N, dtype=np.int64)
         if len(labels_N) == 0 or len(latents_NTD) != len(labels_N):
             raise ValueError(
                 f"{len(latents_NTD)} latents and {len(labels_N)} labels: give one label each, at least one"
             )
+        known = (self._consolidated_CD, self._past_C, self.rng.bit_generator.state)
         self._make_room(int(labels_N.max()) + 1)
         stored = 0 if self.method.replay == "none" else len(self.memory)
         present = np.concatenate([labels_N, self.memory.labels[:stored]])
@@ -168,6 +172,7 @@ class GradientLearner:
         except BaseException:  # also an interrupt: half an experience is never left in the head
             for name, parameter in self._blocks.items():
                 parameter.data.copy_(before[name])
+            self._consolidated_CD, self._past_C, self.rng.bit_generator.state = known
             raise
         if self.method.consolidate:
             self._consolidated_CD, self._past_C = cwr.consolidate(
@@ -232,6 +237,12 @@ class GradientLearner:
                         f"the loss became {loss.item()} in step {steps} of experience {experience} at learning rate"
                         f" {lr:g}; lower learner.{'first_lr' if first else 'lr'}"
                     )
+        # The last step led to weights that no loss has judged yet.
+        if not all(bool(torch.isfinite(weight).all()) for weight in [classifier_CD, *blocks.values()]):
+            raise RunError(
+                f"weights are no longer finite after step {steps} of experience {experience} at learning rate"
+                f" {lr:g}; lower learner.{'first_lr' if first else 'lr'}"
+            )
         if config.si_lambda > 0:
             self._importance, self._anchor = intelligence.finish()
         gradients = {

@@ -21,11 +21,12 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from vitlr.errors import RunError
-from vitlr.runs.files import locked, write_atomically
+from vitlr.files import locked, write_atomically
 
 __all__ = [
     "HEADER_LIMIT",
     "checksum",
+    "has_checkpoint",
     "load_checkpoint",
     "load_state",
     "save_checkpoint",
@@ -232,6 +233,11 @@ def save_checkpoint(
     )
 
 
+def has_checkpoint(run_dir: str | Path) -> bool:
+    """Whether there is anything that ``load_checkpoint`` could load."""
+    return os.path.lexists(Path(run_dir) / "checkpoint" / "state.safetensors")
+
+
 def load_checkpoint(run_dir: str | Path, learner: Learner, identity: Mapping[str, Any]) -> int:
     """Put the learner where the saved one stood; returns how many experiences it had learned.
 
@@ -249,10 +255,18 @@ def load_checkpoint(run_dir: str | Path, learner: Learner, identity: Mapping[str
             " give what it began with, or start a new run"
         )
     try:
+        position = plain["position"]
+        if type(position) is not int or position < 0:
+            raise RunError(f"{run_dir} cannot be resumed: its checkpoint stands at {position!r:.40}")
         learner.load_state(tensors, plain["learner"])
-        return int(plain["position"])
-    except (KeyError, TypeError, IndexError, RuntimeError) as error:
-        raise RunError(f"{run_dir} cannot be resumed: its checkpoint lacks {error}") from error
+        return position
+    except RunError:
+        raise
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise RunError(
+            f"{run_dir} cannot be resumed: parts of its checkpoint do not fit ({reason})"
+        ) from error
 
 
 def _differences(saved: Any, now: Any, at: str = "") -> Iterator[str]:

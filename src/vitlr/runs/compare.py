@@ -19,10 +19,10 @@ from vitlr.data import load_stream
 from vitlr.data.experience import Experience
 from vitlr.errors import ConfigError, RunError, VitLRError
 from vitlr.evaluation.run import Record
+from vitlr.files import write_atomically
 from vitlr.report.figures import accuracy_curves, figure_bytes
 from vitlr.runs.build import Encoder, LatentStore, Network, check_images_left, open_network
 from vitlr.runs.config import RunConfig, differences, parse, to_yaml
-from vitlr.runs.files import write_atomically
 from vitlr.runs.network import keep
 from vitlr.runs.tracking import machine, read_metrics, write_json
 from vitlr.runs.train import Materials, train

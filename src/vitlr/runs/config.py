@@ -152,7 +152,7 @@ class RunConfig:
     seed: int = 0
     out: str | None = None
     tensorboard: bool = True
-    checkpoint_every: int = 10
+    checkpoint_every: int = 1
 
     def __post_init__(self) -> None:
         if self.checkpoint_every < 0:

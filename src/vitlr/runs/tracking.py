@@ -7,6 +7,8 @@ import math
 import os
 import platform
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import numpy as np
 from vitlr.data.experience import Stream
 from vitlr.errors import RunError
 from vitlr.evaluation.run import Record
-from vitlr.runs.files import write_atomically
+from vitlr.files import sync_directory, write_atomically
 
 __all__ = ["EventWriter", "MetricsWriter", "machine", "read_metrics", "record_to_json", "write_json"]
 
@@ -61,25 +63,38 @@ class MetricsWriter:
     def __init__(self, run_dir: Path) -> None:
         self._path = run_dir / "metrics.jsonl"
         try:
-            self._file = self._path.open("ab", buffering=0)
+            self._descriptor = os.open(
+                self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666
+            )
+            sync_directory(run_dir)
         except OSError as error:
-            raise RunError(
-                f"{self._path} cannot be written: {error.strerror}; choose another --out"
-            ) from error
+            raise self._refused(error) from error
 
     def write(self, line: dict[str, Any]) -> None:
-        """One record, in one system call."""
+        """One record; in one system call, unless the disk takes only a part at once."""
+        rest = memoryview(json.dumps(line, allow_nan=False, ensure_ascii=False).encode() + b"\n")
         try:
-            self._file.write(json.dumps(line, allow_nan=False, ensure_ascii=False).encode() + b"\n")
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
         except OSError as error:
-            raise RunError(
-                f"{self._path} cannot be written: {error.strerror}; free some space and resume"
-            ) from error
+            raise self._refused(error) from error
+
+    def flush(self) -> None:
+        """To the disk: what a checkpoint counts on must outlast a power cut."""
+        try:
+            os.fsync(self._descriptor)
+        except OSError as error:
+            raise self._refused(error) from error
 
     def close(self) -> None:
-        """Flush to the disk."""
-        os.fsync(self._file.fileno())
-        self._file.close()
+        """Flush and close the file."""
+        try:
+            self.flush()
+        finally:
+            os.close(self._descriptor)
+
+    def _refused(self, error: OSError) -> RunError:
+        return RunError(f"{self._path} cannot be written: {error.strerror}; free some space and resume")
 
 
 def read_metrics(run_dir: str | Path) -> list[dict[str, Any]]:
@@ -108,8 +123,9 @@ class EventWriter:
         from tensorboard.compat.proto.summary_pb2 import Summary
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-        self._event, self._summary = Event, Summary
-        self._writer = EventFileWriter(str(run_dir))
+        self._event, self._summary, self._run_dir = Event, Summary, run_dir
+        with self._refusals():
+            self._writer = EventFileWriter(str(run_dir))
 
     def write(self, line: dict[str, Any], gradients: dict[str, tuple[float, float]]) -> None:
         """The scalars of one record, at the step of its experience."""
@@ -123,13 +139,26 @@ class EventWriter:
         for name, (mean, largest) in gradients.items():
             scalars |= {f"gradient_mean/{name}": mean, f"gradient_max/{name}": largest}
         values = [self._summary.Value(tag=tag, simple_value=v) for tag, v in scalars.items() if v is not None]
-        self._writer.add_event(
-            self._event(wall_time=time.time(), step=line["experience"], summary=self._summary(value=values))
+        event = self._event(
+            wall_time=time.time(), step=line["experience"], summary=self._summary(value=values)
         )
+        with self._refusals():
+            self._writer.add_event(event)
 
     def close(self) -> None:
         """Flush and close the file."""
-        self._writer.close()
+        with self._refusals():
+            self._writer.close()
+
+    @contextmanager
+    def _refusals(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise RunError(
+                f"TensorBoard events cannot be written to {self._run_dir}: {error.strerror or error};"
+                " free some space and resume"
+            ) from error
 
 
 def write_json(path: Path, content: Any) -> None:

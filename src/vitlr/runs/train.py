@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +19,15 @@ from torch import Tensor
 
 from vitlr.data import load_stream
 from vitlr.data.experience import Experience, Stream
-from vitlr.errors import RunError
-from vitlr.evaluation.run import Record, iter_run
+from vitlr.data.images import resolve
+from vitlr.errors import RunError, VitLRError
+from vitlr.evaluation.run import Record, evaluate, iter_run
+from vitlr.files import locked, write_atomically
 from vitlr.learning import GradientLearner, Learner
 from vitlr.runs.build import Encoder, Network, build_learner, check_images_left, open_network
-from vitlr.runs.checkpoint import load_checkpoint, save_checkpoint, truncate_metrics
+from vitlr.runs.checkpoint import checksum, has_checkpoint, load_checkpoint, save_checkpoint, truncate_metrics
 from vitlr.runs.config import RunConfig, to_dict, to_yaml
-from vitlr.runs.files import locked, write_atomically
+from vitlr.runs.interrupts import Interrupts
 from vitlr.runs.network import keep
 from vitlr.runs.tracking import EventWriter, MetricsWriter, machine, read_metrics, record_to_json, write_json
 from vitlr.vit import save_image_classifier
@@ -33,6 +37,7 @@ __all__ = ["Materials", "Result", "prepare", "read_config", "train"]
 
 Encode = Callable[[Experience], tuple[Tensor, np.ndarray]]
 PREDICTIONS = "predictions.json"
+_BEGUN = re.compile(r"\.lock|\.config\.yaml\.[0-9a-f]{8}\.tmp")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +84,7 @@ def train(
     on_record: Callable[[Record], None] | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    interrupts: Interrupts | None = None,
 ) -> Result:
     """Run the main job and write its run directory.
 
@@ -86,32 +92,36 @@ def train(
         materials: as :func:`prepare` gives them, where the caller has them already.
         on_start: called with them and the number of experiences already done.
         on_record: called after each experience.
-        resume: go on from the last checkpoint in the run directory.
+        resume: go on from the last checkpoint in the run directory, from the start where there is none yet.
         overwrite: remove what is in the run directory first.
+        interrupts: tells when the run shall stop; by default an interrupt drops what no checkpoint has.
 
     Raises:
         VitLRError: bad input, named; nothing has been written then.
         RunError: the run directory exists (neither ``resume`` nor ``overwrite``), cannot be written or
-            resumed, or the loss is no longer finite.
+            resumed, or the loss is no longer finite; what the last checkpoint holds is as it was.
+        KeyboardInterrupt: stopped as asked, after saving.
     """
     run_dir = config.run_dir
     check_run_dir(run_dir, resume=resume, overwrite=overwrite)
     if materials is None:
         materials = prepare(config)
     learner = build_learner(config, materials.network)
-    if overwrite and run_dir.exists():
-        shutil.rmtree(run_dir)
     with locked(run_dir):
-        identity = _identity(config, materials.stream)
+        identity = _identity(config, materials)
         start = 0
         if resume:
-            start = load_checkpoint(run_dir, learner, identity)
+            # Where a run ended before its first checkpoint, nothing is lost by starting again.
+            start = load_checkpoint(run_dir, learner, identity) if has_checkpoint(run_dir) else 0
             truncate_metrics(run_dir, start)
         else:
+            if overwrite:
+                _clear(run_dir)
             write_atomically(run_dir / "config.yaml", [to_yaml(config).encode()])
         if on_start is not None:
             on_start(materials, start)
-        return _run(config, materials, learner, run_dir, start, identity, on_record)
+        interrupts = Interrupts() if interrupts is None else interrupts
+        return _run(config, materials, learner, run_dir, start, identity, on_record, interrupts)
 
 
 def _run(
@@ -122,34 +132,39 @@ def _run(
     start: int,
     identity: dict[str, Any],
     on_record: Callable[[Record], None] | None,
+    interrupts: Interrupts,
 ) -> Result:
-    stream, began, record = materials.stream, time.perf_counter(), None
+    stream, began, evaluation = materials.stream, time.perf_counter(), None
     metrics = MetricsWriter(run_dir)
     events = EventWriter(run_dir) if config.tensorboard else None
     try:
         position = start
         for record in iter_run(stream, materials.encode, learner, start=start, test=materials.test):
-            position += 1
+            interrupts.unsaved, position, evaluation = True, position + 1, record.evaluation
             line = record_to_json(record, stream, _memory_capacity(learner))
             metrics.write(line)
             if events is not None:
                 events.write(line, {} if record.stats is None else record.stats.gradients)
-            if config.checkpoint_every and (
-                position % config.checkpoint_every == 0 or position == len(stream)
-            ):
+            due = config.checkpoint_every and position % config.checkpoint_every == 0
+            if due or interrupts.asked or (config.checkpoint_every and position == len(stream)):
+                metrics.flush()
                 save_checkpoint(run_dir, learner, position, identity)
+                interrupts.unsaved = False
             if on_record is not None:
                 on_record(record)
+            interrupts.stop_if_asked()
     finally:
         metrics.close()
         if events is not None:
             events.close()
         keep(materials.network)
-    if record is not None:
+    if start and evaluation is None:  # all was learned already; the end of the run was cut off
+        evaluation = evaluate(learner, *materials.test, stream.num_classes)
+    if evaluation is not None:
         predictions = {
             "class_names": list(stream.class_names),
             "labels": materials.test[1].tolist(),
-            "predictions": record.evaluation.predictions.tolist(),
+            "predictions": evaluation.predictions.tolist(),
         }
         write_json(run_dir / PREDICTIONS, predictions)
     summary = _summary(config, materials, run_dir, time.perf_counter() - began)
@@ -180,7 +195,8 @@ def check_run_dir(run_dir: Path, *, resume: bool, overwrite: bool) -> None:
         return
     if not run_dir.is_dir():
         raise RunError(f"{run_dir} is a file; choose another --out")
-    content = {path.name for path in run_dir.iterdir()} - {".lock"}
+    # What a run that was killed before its first file was whole leaves behind is no run.
+    content = {path.name for path in run_dir.iterdir() if not _BEGUN.fullmatch(path.name)}
     if not content:
         return
     if not overwrite:
@@ -201,7 +217,19 @@ def read_config(run_dir: str | Path) -> RunConfig:
     return parse(["--config", str(path), "--out", str(run_dir)])
 
 
-def _identity(config: RunConfig, stream: Stream) -> dict[str, Any]:
+def _clear(run_dir: Path) -> None:
+    """Remove everything but the lock; what shows that it is a run goes last, so that it can be gone on with."""
+    try:
+        for path in sorted(run_dir.iterdir(), key=lambda path: path.name == "config.yaml"):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.name != ".lock":
+                path.unlink()
+    except OSError as error:
+        raise RunError(f"{run_dir} cannot be overwritten: {error.strerror}; choose another --out") from error
+
+
+def _identity(config: RunConfig, materials: Materials) -> dict[str, Any]:
     """What must be the same for a run to be gone on with."""
     from vitlr import __version__
 
@@ -211,12 +239,39 @@ def _identity(config: RunConfig, stream: Stream) -> dict[str, Any]:
     settings["data"].pop("root")
     settings["data"].pop("workers")
     settings["backbone"].pop("cache")  # latents are the same with and without
-    digest = hashlib.sha256()
+    stream, network = materials.stream, materials.network
+    lists, first = hashlib.sha256(), hashlib.sha256()
     for part in (*stream.experiences, stream.test):
-        digest.update(f"{part.index} {part.name}\n".encode())
-        digest.update("\n".join(part.paths).encode())
-        digest.update(part.labels.tobytes())
-    return {"vitlr": __version__, "settings": settings, "data": digest.hexdigest()}
+        lists.update(f"{part.index} {part.name}\n".encode())
+        lists.update("\n".join(part.paths).encode("utf-8", "surrogatepass"))
+        lists.update(part.labels.tobytes())
+        first.update(_content(stream.root, part))
+    plain = json.dumps(asdict(network.backbone.normalisation))
+    return {
+        "vitlr": __version__,
+        "settings": settings,
+        "data": {
+            "experiences": len(stream),
+            "images": stream.num_train_images,
+            "test images": len(stream.test),
+            "lists": lists.hexdigest()[:16],
+            "first images": first.hexdigest()[:16],
+        },
+        "network": {
+            "precision": network.precision,
+            "trunk": checksum(network.trunk.state_dict(), plain)[:16],
+        },
+    }
+
+
+def _content(root: Path | None, part: Experience) -> bytes:
+    """Of the first image: names alone would not tell a data set from another one in the same layout."""
+    if not part.paths:
+        return b""
+    try:
+        return hashlib.sha256(resolve(root, part.paths[0]).read_bytes()).digest()
+    except (OSError, VitLRError):
+        return b"unreadable"
 
 
 def _save_model(
@@ -254,6 +309,14 @@ def _cache_summary(materials: Materials) -> dict[str, Any] | None:
     return {"directory": str(cache.directory), "latents": len(cache), "notes": list(cache.notes)}
 
 
+def _skipped(materials: Materials, lines: list[dict[str, Any]]) -> int:
+    """Images that could not be read, also those skipped before the run was resumed."""
+    read = {line["experience"]: line["num_images"] for line in lines}
+    learned = [part for part in materials.stream.experiences if part.index in read]
+    test = len(materials.stream.test) - len(materials.test[1])
+    return test + sum(len(part) - read[part.index] for part in learned)
+
+
 def _summary(config: RunConfig, materials: Materials, run_dir: Path, seconds: float) -> dict[str, Any]:
     lines = read_metrics(run_dir)
     accuracies = [line["test_accuracy"] for line in lines]
@@ -261,7 +324,7 @@ def _summary(config: RunConfig, materials: Materials, run_dir: Path, seconds: fl
     return {
         "stream": materials.stream.name,
         "notes": list(materials.stream.notes),
-        "skipped_images": len(getattr(materials.encode, "skipped", [])),
+        "skipped_images": _skipped(materials, lines),
         "experiences": len(lines),
         "test_images": len(materials.test[1]),
         "test_accuracy": accuracies[-1] if lines else None,

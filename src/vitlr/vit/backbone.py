@@ -19,6 +19,7 @@ from torch import nn
 
 from vitlr.errors import BackboneError
 from vitlr.vit.families import FAMILIES, Family, family_of
+from vitlr.vit.inspection import check_directory
 from vitlr.vit.source import Normalisation, find_directory, read_json, read_normalisation
 
 __all__ = ["SHAPES", "Backbone", "load_backbone", "quiet_transformers", "random_backbone"]
@@ -126,7 +127,10 @@ def load_backbone(
     if name.startswith("random:"):
         return random_backbone(name, blocks=blocks, image_size=image_size)
     directory = find_directory(name, revision)
-    family = family_of(str(read_json(directory / "config.json").get("model_type")), name)
+    config = read_json(directory / "config.json")
+    family = family_of(str(config.get("model_type")), name)
+    with quiet_transformers():
+        check_directory(directory, family, config)
     normalisation = read_normalisation(directory, default_resample=family.resample, mean=mean, std=std)
     model = _read_model(family, directory, name)
     backbone = Backbone(name=name, family=family, model=model, normalisation=normalisation, source=directory)

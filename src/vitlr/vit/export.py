@@ -10,17 +10,17 @@ the trunk's and head's blocks, the final norm and a linear classifier with a bia
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from vitlr.errors import ConfigError, RunError
+from vitlr.files import new_directory
 from vitlr.vit.backbone import Backbone, quiet_transformers
 from vitlr.vit.cut import Head
 
@@ -63,31 +63,15 @@ def save_image_classifier(
     _check_place(directory, overwrite)
     model = _classifier_model(backbone, head, weight_CD, class_names)
     try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{directory.name}.", dir=directory.parent) as temporary:
-            new = Path(temporary) / "new"
+        with new_directory(directory) as new:
             with quiet_transformers():
                 model.save_pretrained(new)
             _write_preprocessor(new / "preprocessor_config.json", backbone)
             if card is not None:
                 (new / "README.md").write_text(card, encoding="utf-8")
-            _sync(new)
-            _put(new, directory, aside=Path(temporary) / "old")
-    except OSError as error:
-        raise RunError(f"the model cannot be written to {directory}: {error}") from error
+    except SafetensorError as error:  # its own word for a disk that is full
+        raise RunError(f"{directory} cannot be written: {error}; free space or choose another") from error
     return directory
-
-
-def _put(new: Path, directory: Path, *, aside: Path) -> None:
-    """Rename ``new`` to ``directory``; a full directory cannot be renamed over, so an old one moves aside."""
-    if directory.is_dir():
-        os.replace(directory, aside)
-    try:
-        os.replace(new, directory)
-    except OSError:
-        if aside.is_dir():
-            os.replace(aside, directory)
-        raise
 
 
 def _check_place(directory: Path, overwrite: bool) -> None:
@@ -154,9 +138,3 @@ def _write_preprocessor(path: Path, backbone: Backbone) -> None:
         "image_std": list(backbone.std),
     }
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-def _sync(directory: Path) -> None:
-    for path in directory.iterdir():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())

@@ -10,17 +10,16 @@ from __future__ import annotations
 import io
 import json
 import logging
-import os
-import secrets
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from vitlr.errors import ConfigError, RunError
+from vitlr.files import write_atomically
 from vitlr.vit.backbone import Backbone
 from vitlr.vit.class_token import class_token_block
 from vitlr.vit.cut import Head, Trunk
@@ -96,7 +95,13 @@ def save_onnx(
     ):
         model.metadata_props.add(key=key, value=value)
     onnx.save(model, buffer)
-    return _put(Path(path), buffer.getvalue())
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{path} cannot be written: {error.strerror}; choose another file") from error
+    write_atomically(path, [buffer.getvalue()])
+    return path
 
 
 @contextmanager
@@ -111,19 +116,3 @@ def _quiet_exporter() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
-
-
-def _put(path: Path, content: bytes) -> Path:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
-        raise RunError(f"{path} cannot be written: {error.strerror}; choose another file") from error
-    return path

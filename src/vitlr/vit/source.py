@@ -7,6 +7,7 @@ A name is a local directory, a short name of this table, or a name of the Huggin
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass
 from importlib import resources
@@ -27,6 +28,7 @@ BUNDLED = ("bundled", "vitlr-small")
 
 _FILES = ["config.json", "preprocessor_config.json", "model*.safetensors", "model.safetensors.index.json"]
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_JSON_LIMIT = 2**26  # bytes
 _TIMEOUT = 5.0  # seconds to wait for the hub's first answer
 
 
@@ -42,8 +44,12 @@ class Normalisation:
 
     def __post_init__(self) -> None:
         for what, values in (("mean", self.mean), ("std", self.std)):
-            if len(values) != 3:
-                raise BackboneError(f"{what} must be 3 numbers, one a colour, got {list(values)}")
+            if len(values) != 3 or not all(map(math.isfinite, values)):
+                raise BackboneError(f"{what} must be 3 numbers, one a colour, got {list(values)[:10]}")
+        if not (math.isfinite(self.rescale_factor) and 0 <= self.resample <= 5):
+            raise BackboneError(
+                f"rescale_factor must be a number and resample 0 to 5, got {self.rescale_factor} and {self.resample}"
+            )
         if min(self.std) <= 0 or self.rescale_factor <= 0:
             raise BackboneError(
                 f"std and rescale_factor must be positive, got {list(self.std)} and {self.rescale_factor}"
@@ -125,8 +131,12 @@ def read_json(path: Path) -> dict[str, Any]:
         BackboneError: the file cannot be read or is not a JSON object.
     """
     try:
+        if path.stat().st_size > _JSON_LIMIT:
+            raise BackboneError(f"{path} is larger than {_JSON_LIMIT} bytes: it is no file of a network")
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except BackboneError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
         raise BackboneError(f"{path} cannot be read as JSON: {error}") from error
     if not isinstance(content, dict):
         raise BackboneError(f"{path} must hold a JSON object, not a {type(content).__name__}")
@@ -170,5 +180,5 @@ def read_normalisation(
             rescale_factor=float(rescale),
             resample=int(content.get("resample", default_resample)),
         )
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise BackboneError(f"{'mean and std' if given else path} cannot be used: {error}") from error

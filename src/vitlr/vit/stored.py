@@ -16,6 +16,7 @@ from vitlr.errors import BackboneError
 from vitlr.vit.backbone import Backbone
 from vitlr.vit.cut import Precision
 from vitlr.vit.families import Family, family_of
+from vitlr.vit.inspection import check_config
 from vitlr.vit.source import Normalisation
 
 __all__ = ["backbone_from_state", "backbone_state", "head_state", "outline_from_state"]
@@ -76,9 +77,8 @@ def backbone_from_state(
     try:
         settings = plain["config"]
         family = family_of(str(settings.get("model_type")), name)
-        stored_blocks = settings["num_hidden_layers"] - (without_trunk or 0)
-        if stored_blocks > len(tensors):  # before that many blocks are made
-            raise BackboneError(f"{name}: the stored weights are not those of its configuration")
+        # Before any block is made; the blocks of a trunk that was left out have no weights here.
+        check_config(name, family, settings, tensors=len(tensors) + (without_trunk or 0))
         model_class = getattr(transformers, family.model_class)
         config = model_class.config_class.from_dict(settings)
         config._attn_implementation = "sdpa"
@@ -100,7 +100,15 @@ def backbone_from_state(
             rescale_factor=float(numbers["rescale_factor"]),
             resample=int(numbers["resample"]),
         )
-    except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
+    except (
+        KeyError,
+        TypeError,
+        AttributeError,
+        RuntimeError,
+        ValueError,
+        ArithmeticError,
+        LookupError,
+    ) as error:
         if isinstance(error, BackboneError):
             raise
         reason = " ".join(str(error).split())[:300]
