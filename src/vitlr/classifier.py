@@ -56,7 +56,7 @@ class LatentReplayClassifier:
 
     Each call of ``partial_fit`` is one experience; labels, strings or integers, may be new at any time.
     Settings are stored as given and checked when learning starts; changed by ``set_params`` they hold from
-    the next ``fit``. Predictions may be asked for from other threads while an experience is being learned:
+    the next ``fit``. There is no ``n_features_in_``: images of any size are taken. Predictions may be asked for from other threads while an experience is being learned:
     they answer from the last finished one.
 
     Args:
@@ -138,6 +138,21 @@ class LatentReplayClassifier:
         for name, value in params.items():
             setattr(self, name, value)
         return self
+
+    def __sklearn_tags__(self) -> Any:
+        """What scikit-learn asks of an estimator; only scikit-learn calls it, so it is there to be imported."""
+        from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
+
+        images = InputTags(two_d_array=False, three_d_array=True, string=True)
+        return Tags(
+            estimator_type="classifier",
+            target_tags=TargetTags(required=True),
+            input_tags=images,
+            classifier_tags=ClassifierTags(),
+        )
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return self._published is not None and bool(self._published.labels)
 
     # -- learning -----------------------------------------------------------------------------------
 
