@@ -56,8 +56,8 @@ class LatentReplayClassifier:
 
     Each call of ``partial_fit`` is one experience; labels, strings or integers, may be new at any time.
     Settings are stored as given and checked when learning starts; changed by ``set_params`` they hold from
-    the next ``fit``. There is no ``n_features_in_``: images of any size are taken. Predictions may be asked for from other threads while an experience is being learned:
-    they answer from the last finished one.
+    the next ``fit``. There is no ``n_features_in_``: images of any size are taken. Predictions may be asked for
+    from other threads while an experience is being learned: they answer from the last finished one.
 
     Args:
         backbone: name or directory of the network, as ``vitlr.vit.load_backbone`` takes them.

@@ -242,3 +242,17 @@ def test_mean_and_sample_standard_deviation() -> None:
 def test_a_single_run_has_no_standard_deviation() -> None:
     mean, deviation = metrics.mean_and_sd([0.5])
     assert mean == 0.5 and math.isnan(deviation)
+
+
+def test_forgetting_passes_over_groups_that_were_not_judged_before_they_were_learned() -> None:
+    nan = float("nan")
+    matrix = np.array([[0.9, nan, nan], [0.8, 0.7, nan], [0.5, 0.9, 0.6]])
+    assert metrics.forgetting(matrix) == pytest.approx(((0.9 - 0.5) + (0.7 - 0.9)) / 2)
+
+
+def test_calibration_error_of_confidences_by_hand() -> None:
+    # Two bins of ten: (0.5, 0.6] holds one right and one wrong, (0.9, 1] two right.
+    confidence, correct = np.array([0.55, 0.55, 0.95, 0.95]), np.array([True, False, True, True])
+    assert metrics.calibration_error(confidence, correct, num_bins=10) == pytest.approx(
+        0.5 * abs(0.5 - 0.55) + 0.5 * abs(1.0 - 0.95)
+    )

@@ -22,6 +22,7 @@ __all__ = [
     "average_incremental_accuracy",
     "backward_transfer",
     "balanced_accuracy",
+    "calibration_error",
     "category_accuracy",
     "category_of_objects",
     "class_accuracy",
@@ -109,23 +110,31 @@ def category_accuracy(
 def expected_calibration_error(
     probabilities_NC: np.ndarray, labels_N: np.ndarray, num_bins: int = 15
 ) -> float:
+    """``calibration_error`` of probabilities: confidence is the largest one. They must not be logits."""
+    probabilities = np.asarray(probabilities_NC, dtype=np.float64)
+    if len(probabilities) == 0:
+        return float("nan")
+    return calibration_error(
+        probabilities.max(axis=1), _pairs(labels_N, probabilities.argmax(axis=1)), num_bins
+    )
+
+
+def calibration_error(confidence_N: np.ndarray, correct_N: np.ndarray, num_bins: int = 15) -> float:
     """How far confidence is from accuracy; 0..1, lower is better; NaN without images.
 
     ECE = sum over bins of |images in bin| / N * |accuracy of bin - mean confidence of bin|, where confidence
-    is the largest probability and the bins ((b-1)/B, b/B] are equally wide (Guo et al., "On Calibration of
-    Modern Neural Networks", ICML 2017, equation 3). Probabilities must not be logits: rows sum to 1.
+    is the largest probability, rows summing to 1, and the bins ((b-1)/B, b/B] are equally wide (Guo et al.,
+    "On Calibration of Modern Neural Networks", ICML 2017, equation 3).
     """
-    probabilities = np.asarray(probabilities_NC, dtype=np.float64)
     if num_bins < 1:
         raise ValueError(f"num_bins must be >= 1, got {num_bins}")
-    if len(probabilities) == 0:
+    confidence_N = np.asarray(confidence_N, dtype=np.float64)
+    if len(confidence_N) == 0:
         return float("nan")
-    confidence_N = probabilities.max(axis=1)
-    correct_N = _pairs(labels_N, probabilities.argmax(axis=1))
     # Rounding may carry a probability a little above 1.
     bin_N = np.clip(np.ceil(confidence_N * num_bins).astype(np.int64) - 1, 0, num_bins - 1)
     gap_B = np.bincount(bin_N, weights=correct_N - confidence_N, minlength=num_bins)
-    return float(np.abs(gap_B).sum() / len(probabilities))
+    return float(np.abs(gap_B).sum() / len(confidence_N))
 
 
 # -- along the stream -----------------------------------------------------------------------------------
@@ -177,7 +186,8 @@ def forgetting(matrix_EG: np.ndarray, learned_G: np.ndarray | None = None) -> fl
     matrix, earlier_G = _earlier(matrix_EG, learned_G)
     if not earlier_G.any():
         return float("nan")
-    return _mean(matrix[:-1, earlier_G].max(axis=0) - matrix[-1, earlier_G])
+    # A group may be NaN, not judged, before it was learned: fmax passes over that.
+    return _mean(np.fmax.reduce(matrix[:-1, earlier_G], axis=0) - matrix[-1, earlier_G])
 
 
 def backward_transfer(matrix_EG: np.ndarray, learned_G: np.ndarray | None = None) -> float:

@@ -38,6 +38,7 @@ class Evaluation:
         test_loss: mean cross-entropy (nats) over those same images.
         class_accuracy: (num_classes,) per class, NaN where the test set has no image of it.
         predictions: (N,) int64 predicted class index for each test image.
+        confidence: (N,) float64 probability of that class, by softmax over the classes seen; NaN before any is.
     """
 
     test_accuracy: float
@@ -45,6 +46,7 @@ class Evaluation:
     test_loss: float
     class_accuracy: np.ndarray
     predictions: np.ndarray
+    confidence: np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +87,7 @@ def evaluate(learner: Learner, latents_NTD: Tensor, labels_N: np.ndarray, num_cl
         else float("nan"),
         class_accuracy=class_accuracy,
         predictions=predictions.numpy(),
+        confidence=logits_NC.double().softmax(dim=1).amax(dim=1).numpy(),
     )
 
 

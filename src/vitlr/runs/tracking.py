@@ -6,8 +6,9 @@ import json
 import math
 import os
 import platform
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,15 @@ from vitlr.errors import RunError
 from vitlr.evaluation.run import Record
 from vitlr.files import sync_directory, write_atomically
 
-__all__ = ["EventWriter", "MetricsWriter", "machine", "read_metrics", "record_to_json", "write_json"]
+__all__ = [
+    "EventWriter",
+    "MetricsWriter",
+    "machine",
+    "peak_memory_bytes",
+    "read_metrics",
+    "record_to_json",
+    "write_json",
+]
 
 
 def _number(value: float) -> float | None:
@@ -27,10 +36,23 @@ def _number(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def record_to_json(record: Record, stream: Stream, capacity: int | None = None) -> dict[str, Any]:
+def peak_memory_bytes() -> int | None:
+    """The most memory that this process ever held (resident); None where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def record_to_json(
+    record: Record, stream: Stream, capacity: int | None = None, gflop: dict[str, float] | None = None
+) -> dict[str, Any]:
     """One line of metrics.jsonl; accuracies are fractions, seconds wall-clock, absent values null.
 
     ``capacity`` is how many latents the memory may hold; null where it is not bounded, or there is none.
+    ``gflop``: billions of operations in trunk and head.
     """
     evaluation, stats, names = record.evaluation, record.stats, stream.class_names
     return {
@@ -48,6 +70,7 @@ def record_to_json(record: Record, stream: Stream, capacity: int | None = None) 
             for name, value in zip(names, evaluation.class_accuracy.tolist(), strict=True)
         },
         "seconds": {part: round(value, 6) for part, value in record.seconds.items()},
+        "gflop": gflop,
         "memory": {
             "bytes": record.memory_bytes,
             "count": sum(record.memory_counts.values()),
@@ -144,6 +167,20 @@ class EventWriter:
         )
         with self._refusals():
             self._writer.add_event(event)
+
+    def write_confusion(self, step: int, counts_CC: np.ndarray, names: Sequence[str]) -> None:
+        """The confusion matrix, (C, C) counts with true classes as rows, as a picture."""
+        from vitlr.report.confusion import confusion_matrix
+        from vitlr.report.figures import figure_bytes
+
+        figure = confusion_matrix(counts_CC, names)
+        height, width = (round(side * figure.dpi) for side in reversed(figure.get_size_inches()))
+        image = self._summary.Image(
+            height=height, width=width, colorspace=3, encoded_image_string=figure_bytes(figure, "png")
+        )
+        summary = self._summary(value=[self._summary.Value(tag="confusion", image=image)])
+        with self._refusals():
+            self._writer.add_event(self._event(wall_time=time.time(), step=step, summary=summary))
 
     def close(self) -> None:
         """Flush and close the file."""

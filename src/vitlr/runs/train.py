@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import math
 import os
 import re
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +21,28 @@ from vitlr.data import load_stream
 from vitlr.data.experience import Experience, Stream
 from vitlr.data.images import resolve
 from vitlr.errors import RunError, VitLRError
+from vitlr.evaluation.metrics import confusion_matrix
 from vitlr.evaluation.run import Record, evaluate, iter_run
 from vitlr.files import locked, write_atomically
 from vitlr.learning import GradientLearner, Learner
 from vitlr.runs.build import Encoder, Network, build_learner, check_images_left, open_network
-from vitlr.runs.checkpoint import checksum, has_checkpoint, load_checkpoint, save_checkpoint, truncate_metrics
+from vitlr.runs.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint, truncate_metrics
 from vitlr.runs.config import RunConfig, to_dict, to_yaml
 from vitlr.runs.interrupts import Interrupts
 from vitlr.runs.network import keep
-from vitlr.runs.tracking import EventWriter, MetricsWriter, machine, read_metrics, record_to_json, write_json
+from vitlr.runs.tracking import (
+    EventWriter,
+    MetricsWriter,
+    machine,
+    peak_memory_bytes,
+    read_metrics,
+    record_to_json,
+    write_json,
+)
 from vitlr.vit import save_image_classifier
+from vitlr.vit.account import Account, account
 from vitlr.vit.card import model_card
+from vitlr.vit.identity import trunk_identity
 
 __all__ = ["Materials", "Result", "prepare", "read_config", "train"]
 
@@ -135,13 +146,14 @@ def _run(
     interrupts: Interrupts,
 ) -> Result:
     stream, began, evaluation = materials.stream, time.perf_counter(), None
+    cost = account(materials.network.outline, materials.network.cut)
     metrics = MetricsWriter(run_dir)
     events = EventWriter(run_dir) if config.tensorboard else None
     try:
         position = start
         for record in iter_run(stream, materials.encode, learner, start=start, test=materials.test):
             interrupts.unsaved, position, evaluation = True, position + 1, record.evaluation
-            line = record_to_json(record, stream, _memory_capacity(learner))
+            line = record_to_json(record, stream, _memory_capacity(learner), _gflop(record, learner, cost))
             metrics.write(line)
             if events is not None:
                 events.write(line, {} if record.stats is None else record.stats.gradients)
@@ -153,6 +165,9 @@ def _run(
             if on_record is not None:
                 on_record(record)
             interrupts.stop_if_asked()
+        if events is not None and evaluation is not None:
+            counts_CC = confusion_matrix(materials.test[1], evaluation.predictions, stream.num_classes)
+            events.write_confusion(stream.experiences[-1].index, counts_CC, stream.class_names)
     finally:
         metrics.close()
         if events is not None:
@@ -165,6 +180,9 @@ def _run(
             "class_names": list(stream.class_names),
             "labels": materials.test[1].tolist(),
             "predictions": evaluation.predictions.tolist(),
+            "confidence": [
+                None if math.isnan(value) else round(value, 6) for value in evaluation.confidence.tolist()
+            ],
         }
         write_json(run_dir / PREDICTIONS, predictions)
     summary = _summary(config, materials, run_dir, time.perf_counter() - began)
@@ -172,6 +190,18 @@ def _run(
         _save_model(config, learner, materials, run_dir, summary)
     write_json(run_dir / "summary.json", summary)
     return Result(run_dir=run_dir, summary=summary)
+
+
+def _gflop(record: Record, learner: Learner, cost: Account) -> dict[str, float]:
+    """Billions of operations for an experience: each image once through the trunk, each latent in a mini-batch
+    through the head, forward and backward where its blocks are trained. Solving in closed form is not in it."""
+    passes = record.num_images
+    flop = cost.head_flop
+    if isinstance(learner, GradientLearner) and record.stats is not None:
+        passes = record.num_images * learner.config.epochs + record.stats.num_replayed
+        trained = learner.method.train_blocks == "always" or record.experience == 0
+        flop = cost.head_step_flop if trained else cost.head_flop
+    return {"trunk": record.num_images * cost.trunk_flop / 1e9, "head": passes * flop / 1e9}
 
 
 def _memory_capacity(learner: Learner) -> int | None:
@@ -246,7 +276,16 @@ def _identity(config: RunConfig, materials: Materials) -> dict[str, Any]:
         lists.update("\n".join(part.paths).encode("utf-8", "surrogatepass"))
         lists.update(part.labels.tobytes())
         first.update(_content(stream.root, part))
-    plain = json.dumps(asdict(network.backbone.normalisation))
+    backbone = config.backbone
+    weights = trunk_identity(
+        backbone.name,
+        blocks=backbone.blocks,
+        image_size=backbone.image_size,
+        cut=backbone.cut,
+        precision=network.precision,
+        batch_size=backbone.batch_size,
+        memo=None if network.cache is None else network.cache.root,
+    )["weights"]  # told without the trunk, which a run from cached latents never loads
     return {
         "vitlr": __version__,
         "settings": settings,
@@ -259,7 +298,7 @@ def _identity(config: RunConfig, materials: Materials) -> dict[str, Any]:
         },
         "network": {
             "precision": network.precision,
-            "trunk": checksum(network.trunk.state_dict(), plain)[:16],
+            "weights": weights,
         },
     }
 
@@ -334,6 +373,7 @@ def _summary(config: RunConfig, materials: Materials, run_dir: Path, seconds: fl
         "seconds_per_experience": (totals["encode"] + totals["learn"]) / max(1, len(lines)),
         "cache": _cache_summary(materials),
         "memory_bytes": lines[-1]["memory"]["bytes"] if lines else 0,
+        "peak_memory_bytes": peak_memory_bytes(),
         "cut": materials.network.cut,
         "precision": materials.network.precision,
         "machine": machine(),

@@ -1,0 +1,72 @@
+"""``vitlr report``: one page and its figures from runs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from vitlr.commands.console import Bar
+
+__all__ = ["add_parsers"]
+
+
+def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
+    """Add ``report``."""
+    parser = commands.add_parser(
+        "report",
+        help="curves, forgetting, confusion, memory and time of runs: one page, and the figures as PNG and SVG",
+        description="Write report.html, one page that needs no network, and every figure as PNG and SVG. A RUN is the"
+        " directory of vitlr train, or of vitlr compare with all its runs; runs that differ only in order and"
+        " seed are repetitions of one method. Runs that failed or are not finished are named.",
+        epilog="example: vitlr report runs/comparison --out report",
+        **common,
+    )
+    parser.add_argument(
+        "runs", type=Path, nargs="+", metavar="RUN", help="directory of a run or a comparison"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("report"), help="directory to write into (default report)"
+    )
+    parser.add_argument(
+        "--no-images", action="store_true", help="write the page alone, without PNG and SVG files"
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+    parser.add_argument(
+        "--json", action="store_true", help="print the table's figures and the page's path as JSON"
+    )
+    parser.set_defaults(run_command=report)
+
+
+def report(options: argparse.Namespace) -> int:
+    from vitlr.files import locked, write_atomically
+    from vitlr.report.figures import figure_bytes
+    from vitlr.runs.gather import gather
+    from vitlr.runs.report import make_report
+
+    runs, failures = gather(options.runs)
+    made = make_report(runs, failures)
+    files: list[tuple[str, bytes]] = []
+    with Bar("drawing", quiet=options.quiet or options.json) as bar:
+        progress = bar.callback()
+        for number, (name, figure) in enumerate({} if options.no_images else made.figures.items()):
+            files += [(f"{name}.{kind}", figure_bytes(figure, kind)) for kind in ("png", "svg")]
+            progress(number + 1, len(made.figures))
+    page = options.out / "report.html"
+    with locked(options.out):
+        for name, content in files:
+            write_atomically(options.out / name, [content])
+        write_atomically(page, [made.html.encode()])
+    if options.json:
+        print(
+            json.dumps(
+                {
+                    "page": str(page),
+                    "rows": made.rows,
+                    "problems": failures + [r.problem for r in runs if r.problem],
+                }
+            )
+        )
+    else:
+        print(page)
+    return 0

@@ -1,0 +1,160 @@
+"""Figures of a report, from plain arrays: forgetting, classes over time, memory, time. Never imports torch.
+
+Shape letters: E experiences, C classes, G groups of classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+
+from vitlr.errors import DataError
+from vitlr.report.figures import COLOURS, STYLES
+
+__all__ = ["class_heat_map", "memory_composition", "spread_curves", "time_per_experience"]
+
+# Paul Tol's "muted" scheme: ten areas that colour-blind people tell apart.
+AREAS = (
+    *("#332288", "#88CCEE", "#44AA99", "#117733", "#999933"),
+    *("#DDCC77", "#CC6677", "#882255", "#AA4499", "#BBBBBB"),
+)
+
+
+def spread_curves(
+    curves: Mapping[str, Sequence[Sequence[float]]],
+    *,
+    ylabel: str,
+    title: str = "",
+    lines: Mapping[str, float] | None = None,
+) -> Figure:
+    """A line a method, the mean of its runs, with a band of one sample s.d.; the legend below.
+
+    Args:
+        curves: for each method its runs, fractions after experience 1, 2, ...; NaN leaves a gap.
+        lines: levels to compare with, drawn across and named.
+    """
+    figure, axes = _axes((8.6, 4.4), title)
+    for index, (name, runs) in enumerate(curves.items()):
+        length = min(len(run) for run in runs)
+        values = np.array([list(run)[:length] for run in runs], dtype=float)
+        steps = np.arange(1, length + 1)
+        colour, style = COLOURS[index % len(COLOURS)], STYLES[(index // len(COLOURS) + index) % len(STYLES)]
+        mean = values.mean(axis=0)
+        axes.plot(steps, mean, style, color=colour, linewidth=1.8, label=name)
+        if len(values) > 1:
+            spread = values.std(axis=0, ddof=1)
+            axes.fill_between(steps, mean - spread, mean + spread, color=colour, alpha=0.18, linewidth=0)
+    for name, level in (lines or {}).items():
+        axes.axhline(level, color="0.45", linewidth=1, linestyle=(0, (6, 3)))
+        axes.annotate(
+            name, (0.01, level), xycoords=("axes fraction", "data"), xytext=(0, 3), fontsize=8,
+            textcoords="offset points", color="0.35",
+        )  # fmt: skip
+    axes.set_xlabel("experiences learned")
+    axes.set_ylabel(ylabel)
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlim(left=0)
+    figure.legend(loc="outside lower center", ncols=3 if len(curves) > 2 else 2, frameon=False, fontsize=9)
+    return figure
+
+
+def class_heat_map(accuracy_EC: np.ndarray, names: Sequence[str], *, title: str = "") -> Figure:
+    """Accuracy of each class (row) after each experience (column), 0 white to 1 dark; grey before it is known.
+
+    Args:
+        accuracy_EC: fractions, NaN where a class is not known yet.
+    """
+    accuracy_EC = np.asarray(accuracy_EC, dtype=float)
+    if accuracy_EC.ndim != 2 or accuracy_EC.shape[1] != len(names) or accuracy_EC.size == 0:
+        raise DataError(
+            f"a heat map of {len(names)} classes needs (E, {len(names)}), got {accuracy_EC.shape}"
+        )
+    height = float(np.clip(1.6 + 0.155 * len(names), 2.6, 14.0))
+    figure, axes = _axes((9.2, height), title)
+    axes.grid(visible=False)
+    axes.set_facecolor("0.88")
+    image = axes.imshow(
+        np.ma.masked_invalid(accuracy_EC.T),
+        aspect="auto",
+        interpolation="nearest",
+        cmap=colormaps["viridis_r"],
+        vmin=0,
+        vmax=1,
+        extent=(0.5, len(accuracy_EC) + 0.5, len(names) - 0.5, -0.5),
+    )
+    axes.set_yticks(range(len(names)), names, fontsize=float(np.clip(72 * 0.62 * height / len(names), 4, 9)))
+    axes.tick_params(axis="y", length=0)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("experiences learned")
+    bar = figure.colorbar(image, ax=axes, pad=0.015, shrink=0.7, format=PercentFormatter(1.0, decimals=0))
+    bar.set_label("accuracy on the class's test images")
+    return figure
+
+
+def memory_composition(counts_EG: np.ndarray, names: Sequence[str], *, title: str = "") -> Figure:
+    """Latents of each group in the memory after each experience, stacked.
+
+    Args:
+        counts_EG: latents by experience and group; many groups share colours in turn, so at most ten are best.
+    """
+    counts_EG = np.asarray(counts_EG, dtype=float)
+    if counts_EG.ndim != 2 or counts_EG.shape[1] != len(names) or counts_EG.size == 0:
+        raise DataError(f"the memory of {len(names)} groups needs (E, {len(names)}), got {counts_EG.shape}")
+    figure, axes = _axes((8.6, 4.2), title)
+    steps = np.arange(1, len(counts_EG) + 1)
+    if len(steps) == 1:  # an area needs two places
+        steps, counts_EG = np.array([0.5, 1.5]), np.repeat(counts_EG, 2, axis=0)
+    colours = [AREAS[index % len(AREAS)] for index in range(len(names))]
+    axes.stackplot(steps, counts_EG.T, labels=names, colors=colours, linewidth=0.3, edgecolor="white")
+    axes.set_xlabel("experiences learned")
+    axes.set_ylabel("latents in memory")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.margins(x=0)
+    if len(names) <= len(AREAS):
+        figure.legend(loc="outside right center", frameon=False, fontsize=8.5, reverse=True)
+    return figure
+
+
+def time_per_experience(
+    seconds: Mapping[str, Sequence[float]], recorded_E: Sequence[float] | None, *, title: str = ""
+) -> Figure:
+    """Seconds to learn each experience (encoding and learning), and how long its images took to record.
+
+    Args:
+        seconds: for each method the seconds of experience 1, 2, ..., the mean of its runs.
+        recorded_E: seconds of video behind each experience, where known.
+    """
+    figure, axes = _axes((8.6, 4.2), title)
+    for index, (name, values) in enumerate(seconds.items()):
+        steps = np.arange(1, len(values) + 1)
+        axes.plot(steps, values, ".", markersize=3.5, color=COLOURS[index % len(COLOURS)], label=name)
+    if recorded_E is not None:
+        steps = np.arange(1, len(recorded_E) + 1)
+        axes.plot(
+            steps, recorded_E, "-", color="0.3", linewidth=1.2, label="recorded length", drawstyle="steps-mid"
+        )
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.set_xlabel("experience")
+    axes.set_ylabel("seconds")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9, markerscale=3)
+    return figure
+
+
+def _axes(size: tuple[float, float], title: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=size, dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    if title:
+        axes.set_title(title, loc="left", fontsize=11)
+    return figure, axes

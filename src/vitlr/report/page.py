@@ -1,0 +1,111 @@
+"""One HTML page that needs nothing else: figures inline as SVG, no script, no network. Never imports torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+__all__ = ["Part", "Table", "html_page"]
+
+_STYLE = """
+:root { color-scheme: light dark; --text: #1b1f24; --soft: #59636e; --page: #ffffff; --line: #d1d9e0;
+  --card: #ffffff; --code: #f3f5f7; --bad: #b3261e; }
+@media (prefers-color-scheme: dark) { :root { --text: #e6e9ed; --soft: #a3adb8; --page: #14181d;
+  --line: #3a424c; --card: #f4f5f6; --code: #1e242b; --bad: #ff8a80; } }
+body { margin: 0 auto; max-width: 62rem; padding: 1.5rem 1.25rem 4rem; background: var(--page);
+  color: var(--text); font: 16px/1.55 system-ui, sans-serif; }
+h1 { font-size: 1.7rem; line-height: 1.25; margin: .5rem 0; } h2 { font-size: 1.25rem; margin: 2.6rem 0 .4rem; }
+p, li { max-width: 48rem; } .soft { color: var(--soft); } .bad { color: var(--bad); font-weight: 600; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .88rem; margin: .8rem 0; }
+th, td { border-bottom: 1px solid var(--line); padding: .32rem .7rem; text-align: right; white-space: nowrap; }
+th { vertical-align: bottom; } th.up { white-space: normal; min-width: 4.6rem; max-width: 8rem; }
+td:first-child, th:first-child { text-align: left; white-space: normal; min-width: 10rem; }
+td { font-variant-numeric: tabular-nums; }
+figure { margin: .8rem 0 1.4rem; } figure svg { width: 100%; height: auto; background: var(--card);
+  border-radius: 6px; display: block; }
+figcaption { color: var(--soft); font-size: .9rem; margin-top: .35rem; max-width: 48rem; }
+pre { background: var(--code); padding: .8rem 1rem; border-radius: 6px; overflow-x: auto;
+  font: .82rem/1.5 ui-monospace, monospace; }
+summary { cursor: pointer; margin: .5rem 0; } nav a { margin-right: 1rem; } a { color: inherit; }
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Rows of text below a line of headings."""
+
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A section of the page: words, then tables, figures with captions, and texts that fold away.
+
+    Attributes:
+        figures: (SVG, caption) pairs.
+        folded: (summary, preformatted text) pairs.
+        warnings: sentences that must be seen.
+    """
+
+    title: str
+    text: str = ""
+    warnings: tuple[str, ...] = ()
+    tables: tuple[Table, ...] = ()
+    figures: tuple[tuple[bytes, str], ...] = ()
+    folded: tuple[tuple[str, str], ...] = ()
+
+
+def html_page(title: str, note: str, parts: Sequence[Part]) -> str:
+    """The page; all texts are plain and are escaped here."""
+    links = "".join(f'<a href="#{_slug(part.title)}">{escape(part.title)}</a>' for part in parts)
+    body = "\n".join(_part(part, number) for number, part in enumerate(parts))
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        # Nothing is ever fetched, whatever a name in a configuration says.
+        '<meta http-equiv="Content-Security-Policy" '
+        "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">"
+        f"<title>{escape(title)}</title><style>{_STYLE}</style></head>\n<body>\n"
+        f'<h1>{escape(title)}</h1>\n<p class="soft">{escape(note)}</p>\n<nav>{links}</nav>\n{body}\n</body></html>\n'
+    )
+
+
+def _part(part: Part, number: int) -> str:
+    pieces = [f'<h2 id="{_slug(part.title)}">{escape(part.title)}</h2>']
+    if part.text:
+        pieces.append(f"<p>{escape(part.text)}</p>")
+    pieces += [f'<p class="bad">{escape(warning)}</p>' for warning in part.warnings]
+    pieces += [_table(table) for table in part.tables]
+    for index, (svg, caption) in enumerate(part.figures):
+        pieces.append(
+            f"<figure>{_inline(svg, f'f{number}-{index}-')}<figcaption>{escape(caption)}</figcaption></figure>"
+        )
+    for summary, text in part.folded:
+        pieces.append(f"<details><summary>{escape(summary)}</summary><pre>{escape(text)}</pre></details>")
+    return "\n".join(pieces)
+
+
+def _table(table: Table) -> str:
+    head = "".join(f'<th class="up">{escape(heading)}</th>' for heading in table.headings)
+    rows = "".join(
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows
+    )
+    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+
+
+def _inline(svg: bytes, prefix: str) -> str:
+    """The ``<svg>`` element alone, its ids made unique on the page."""
+    text = svg.decode("utf-8")
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r'(\bid=")', rf"\1{prefix}", text)
+    text = re.sub(r'(href="#)', rf"\1{prefix}", text)
+    return re.sub(r"(url\(#)", rf"\1{prefix}", text)
+
+
+def _slug(title: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")

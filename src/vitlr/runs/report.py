@@ -1,0 +1,397 @@
+"""From runs to one page: measures, tables, figures."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import yaml
+from matplotlib.figure import Figure
+
+from vitlr.evaluation import metrics
+from vitlr.report.charts import class_heat_map, memory_composition, spread_curves, time_per_experience
+from vitlr.report.confusion import confusion_matrix
+from vitlr.report.figures import figure_bytes
+from vitlr.report.page import Part, Table, html_page
+from vitlr.runs.gather import RunData
+
+__all__ = ["Report", "categories_of", "make_report", "measures"]
+
+FRAMES_PER_SECOND = 20  # at which CORe50 was recorded (Lomonaco & Maltoni 2017)
+SHOWN = 12  # methods with figures of their own
+
+# Published beside CORe50 at full size; another network each, so levels to compare with and no targets.
+# Lomonaco et al. 2020 (arXiv:1907.03799), mean of ten runs, no replay; Pellegrini et al. 2020 (arXiv:1912.01100).
+PUBLISHED = {
+    "nicv2_391": {
+        "latent replay, MobileNetV1, 1500 patterns": 0.77,
+        "AR1*, MobileNetV1": 0.5632,
+        "CWR*, MobileNetV1": 0.5699,
+    },
+    "nicv2_196": {"AR1*, MobileNetV1": 0.6058, "CWR*, MobileNetV1": 0.5688},
+    "nicv2_79": {"AR1*, MobileNetV1": 0.6350, "CWR*, MobileNetV1": 0.5707},
+}
+
+_OBJECT = re.compile(r"(.+)_(\d+)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """The page, its figures by file name without suffix, and the table's figures for scripts."""
+
+    html: str
+    figures: dict[str, Figure]
+    rows: list[dict[str, Any]]
+
+
+def make_report(runs: Sequence[RunData], failures: Sequence[str]) -> Report:
+    """One report over all these runs; runs with the same method's name are its repetitions."""
+    groups: dict[str, list[RunData]] = {}
+    for run in runs:
+        groups.setdefault(run.method, []).append(run)
+    finished = {name: [run for run in group if run.finished] for name, group in groups.items()}
+    finished = {name: group for name, group in finished.items() if group}
+    rows = [_row(name, groups[name], finished.get(name, [])) for name in groups]
+    problems = [*failures, *(f"{run.method}, {run.order}: {run.problem}" for run in runs if run.problem)]
+    figures: dict[str, Figure] = {}
+    parts: list[Part | None] = [_table_part(rows, problems)]
+    if finished:
+        parts += [_along(finished, figures), _classes(finished, figures), _confusions(finished, figures)]
+        parts += [_memory(finished, figures), _time(finished, figures)]
+    parts.append(_settings(groups))
+    streams = sorted(
+        {str((run.summary or {}).get("stream", "")).rpartition(" run ")[0] for run in runs} - {""}
+    )
+    title = f"Continual learning report: {', '.join(streams) or 'no finished run'}"
+    return Report(
+        html=html_page(title, _note(runs, finished), [part for part in parts if part]),
+        figures=figures,
+        rows=rows,
+    )
+
+
+# -- measures -------------------------------------------------------------------------------------------
+
+
+def measures(run: RunData) -> dict[str, float]:
+    """Everything the table shows of one finished run; NaN where the run does not tell it."""
+    matrix_EC, learned_C = class_matrix(run)
+    last, told = run.metrics[-1], run.predictions or {}
+    names = told.get("class_names", [])
+    labels, predictions = np.array(told.get("labels", []), int), np.array(told.get("predictions", []), int)
+    category_C = categories_of(names)[0]
+    confidence = np.array(told.get("confidence", []), float)
+    seconds = [line["seconds"]["encode"] + line["seconds"]["learn"] for line in run.metrics]
+    gflop = [sum(line["gflop"].values()) for line in run.metrics if line.get("gflop")]
+    known = learned_C < len(matrix_EC)
+    return {
+        "test_accuracy": _value(last["test_accuracy"]),
+        "seen_accuracy": _value(last["seen_accuracy"]),
+        "average_accuracy": metrics.average_incremental_accuracy(
+            [_value(line["test_accuracy"]) for line in run.metrics]
+        ),
+        "forgetting": metrics.forgetting(matrix_EC[:, known], learned_C[known]),
+        "backward_transfer": metrics.backward_transfer(matrix_EC[:, known], learned_C[known]),
+        "category_accuracy": metrics.category_accuracy(labels, predictions, category_C)
+        if category_C is not None and len(labels)
+        else float("nan"),
+        "calibration_error": metrics.calibration_error(confidence, labels == predictions)
+        if len(confidence)
+        else float("nan"),
+        "seconds": float(np.mean(seconds)),
+        "memory_bytes": float(max(line["memory"]["bytes"] for line in run.metrics)),
+        "peak_memory_bytes": _value((run.summary or {}).get("peak_memory_bytes")),
+        "gflop": float(np.mean(gflop)) if gflop else float("nan"),
+    }
+
+
+def class_matrix(run: RunData) -> tuple[np.ndarray, np.ndarray]:
+    """R (E, C), accuracy of each class after each experience, NaN before it is known; and (C,) the experience,
+    from 0, that each class first came with (E where it never came)."""
+    names = list(run.metrics[0]["class_accuracy"])
+    matrix_EC = np.array([[_value(line["class_accuracy"][name]) for name in names] for line in run.metrics])
+    place = {name: index for index, name in enumerate(names)}
+    learned_C = np.full(len(names), len(run.metrics))
+    for position in range(len(run.metrics) - 1, -1, -1):
+        learned_C[[place[name] for name in run.metrics[position]["classes"] if name in place]] = position
+    matrix_EC[np.arange(len(matrix_EC))[:, None] < learned_C] = np.nan
+    return matrix_EC, learned_C
+
+
+def running_forgetting(run: RunData) -> list[float]:
+    """``metrics.forgetting`` of the stream up to each experience, over classes; NaN where there is none yet."""
+    matrix_EC, learned_C = class_matrix(run)
+    best_EC = np.fmax.accumulate(matrix_EC, axis=0)
+    curve = [float("nan")]
+    for end in range(1, len(matrix_EC)):
+        drop_C = (best_EC[end - 1] - matrix_EC[end])[learned_C < end]
+        drop_C = drop_C[~np.isnan(drop_C)]
+        curve.append(float(drop_C.mean()) if drop_C.size else float("nan"))
+    return curve
+
+
+def categories_of(names: Sequence[str]) -> tuple[np.ndarray | None, list[str]]:
+    """(C,) category of each class and the categories' names, for names such as ``cup_1`` to ``cup_5``; None
+    where classes are not numbered objects of some categories, several of each."""
+    found = [_OBJECT.fullmatch(name) for name in names]
+    if not names or not all(found):
+        return None, []
+    stems = [match.group(1) for match in found if match]
+    categories = list(dict.fromkeys(stems))
+    if len(categories) < 2 or len(categories) * 2 > len(names):
+        return None, []
+    return np.array([categories.index(stem) for stem in stems]), categories
+
+
+def _value(value: Any) -> float:
+    return float("nan") if value is None else float(value)
+
+
+# -- the table ------------------------------------------------------------------------------------------
+
+_PERCENT: Callable[[float], str] = lambda value: f"{100 * value:.1f}"  # noqa: E731
+_MEGA: Callable[[float], str] = lambda value: f"{value / 1e6:.1f}"  # noqa: E731
+_COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
+    "test_accuracy": ("final accuracy, %", _PERCENT),
+    "seen_accuracy": ("on seen classes, %", _PERCENT),
+    "average_accuracy": ("average along the stream, %", _PERCENT),
+    "forgetting": ("forgetting, points", _PERCENT),
+    "backward_transfer": ("backward transfer, points", _PERCENT),
+    "category_accuracy": ("category accuracy, %", _PERCENT),
+    "calibration_error": ("calibration error, %", _PERCENT),
+    "seconds": ("s an experience", lambda value: f"{value:.2f}"),
+    "gflop": ("GFLOP an experience", lambda value: f"{value:.0f}"),
+    "memory_bytes": ("replay, MB", _MEGA),
+    "peak_memory_bytes": ("peak memory, MB", lambda value: f"{value / 1e6:.0f}"),
+}
+
+
+def _row(name: str, group: Sequence[RunData], finished: Sequence[RunData]) -> dict[str, Any]:
+    row: dict[str, Any] = {"method": name, "runs": len(finished), "not_finished": len(group) - len(finished)}
+    values = [measures(run) for run in finished]
+    for key in _COLUMNS if values else ():
+        mean, spread = metrics.mean_and_sd([value[key] for value in values])
+        row[key] = None if np.isnan(mean) else {"mean": mean, "sd": None if np.isnan(spread) else spread}
+    return row
+
+
+def _table_part(rows: Sequence[dict[str, Any]], problems: Sequence[str]) -> Part:
+    shown = [key for key in _COLUMNS if any(row.get(key) for row in rows)]
+    lines = []
+    for row in rows:
+        runs = f"{row['runs']}" + (f" ({row['not_finished']} not finished)" if row["not_finished"] else "")
+        lines.append((row["method"], runs, *(_cell(row.get(key), _COLUMNS[key][1]) for key in shown)))
+    return Part(
+        title="Results",
+        text="Mean ± sample standard deviation over runs. Forgetting is the best accuracy that a class ever had before"
+        " the last experience minus its last, averaged over classes (Chaudhry et al. 2018); backward transfer is its"
+        " last accuracy minus that after its first experience (Lopez-Paz & Ranzato 2017); calibration error is the"
+        " expected one with 15 bins (Guo et al. 2017). Images of classes not yet seen count as wrong in the accuracy.",
+        warnings=tuple(problems),
+        tables=(Table(headings=("method", "runs", *(_COLUMNS[key][0] for key in shown)), rows=tuple(lines)),),
+    )
+
+
+def _cell(pair: Mapping[str, float | None] | None, text: Callable[[float], str]) -> str:
+    if pair is None or pair["mean"] is None:
+        return "–"
+    return text(pair["mean"]) + ("" if pair["sd"] is None else f" ± {text(pair['sd'])}")
+
+
+# -- figures --------------------------------------------------------------------------------------------
+
+Groups = Mapping[str, Sequence[RunData]]
+
+
+def _svg(figures: dict[str, Figure], name: str, figure: Figure) -> bytes:
+    figures[name] = figure
+    return figure_bytes(figure, "svg")
+
+
+def _along(groups: Groups, figures: dict[str, Figure]) -> Part:
+    accuracy = {
+        name: [[_value(line["test_accuracy"]) for line in run.metrics] for run in group]
+        for name, group in groups.items()
+    }
+    lost = {name: [running_forgetting(run) for run in group] for name, group in groups.items()}
+    lines = _published(groups)
+    drawn = spread_curves(accuracy, ylabel="accuracy on the whole test set", lines=lines)
+    caption = "Accuracy along the stream: the mean of a method's runs, and a band of one standard deviation."
+    if lines:
+        caption += " Dashed: published figures on the same data and protocol, with another network."
+    shown = [(_svg(figures, "accuracy", drawn), caption)]
+    if any(not np.isnan(run).all() for runs in lost.values() for run in runs):
+        drawn = spread_curves(lost, ylabel="forgetting")
+        shown.append(
+            (
+                _svg(figures, "forgetting", drawn),
+                "Forgetting up to each experience: how far classes are below their best accuracy so far.",
+            )
+        )
+    return Part(title="Along the stream", figures=tuple(shown))
+
+
+def _published(groups: Groups) -> dict[str, float]:
+    """Published levels, only where every run is CORe50 itself, whole, with its 50 objects as labels."""
+    scenarios = set()
+    for run in (run for group in groups.values() for run in group):
+        notes, data = (run.summary or {}).get("notes", []), run.config.get("data", {})
+        whole = data.get("dataset") == "core50" and data.get("labels") == "object" and not notes
+        scenarios.add(data.get("scenario") if whole else None)
+    return PUBLISHED.get(str(scenarios.pop()), {}) if len(scenarios) == 1 else {}
+
+
+def _classes(groups: Groups, figures: dict[str, Figure]) -> Part:
+    shown = []
+    for number, (name, group) in enumerate(list(groups.items())[:SHOWN]):
+        matrix_EC, _ = class_matrix(group[0])
+        drawn = class_heat_map(matrix_EC, list(group[0].metrics[0]["class_accuracy"]), title=name)
+        caption = f"{name}, {group[0].order}: accuracy of each class; grey before it is known."
+        shown.append((_svg(figures, f"classes-{number + 1}", drawn), caption))
+    return Part(title="Classes over time", text=_only_first(groups), figures=tuple(shown))
+
+
+def _only_first(groups: Groups) -> str:
+    text = "Of each method its first run is drawn."
+    if len(groups) > SHOWN:
+        text += f" {SHOWN} of {len(groups)} methods are shown; give fewer runs for the others."
+    return text
+
+
+def _confusions(groups: Groups, figures: dict[str, Figure]) -> Part:
+    shown = []
+    for number, (name, group) in enumerate(list(groups.items())[:SHOWN]):
+        told = [run.predictions for run in group if run.predictions]
+        if not told:
+            continue
+        names = told[0]["class_names"]
+        counts = np.zeros((len(names), len(names)), dtype=np.int64)
+        for each in told:
+            if each["class_names"] == names:
+                labels, predictions = np.array(each["labels"]), np.array(each["predictions"])
+                counts += metrics.confusion_matrix(labels, predictions, len(names))
+        runs = "1 run" if len(told) == 1 else f"{len(told)} runs together"
+        category_C, categories = categories_of(names)
+        caption = f"{name}: {{}} classes, {runs}; a row is a true class and sums to 100 %."
+        drawn = confusion_matrix(counts, names, title=name)
+        shown.append((_svg(figures, f"confusion-{number + 1}", drawn), caption.format(len(names))))
+        if category_C is not None:
+            merged = np.zeros((len(categories), len(categories)), dtype=int)
+            np.add.at(merged, (category_C[:, None], category_C[None, :]), counts)
+            drawn = confusion_matrix(merged, categories, title=f"{name}, categories")
+            shown.append(
+                (_svg(figures, f"confusion-categories-{number + 1}", drawn), caption.format(len(categories)))
+            )
+    return Part(
+        title="Confusion", text="After the last experience, on the whole test set.", figures=tuple(shown)
+    )
+
+
+def _memory(groups: Groups, figures: dict[str, Figure]) -> Part | None:
+    shown = []
+    for number, (name, group) in enumerate(list(groups.items())[:SHOWN]):
+        lines = group[0].metrics
+        if not any(line["memory"]["count"] for line in lines):
+            continue
+        names = list(lines[0]["class_accuracy"])
+        counts_EC = np.array([[line["memory"]["per_class"].get(each, 0) for each in names] for line in lines])
+        category_C, groups_of = categories_of(names)
+        if category_C is not None:
+            merged = np.zeros((len(counts_EC), len(groups_of)), dtype=int)
+            np.add.at(merged.T, category_C, counts_EC.T)
+            counts_EC, names = merged, groups_of
+        drawn = memory_composition(counts_EC, names, title=name)
+        what = "category" if category_C is not None else "class"
+        shown.append(
+            (
+                _svg(figures, f"memory-{number + 1}", drawn),
+                f"{name}, {group[0].order}: latents of each {what}.",
+            )
+        )
+    if not shown:
+        return None
+    return Part(title="What is remembered", text=_only_first(groups), figures=tuple(shown))
+
+
+def _time(groups: Groups, figures: dict[str, Figure]) -> Part:
+    seconds = {}
+    for name, group in groups.items():
+        length = min(len(run.metrics) for run in group)
+        each = [
+            [sum(line["seconds"][part] for part in ("encode", "learn")) for line in run.metrics]
+            for run in group
+        ]
+        seconds[name] = np.mean([run[:length] for run in each], axis=0).tolist()
+    first = next(iter(groups.values()))[0]
+    recorded, how = _recorded(first)
+    drawn = time_per_experience(seconds, recorded)
+    caption = (
+        "Seconds to encode and learn each experience, the mean of a method's runs (latents that were encoded"
+    )
+    caption += f" before, for another run or on disk, cost no time again). {how}"
+    return Part(title="Time", figures=((_svg(figures, "time", drawn), caption),))
+
+
+def _recorded(run: RunData) -> tuple[list[float] | None, str]:
+    """Seconds of video behind each experience of CORe50 or its rendered likeness, and how that is known."""
+    data, notes = run.config.get("data", {}), (run.summary or {}).get("notes", [])
+    part = 1.0
+    if data.get("dataset") == "rendered":
+        part = float(data.get("frames") or 300) / 300
+    elif data.get("dataset") != "core50":
+        return None, ""
+    for note in notes:
+        found = re.match(r"([\d,]+) of ([\d,]+) frames found", str(note))
+        if found:
+            part = int(found[1].replace(",", "")) / int(found[2].replace(",", ""))
+    lengths = [line["num_images"] / part / FRAMES_PER_SECOND for line in run.metrics]
+    how = "The grey line is the length of the video that the images were taken from, at CORe50's 20 frames a second"
+    if part < 1:
+        how += f"; this copy holds {part:.1%} of the frames, so its images stand for {1 / part:.0f} times as many"
+    return lengths, how + "."
+
+
+# -- settings -------------------------------------------------------------------------------------------
+
+
+def _settings(groups: Groups) -> Part:
+    folded = []
+    for name, group in groups.items():
+        path = shlex.quote(str(group[0].path / "config.yaml"))
+        command = f"vitlr train --config {path} --out runs/again"
+        text = "\n".join([command, "", yaml.safe_dump(group[0].config, sort_keys=False).strip()])
+        others = [run.order for run in group[1:]]
+        if others:
+            text += f"\n\n# likewise: {'; '.join(others)}"
+        folded.append((f"{name}: {group[0].order}", text))
+    return Part(
+        title="Settings",
+        text="The resolved configuration of each method's first run, and the command that repeats it.",
+        folded=tuple(folded),
+    )
+
+
+def _note(runs: Sequence[RunData], finished: Groups) -> str:
+    machines = {
+        json.dumps((run.summary or {}).get("machine", {}), sort_keys=True) for run in runs if run.summary
+    }
+    told = [json.loads(text) for text in sorted(machines)]
+    each_machine = [
+        f"{each.get('processor')}, {each.get('threads')} thread{'' if each.get('threads') == 1 else 's'},"
+        f" vitlr {each.get('vitlr')}, torch {each.get('torch')}"
+        for each in told
+    ]
+    where = "; ".join(dict.fromkeys(each_machine))
+    notes = {str(note) for run in runs for note in (run.summary or {}).get("notes", [])}
+    count = sum(len(group) for group in finished.values())
+    return (
+        ". ".join(
+            [f"{count} finished run{'' if count == 1 else 's'}", *sorted(notes), *([where] if where else [])]
+        )
+        + "."
+    )

@@ -1,0 +1,140 @@
+"""The page of a report says what its runs did, needs no network, and names what failed."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vitlr.cli import main
+from vitlr.evaluation import metrics
+from vitlr.runs.gather import gather, named_by_difference
+from vitlr.runs.report import categories_of, class_matrix, make_report, measures, running_forgetting
+
+RECIPE = """
+title: tiny
+base:
+  data: {{dataset: core50, root: {root}, scenario: nicv2_391}}
+  backbone: {{name: {network}, cache: "off"}}
+  memory: {{capacity: 8}}
+  learner: {{batch_size: 8}}
+variants:
+  latent replay: {{}}
+  naive: {{learner: {{method: naive}}}}
+runs: [0, 1]
+"""
+
+
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests.runs.conftest import save_tiny_vit, save_tree
+
+    where = tmp_path_factory.mktemp("report")
+    network, tree = save_tiny_vit(where / "vit"), save_tree(where / "core50")
+    (where / "recipe.yaml").write_text(RECIPE.format(root=tree, network=network))
+    assert main(["compare", str(where / "recipe.yaml"), "--out", str(where / "runs"), "--quiet"]) == 0
+    return where / "runs"
+
+
+def test_the_page_needs_no_network_and_every_id_is_used_once(comparison: Path, tmp_path: Path) -> None:
+    assert main(["report", str(comparison), "--out", str(tmp_path / "report"), "--quiet"]) == 0
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert not re.findall(r"(?:src|href)=\"(?!#|data:)", page)
+    assert "<script" not in page and "default-src 'none'" in page
+    ids = re.findall(r'\bid="([^"]+)"', page)
+    assert len(ids) == len(set(ids)) > 100
+    for link in re.findall(r'href="#([^"]+)"', page):
+        assert link in ids
+    for name in ("accuracy", "forgetting", "classes-1", "confusion-1", "memory-1", "time"):
+        assert (tmp_path / "report" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        ElementTree.parse(tmp_path / "report" / f"{name}.svg")
+    assert "vitlr train --config" in page and "capacity: 8" in page
+
+
+def test_the_table_holds_mean_and_sd_of_the_records(
+    comparison: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = comparison.parent / "json"
+    assert main(["report", str(comparison), "--out", str(out), "--json", "--no-images"]) == 0
+    rows = {row["method"]: row for row in json.loads(capsys.readouterr().out)["rows"]}
+    assert list(rows) == ["latent replay", "naive"]
+    final = [
+        json.loads((comparison / "naive" / f"run{run}-seed0" / "metrics.jsonl").read_text().splitlines()[-1])
+        for run in (0, 1)
+    ]
+    accuracies = [line["test_accuracy"] for line in final]
+    assert rows["naive"]["test_accuracy"]["mean"] == pytest.approx(sum(accuracies) / 2)
+    assert rows["naive"]["test_accuracy"]["sd"] == pytest.approx(
+        abs(accuracies[0] - accuracies[1]) / math.sqrt(2)
+    )
+    assert rows["latent replay"]["memory_bytes"]["mean"] > 0 == rows["naive"]["memory_bytes"]["mean"]
+    assert rows["naive"]["gflop"]["mean"] > 0 and rows["naive"]["peak_memory_bytes"]["mean"] > 1e7
+    assert 0 <= rows["naive"]["calibration_error"]["mean"] <= 1
+
+
+def test_the_running_forgetting_ends_where_the_measure_is(comparison: Path) -> None:
+    runs, failures = gather([comparison])
+    assert failures == []
+    for run in runs:
+        matrix_EC, learned_C = class_matrix(run)
+        known = learned_C < len(matrix_EC)
+        assert running_forgetting(run)[-1] == pytest.approx(
+            metrics.forgetting(matrix_EC[:, known], learned_C[known]), nan_ok=True
+        )
+        told = run.predictions
+        assert told is not None
+        hits = np.array(told["labels"]) == np.array(told["predictions"])
+        assert measures(run)["test_accuracy"] == pytest.approx(hits.mean())
+
+
+def test_an_unfinished_run_and_one_that_failed_are_named(comparison: Path, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(comparison, tmp_path / "runs")
+    (tmp_path / "runs" / "naive" / "run1-seed0" / "summary.json").unlink()
+    (tmp_path / "runs" / "latent-replay" / "run1-seed0" / "metrics.jsonl").unlink()
+    report = make_report(*gather([tmp_path / "runs"]))
+    assert "naive, run 1, seed 0: not finished" in report.html
+    assert "latent replay, run 1, seed 0: failed before its first record" in report.html
+    assert [row["not_finished"] for row in report.rows] == [1, 1]
+
+
+def test_a_folder_without_runs_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(tmp_path), "--out", str(tmp_path / "report")]) == 2
+    assert "holds no run" in capsys.readouterr().err
+    assert not (tmp_path / "report").exists()
+
+
+def test_published_figures_are_not_drawn_beside_a_part_of_the_frames(comparison: Path) -> None:
+    assert "MobileNetV1" not in make_report(*gather([comparison])).html
+
+
+def test_runs_are_named_by_what_differs_but_order_and_seed() -> None:
+    base = {"learner.method": "latent_replay", "memory.capacity": 300, "seed": 0, "data.run": 0}
+    assert named_by_difference([base, base | {"seed": 1}]) == ["latent replay", "latent replay"]
+    assert named_by_difference([base, base | {"memory.capacity": 100}]) == [
+        "latent replay (capacity 300)",
+        "latent replay (capacity 100)",
+    ]
+
+
+def test_categories_are_read_from_numbered_names_only() -> None:
+    category_C, names = categories_of(["cup_1", "cup_2", "can_1", "can_2"])
+    assert category_C is not None and category_C.tolist() == [0, 0, 1, 1] and names == ["cup", "can"]
+    for other in ([], ["cup", "can"], ["cup_1", "can_1"], ["cup_1", "cup_2"]):
+        assert categories_of(other) == (None, [])
+
+
+def test_tensorboard_holds_the_confusion_matrix_as_a_picture(flags: list[str], tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    assert main(["train", *flags, "--quiet", f"--out={tmp_path / 'run'}"]) == 0
+    events = EventAccumulator(str(tmp_path / "run"), size_guidance={"images": 0})
+    events.Reload()
+    (image,) = events.Images("confusion")
+    assert image.encoded_image_string.startswith(b"\x89PNG") and image.width > 300
