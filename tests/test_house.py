@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,8 @@ def test_nothing_is_unpickled_evaluated_or_loaded_as_unsafe_yaml() -> None:
 
 def test_every_public_name_exists() -> None:
     for module in MODULES:
+        if module.parts[-2:] in (("app", "page.py"), ("app", "server.py")) and find_spec("gradio") is None:
+            continue  # the extra app is not installed
         tree = ast.parse(module.read_text(encoding="utf-8"))
         for node in tree.body:
             if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":

@@ -156,6 +156,13 @@ class LatentReplayClassifier:
 
     # -- learning -----------------------------------------------------------------------------------
 
+    def prepare(self) -> LatentReplayClassifier:
+        """Load the network now, which the first ``partial_fit`` otherwise does; errors as there."""
+        with self._learning:
+            if self._taught is None:
+                self._taught = self._afresh()
+        return self
+
     def fit(self, X: Any, y: Any) -> LatentReplayClassifier:
         """Start afresh and learn these images; see ``partial_fit``."""
         with self._learning:
@@ -237,6 +244,16 @@ class LatentReplayClassifier:
         of the others; with 2 classes 75 and 76 %. Set it from frames of your own.
         """
         return self._snapshot().answer(X)[1].numpy()
+
+    def answer_one(self, image: Any) -> tuple[tuple[Label, ...], np.ndarray, float]:
+        """Labels, their probabilities (C,) and the score of one image, in one pass and of one state.
+
+        What ``classes_``, ``predict_proba`` and ``scores`` tell may be of different states where another thread
+        is teaching in between.
+        """
+        snapshot = self._snapshot()
+        logits_NC, scores_N = snapshot.answer([image])
+        return snapshot.labels, logits_NC[0].double().softmax(dim=0).numpy(), float(scores_N[0])
 
     def score(self, X: Any, y: Any) -> float:
         """Accuracy, 0..1, on labelled images; ``y`` is one label for all or one for each."""

@@ -30,7 +30,7 @@ class _Parser(argparse.ArgumentParser):
 
 def make_parser() -> argparse.ArgumentParser:
     """All commands. Those in ``_CONFIGURED`` parse the rest of their line themselves."""
-    from vitlr.commands import cache, compare, data, demo, model, pretrain, report, rollout
+    from vitlr.commands import cache, compare, data, demo, model, pretrain, report, rollout, serve
 
     parser = _Parser(
         prog="vitlr",
@@ -42,7 +42,7 @@ def make_parser() -> argparse.ArgumentParser:
     common = {"formatter_class": argparse.RawDescriptionHelpFormatter}
     for name, summary in _CONFIGURED.items():
         commands.add_parser(name, help=summary, add_help=False)
-    for module in (demo, compare, data, pretrain, model, rollout, report, cache):
+    for module in (demo, compare, data, pretrain, model, rollout, report, serve, cache):
         module.add_parsers(commands, common)
     return parser
 

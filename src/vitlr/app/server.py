@@ -1,0 +1,209 @@
+"""The page's server: frames and answers over HTTP, and Gradio for the rest.
+
+A page of another site cannot use it: hosts are checked (DNS rebinding), requests need a header that browsers
+send across sites only after asking, which is never granted, and nothing is loaded from elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import uvicorn
+from anyio import to_thread
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from vitlr.app.page import build_page, page_options, static
+from vitlr.app.session import Answer, BusyError, Job, LiveSession
+from vitlr.errors import DataError, RunError, VitLRError
+
+__all__ = ["LOOPBACK", "listen", "make_app", "serve_forever"]
+
+import gradio as gr
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_BODY_SECONDS = 20.0  # in which a request must be here
+_POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; "
+    "connect-src 'self' data: blob:; frame-ancestors 'self'; base-uri 'self'"
+)
+
+
+def make_app(session: LiveSession, *, host: str = "127.0.0.1") -> FastAPI:
+    """The application; ``host`` is what it will be bound to."""
+    app = FastAPI(title="ViT-LR live", docs_url=None, redoc_url=None, openapi_url=None)
+    if host in LOOPBACK:
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]", "::1"])
+
+    @app.middleware("http")
+    async def guard(request: Request, proceed: Callable[[Request], Any]) -> Response:
+        if (
+            request.url.path.startswith("/live/")
+            and request.method == "POST"
+            and "x-vitlr" not in request.headers
+        ):
+            return _refused(403, "this request does not come from the page")
+        reply = await proceed(request)
+        reply.headers["Content-Security-Policy"] = _POLICY
+        reply.headers["X-Content-Type-Options"] = "nosniff"
+        reply.headers["Referrer-Policy"] = "no-referrer"
+        return reply
+
+    @app.get("/live/live.js")
+    def script() -> Response:
+        return Response(
+            static("live.js"), media_type="text/javascript", headers={"Cache-Control": "no-cache"}
+        )
+
+    @app.post("/live/answer")
+    async def answer(request: Request, attention: int = 0) -> Response:
+        return await _told(
+            request, session, lambda body: _answer_json(session.answer(body, attention=bool(attention)))
+        )
+
+    @app.post("/live/frame")
+    async def frame(request: Request, visitor: str = "") -> Response:
+        return await _told(request, session, lambda body: {"taken": session.take(_checked(visitor), body)})
+
+    @app.post("/live/release")
+    async def release(request: Request, visitor: str = "") -> Response:
+        return await _told(
+            request, session, lambda body: _job_json(session.release(_checked(visitor), _label(body)))
+        )
+
+    @app.post("/live/drop")
+    async def drop(request: Request, visitor: str = "") -> Response:
+        def act(body: bytes) -> dict[str, Any]:
+            session.drop(_checked(visitor))
+            return {}
+
+        return await _told(request, session, act)
+
+    @app.get("/live/job")
+    def job(number: int = 0) -> Response:
+        try:
+            return JSONResponse(_job_json(session.job(number)))
+        except VitLRError as error:
+            return _refused(404, str(error))
+
+    @app.get("/live/classes")
+    def classes() -> Response:
+        return JSONResponse(
+            {"classes": [{"label": name, "latents": count} for name, count, _ in session.classes()]}
+        )
+
+    page = build_page(session)
+    return gr.mount_gradio_app(
+        app, page, path="/", show_error=False, max_file_size=session.limits.upload_bytes, ssr_mode=False,
+        **page_options(),
+    )  # fmt: skip
+
+
+async def _told(request: Request, session: LiveSession, act: Callable[[bytes], dict[str, Any]]) -> Response:
+    """What ``act`` makes of the request's body, in a thread; a sentence where it refuses."""
+    try:
+        body = await asyncio.wait_for(_body(request, session.limits.frame_bytes), _BODY_SECONDS)
+        return JSONResponse(await to_thread.run_sync(partial(act, body)))
+    except BusyError as error:
+        return _refused(503, str(error))
+    except VitLRError as error:
+        return _refused(413 if "at most" in str(error) and "MB" in str(error) else 400, str(error))
+    except TimeoutError:
+        return _refused(408, "the request did not arrive in time")
+
+
+async def _body(request: Request, limit: int) -> bytes:
+    size = f"the picture is larger than {limit / 1e6:.1f} MB; at most that is taken"
+    length = request.headers.get("content-length", "")
+    if length.isdigit() and int(length) > limit:
+        raise DataError(size)
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise DataError(size)
+    return bytes(body)
+
+
+def _refused(status: int, sentence: str) -> Response:
+    return JSONResponse({"error": sentence}, status_code=status)
+
+
+def _checked(visitor: str) -> str:
+    if not 8 <= len(visitor) <= 64 or not all(sign.isalnum() or sign == "-" for sign in visitor):
+        raise DataError("the page's visitor number is missing; load the page again")
+    return visitor
+
+
+def _label(body: bytes) -> Any:
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict) or not isinstance(content.get("label"), str):
+        raise DataError("give the object a name first")
+    return content["label"]
+
+
+def _answer_json(answer: Answer) -> dict[str, Any]:
+    map_hw = answer.attention_hw
+    return {
+        "label": answer.label,
+        "score": round(answer.score, 4),
+        "probabilities": [[name, round(share, 4)] for name, share in answer.probabilities],
+        "attention": None if map_hw is None else np.round(map_hw.astype(float), 3).tolist(),
+    }
+
+
+def _job_json(job: Job) -> dict[str, Any]:
+    return {
+        "number": job.number,
+        "label": job.label,
+        "frames": job.frames,
+        "state": job.state,
+        "seconds": round(job.seconds, 3),
+        "message": job.message,
+    }
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that is bound; ``port`` 0 takes a free one.
+
+    Raises:
+        RunError: it cannot be had.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+    except (OSError, OverflowError) as error:
+        bound.close()
+        reason = getattr(error, "strerror", None) or error
+        raise RunError(
+            f"{host}:{port} cannot be listened on ({reason}); choose another --port or --host"
+        ) from error
+    return bound
+
+
+def serve_forever(session: LiveSession, bound: socket.socket, *, host: str) -> None:
+    """Answer until interrupted, then finish what is being learned."""
+    settings = uvicorn.Config(
+        make_app(session, host=host),
+        log_level="error",
+        timeout_keep_alive=5,
+        limit_concurrency=256,
+        ws="none",
+    )
+    try:
+        uvicorn.Server(settings).run(sockets=[bound])
+    finally:
+        session.close()

@@ -1,0 +1,421 @@
+"""What the live page does, without a page: frames in, answers out, learning in a thread of its own.
+
+One classifier is shared by all who look at it. Answers come from the last finished experience and never wait
+for learning; experiences wait for each other in a queue of bounded length.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_arrays
+from safetensors.numpy import save as save_arrays
+
+from vitlr.classifier import LatentReplayClassifier
+from vitlr.data.images import read_image
+from vitlr.errors import ConfigError, DataError, VitLRError
+from vitlr.files import write_atomically
+from vitlr.teaching import Label
+from vitlr.vit.rollout import attention_rollout
+
+__all__ = ["Answer", "BusyError", "Job", "Limits", "LiveSession"]
+
+UNKNOWN = "unknown"
+THUMBNAILS = "thumbnails.safetensors"
+_SIDE = 96  # pixels of a thumbnail
+_LONGEST = 60  # characters of a name
+_KEPT_JOBS = 20
+
+
+class BusyError(VitLRError):
+    """Too much is waiting already; try again in a moment."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a visitor may ask for; every number at least 1.
+
+    Attributes:
+        classes: that may be known.
+        frames: of one object taught at once.
+        frame_bytes: of one picture as it is sent; a picture's pixels have Pillow's limit besides.
+        upload_bytes: of one uploaded file.
+        waiting: experiences that wait to be learned.
+        holds: visitors who show something at the same time.
+        answers: pictures that are recognised or wait for it at the same time.
+    """
+
+    classes: int = 200
+    frames: int = 300
+    frame_bytes: int = 4 * 2**20
+    upload_bytes: int = 64 * 2**20
+    waiting: int = 4
+    holds: int = 16
+    answers: int = 8
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value < 1:
+                raise ConfigError(f"the limit of {name} must be at least 1, got {value}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a picture shows.
+
+    Attributes:
+        label: the most probable class, or ``unknown``; None where nothing is known yet.
+        probabilities: of the most probable classes, highest first.
+        score: how much it looks like something known, -1..1.
+        attention_hw: what the network looked at, 0..1, where asked for.
+    """
+
+    label: str | None
+    probabilities: tuple[tuple[str, float], ...] = ()
+    score: float = 0.0
+    attention_hw: np.ndarray | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One experience on its way: ``waiting``, ``learning``, ``done`` or ``failed``."""
+
+    number: int
+    label: str
+    frames: int
+    state: str = "waiting"
+    seconds: float = 0.0  # of learning, once done
+    message: str = ""
+
+
+@dataclass
+class _Hold:
+    """Frames of somebody who keeps "teach" pressed."""
+
+    frames: list[np.ndarray] = field(default_factory=list)
+    touched: float = 0.0
+
+
+class LiveSession:
+    """One classifier, taught and asked by any number of visitors.
+
+    Args:
+        model: the classifier.
+        directory: where ``save`` writes and ``load`` reads; nothing else is ever written.
+        autosave: save after each experience and each class forgotten.
+
+    Raises:
+        VitLRError: what is saved in the directory cannot be used.
+    """
+
+    def __init__(
+        self,
+        model: LatentReplayClassifier,
+        directory: str | Path | None = None,
+        *,
+        limits: Limits | None = None,
+        autosave: bool = False,
+    ) -> None:
+        self.model = model
+        self.directory = None if directory is None else Path(directory)
+        self.limits = Limits() if limits is None else limits
+        self.autosave = autosave and self.directory is not None
+        self._holds: OrderedDict[str, _Hold] = OrderedDict()
+        self._lock = threading.Lock()  # of the small parts below; never held while anything is computed
+        self._answering = threading.BoundedSemaphore(self.limits.answers)
+        self._one = threading.Lock()  # one picture at a time: the cores are shared with learning
+        self._thumbnails: dict[str, np.ndarray] = (
+            {} if directory is None else _read_thumbnails(Path(directory))
+        )
+        self._jobs: OrderedDict[int, Job] = OrderedDict()
+        self._queue: queue.Queue[tuple[int, Sequence[Any]] | None] = queue.Queue(self.limits.waiting)
+        self._count = 0
+        self._worker = threading.Thread(target=self._work, name="vitlr-learning", daemon=True)
+        self._worker.start()
+
+    def close(self) -> None:
+        """Stop learning after what is being learned."""
+        self._queue.put(None)
+        self._worker.join(timeout=60)
+
+    # -- answers ------------------------------------------------------------------------------------
+
+    def answer(self, content: Any, *, attention: bool = False, top: int = 5) -> Answer:
+        """What a picture shows.
+
+        Args:
+            content: the bytes of an image file, or whatever ``vitlr.data.images.read_image`` takes.
+            attention: also tell what the network looked at (another pass through it).
+
+        Raises:
+            DataError: no picture, or one that is too large. BusyError: too many are waiting.
+        """
+        if not self._answering.acquire(blocking=False):
+            raise BusyError("too many pictures are waiting; send fewer at once")
+        try:
+            with self._one:
+                return self._answer(self._picture(content), attention, top)
+        finally:
+            self._answering.release()
+
+    def _answer(self, picture_HWC: np.ndarray, attention: bool, top: int) -> Answer:
+        if not self.known:
+            return Answer(label=None)
+        labels, probabilities_C, score = self.model.answer_one(picture_HWC)
+        order = np.argsort(-probabilities_C, kind="stable")[:top]
+        best = tuple((str(labels[index]), float(probabilities_C[index])) for index in order)
+        map_hw = None
+        if attention:
+            backbone, head = self.model.parts()
+            pixels = read_image(picture_HWC, backbone.image_size, backbone.resample)[None]
+            map_hw = attention_rollout(backbone, torch.from_numpy(pixels), head)[0].numpy()
+            map_hw = map_hw / max(float(map_hw.max()), 1e-12)
+        label = best[0][0] if score >= self.model.threshold else UNKNOWN
+        return Answer(label=label, probabilities=best, score=score, attention_hw=map_hw)
+
+    def _picture(self, content: Any) -> np.ndarray:
+        """(H, W, 3) uint8, small enough to be kept by the hundred."""
+        if isinstance(content, (bytes, bytearray)):
+            limit = self.limits.frame_bytes
+            if len(content) > limit:
+                size = len(content) / 1e6
+                raise DataError(f"the picture has {size:.1f} MB; at most {limit / 1e6:.1f} are taken")
+        picture = read_image(content)
+        longest = max(picture.shape[:2])
+        if longest > 512:  # no network here reads more; 300 frames of a camera would take gigabytes
+            shrunk = Image.fromarray(picture)
+            shrunk.thumbnail((512, 512), Image.Resampling.BICUBIC, reducing_gap=3.0)
+            picture = np.asarray(shrunk)
+        return picture
+
+    # -- teaching -----------------------------------------------------------------------------------
+
+    def take(self, visitor: str, content: Any) -> int:
+        """One more frame of what a visitor shows; returns how many there are.
+
+        Raises:
+            DataError: no picture, or too many. BusyError: too many visitors show something.
+        """
+        picture = self._picture(content)
+        with self._lock:
+            now = time.monotonic()
+            for key in [key for key, hold in self._holds.items() if now - hold.touched > 60]:
+                del self._holds[key]  # gone without letting go
+            if visitor not in self._holds and len(self._holds) >= self.limits.holds:
+                raise BusyError("too many visitors are teaching at once; try again in a moment")
+            hold = self._holds.setdefault(visitor, _Hold())
+            if len(hold.frames) >= self.limits.frames:
+                raise DataError(f"{self.limits.frames} frames are enough: let go to learn them")
+            hold.frames.append(picture)
+            hold.touched = now
+            return len(hold.frames)
+
+    def drop(self, visitor: str) -> None:
+        """Forget the frames that a visitor showed."""
+        with self._lock:
+            self._holds.pop(visitor, None)
+
+    def release(self, visitor: str, label: Any) -> Job:
+        """Learn what a visitor showed since the last release.
+
+        Raises:
+            DataError: nothing was shown, or the name cannot be used. BusyError: too much is waiting.
+        """
+        with self._lock:
+            hold = self._holds.pop(visitor, None)
+        if hold is None or not hold.frames:
+            raise DataError("no frame was taken: hold the button while the camera shows the object")
+        return self.teach(hold.frames, label)
+
+    def teach(self, images: Sequence[Any], label: Any) -> Job:
+        """Learn images, in the order in which this was asked; returns at once.
+
+        Raises:
+            DataError: the name cannot be used, no image, or too many. BusyError: too much is waiting.
+        """
+        name = self._name(label)
+        if not 0 < len(images) <= self.limits.frames:
+            raise DataError(f"give 1 to {self.limits.frames} images of {name} at once, got {len(images)}")
+        with self._lock:
+            self._count += 1
+            job = Job(number=self._count, label=name, frames=len(images))
+            try:
+                self._queue.put_nowait((job.number, images))
+            except queue.Full:
+                raise BusyError("too much is waiting to be learned; try again in a moment") from None
+            self._jobs[job.number] = job
+            for number in list(self._jobs)[:-_KEPT_JOBS]:
+                if self._jobs[number].state in ("done", "failed"):
+                    del self._jobs[number]
+        return job
+
+    def _name(self, label: Any) -> str:
+        name = " ".join(str(label or "").split())
+        if not name:
+            raise DataError("give the object a name first")
+        if len(name) > _LONGEST or not name.isprintable():
+            raise DataError(f"a name has at most {_LONGEST} printable characters")
+        if name.lower() == UNKNOWN:
+            raise DataError(f"{UNKNOWN!r} is the answer for what was never taught; choose another name")
+        with self._lock:
+            waiting = {job.label for job in self._jobs.values() if job.state in ("waiting", "learning")}
+        if len({*map(str, self.known), *waiting, name}) > self.limits.classes:
+            raise DataError(f"{self.limits.classes} classes are known, no more are taken; forget one first")
+        return name
+
+    def job(self, number: int) -> Job:
+        """How far an experience is; DataError for one that never was, or was long ago."""
+        with self._lock:
+            if number not in self._jobs:
+                raise DataError(f"there is no job {number}")
+            return self._jobs[number]
+
+    def wait(self, job: Job, seconds: float = 60.0) -> Job:
+        """The job once it is done or failed, or as it is after that many seconds."""
+        until = time.monotonic() + seconds
+        while (now := self.job(job.number)).state in ("waiting", "learning") and time.monotonic() < until:
+            time.sleep(0.01)
+        return now
+
+    def _work(self) -> None:
+        while (task := self._queue.get()) is not None:
+            number, images = task
+            self._set(number, state="learning")
+            began = time.perf_counter()
+            job = self.job(number)
+            label = self._as_known(job.label)
+            try:
+                self.model.partial_fit(list(images), label)
+                self._keep_thumbnail(job.label, images)
+                seconds = time.perf_counter() - began
+                note = self._autosaved()
+                self._set(number, state="done", seconds=seconds, message=note)
+            except VitLRError as error:
+                self._set(number, state="failed", message=str(error))
+            except Exception as error:  # a fault of ours must not end the thread that learns
+                self._set(number, state="failed", message=f"it could not be learned ({type(error).__name__})")
+
+    def _as_known(self, name: str) -> Label:
+        """A label that is there already keeps its type: the class 3 is taught as ``3``."""
+        return next((label for label in self.known if str(label) == name), name)
+
+    def _set(self, number: int, **changes: Any) -> None:
+        with self._lock:
+            self._jobs[number] = replace(self._jobs[number], **changes)
+
+    def _keep_thumbnail(self, name: str, images: Sequence[Any]) -> None:
+        with self._lock:
+            if name in self._thumbnails:
+                return
+        try:
+            picture = Image.fromarray(read_image(images[len(images) // 2]))
+        except VitLRError:
+            return  # a video, perhaps
+        width, height = picture.size
+        side = min(width, height)
+        left, top = (width - side) // 2, (height - side) // 2
+        small = picture.crop((left, top, left + side, top + side)).resize(
+            (_SIDE, _SIDE), Image.Resampling.BICUBIC
+        )
+        with self._lock:
+            self._thumbnails[name] = np.asarray(small)
+
+    # -- classes, disk ------------------------------------------------------------------------------
+
+    @property
+    def known(self) -> list[Label]:
+        """Labels in the order in which they were taught."""
+        return self.model.classes_.tolist() if hasattr(self.model, "classes_") else []
+
+    def classes(self) -> list[tuple[str, int, np.ndarray | None]]:
+        """Name, latents in memory and thumbnail (96, 96, 3) of each class."""
+        if not self.known:
+            return []
+        counts = self.model.remember().latents
+        with self._lock:
+            return [(str(label), count, self._thumbnails.get(str(label))) for label, count in counts.items()]
+
+    def forget(self, name: str) -> int:
+        """Remove a class; returns how many latents it had. DataError: there is none of that name."""
+        removed = self.model.forget(self._as_known(str(name))) if self.known else 0
+        with self._lock:
+            self._thumbnails.pop(str(name), None)
+        self._autosaved()
+        return removed
+
+    def save(self) -> Path:
+        """Save classifier and thumbnails into the directory.
+
+        Raises:
+            ConfigError: no directory was given at the start. RunError: it cannot be written.
+        """
+        if self.directory is None:
+            raise ConfigError("no directory was given at the start; start the page as: vitlr serve MODEL")
+        self.model.save(self.directory)
+        with self._lock:
+            thumbnails = dict(self._thumbnails)
+        names = list(thumbnails)
+        arrays = {str(index): np.ascontiguousarray(thumbnails[name]) for index, name in enumerate(names)}
+        content = save_arrays(arrays, {"names": json.dumps(names)})
+        write_atomically(self.directory / THUMBNAILS, [content])
+        return self.directory
+
+    def load(self) -> Path:
+        """Go back to what the directory holds.
+
+        Raises:
+            ConfigError: no directory was given. RunError: nothing that can be used is saved there.
+        """
+        if self.directory is None:
+            raise ConfigError("no directory was given at the start; start the page as: vitlr serve MODEL")
+        model = LatentReplayClassifier.load(self.directory)
+        thumbnails = _read_thumbnails(self.directory)
+        with self._lock:
+            self.model, self._thumbnails = model, thumbnails
+        return self.directory
+
+    def _autosaved(self) -> str:
+        if not self.autosave or not self.known:
+            return ""
+        try:
+            self.save()
+        except VitLRError as error:
+            return f"learned, but not saved: {error}"
+        return ""
+
+
+def _read_thumbnails(directory: Path) -> dict[str, np.ndarray]:
+    """Those that are there and whole; a missing picture is no reason not to start."""
+    path = directory / THUMBNAILS
+    try:
+        if path.stat().st_size > 64 * 2**20:
+            return {}
+        content = path.read_bytes()
+        length = int.from_bytes(content[:8], "little")
+        names = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["names"])
+        arrays = load_arrays(content)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError):
+        return {}
+    found = {}
+    for index, name in enumerate(names if isinstance(names, list) else []):
+        array = arrays.get(str(index))
+        if (
+            isinstance(name, str)
+            and array is not None
+            and array.shape == (_SIDE, _SIDE, 3)
+            and array.dtype == np.uint8
+        ):
+            found[name] = array
+    return found
