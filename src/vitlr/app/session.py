@@ -63,7 +63,7 @@ class Limits:
     upload_bytes: int = 64 * 2**20
     waiting: int = 4
     holds: int = 16
-    answers: int = 8
+    answers: int = 64
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():

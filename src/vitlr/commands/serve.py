@@ -29,6 +29,9 @@ def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
     parser.add_argument("--image-size", type=int, help="of a new model; the network's own by default")
     parser.add_argument("--cut", type=int, help="of a new model: blocks that stay frozen")
     parser.add_argument("--memory", default="1500", help="of a new model: latents, or bytes such as 20MB")
+    parser.add_argument(
+        "--threshold", type=float, help="scores below it, -1 to 1, are unknown (a new model has 0.2)"
+    )
     parser.add_argument("--no-autosave", action="store_true", help="save only when asked to")
     parser.add_argument(
         "--max-classes", type=int, default=200, help="classes that may be known (default 200)"
@@ -58,6 +61,8 @@ def serve(options: argparse.Namespace) -> int:
             options.backbone, image_size=options.image_size, cut=options.cut, memory=memory
         )
         model.prepare()
+    if options.threshold is not None:
+        model.set_params(threshold=options.threshold)
     from vitlr.app.server import LOOPBACK, listen, serve_forever
 
     bound = listen(options.host, options.port)
