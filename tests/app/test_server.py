@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import time
@@ -35,7 +36,11 @@ def client(tmp_path_factory: pytest.TempPathFactory):
     network = make_directory(tmp_path_factory.mktemp("network") / "vit", "vit")
     model = LatentReplayClassifier(str(network), lr=0.01, first_lr=0.01, threshold=-1.0)
     session = LiveSession(model, limits=Limits(frame_bytes=200_000))
-    yield testclient.TestClient(make_app(session), base_url="http://localhost")
+
+    async def in_a_loop():  # where none is running, Gradio makes some, and leaves them open
+        return make_app(session)
+
+    yield testclient.TestClient(asyncio.run(in_a_loop()), base_url="http://localhost")
     session.close()
 
 
