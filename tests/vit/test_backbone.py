@@ -179,7 +179,7 @@ def test_directories_that_hold_no_network_are_refused_in_a_sentence(copied: Path
         load_backbone(tmp_path / "empty")
     weights = (copied / "model.safetensors").read_bytes()
     (copied / "model.safetensors").write_bytes(weights[: len(weights) // 2])
-    with pytest.raises(BackboneError, match="cannot be (read|used)"):
+    with pytest.raises(BackboneError, match=r"cannot be (read|used)"):
         load_backbone(copied)
     (copied / "model.safetensors").unlink()
     with pytest.raises(BackboneError, match=r"has no model\.safetensors"):
@@ -196,7 +196,7 @@ def test_broken_and_foreign_configurations_are_refused_in_a_sentence(copied: Pat
     ):
         load_backbone(copied)
     change_json(copied / "config.json", model_type="vit", patch_size="large")
-    with pytest.raises(BackboneError, match="cannot be (read|used)"):
+    with pytest.raises(BackboneError, match=r"cannot be (read|used)"):
         load_backbone(copied)
     (copied / "config.json").write_text("[1]")
     with pytest.raises(BackboneError, match="must hold a JSON object"):

@@ -23,7 +23,8 @@ from vitlr.data.images import resolve
 from vitlr.errors import RunError, VitLRError
 from vitlr.evaluation.run import Record, evaluate, iter_run
 from vitlr.files import locked, write_atomically
-from vitlr.learning import GradientLearner, Learner
+from vitlr.learning import CLOSED_FORM, GradientLearner, Learner
+from vitlr.learning.learner import CLOSED_FORM_SETTINGS
 from vitlr.runs.build import Encoder, Network, build_learner, check_images_left, open_network
 from vitlr.runs.checkpoint import checksum, has_checkpoint, load_checkpoint, save_checkpoint, truncate_metrics
 from vitlr.runs.config import RunConfig, to_dict, to_yaml
@@ -65,7 +66,7 @@ def prepare(
     on_test: Callable[[int, int], None] | None = None,
 ) -> Materials:
     """Open data and network and encode the test set: everything that can be refused is refused here."""
-    network = open_network(config.backbone, cached=True)
+    network = open_network(config, cached=True)
     stream = load_stream(config.data, on_render)
     encoder = Encoder(network, stream, config)
     try:
@@ -239,6 +240,9 @@ def _identity(config: RunConfig, materials: Materials) -> dict[str, Any]:
     settings["data"].pop("root")
     settings["data"].pop("workers")
     settings["backbone"].pop("cache")  # latents are the same with and without
+    if config.learner.method not in CLOSED_FORM:
+        for name in CLOSED_FORM_SETTINGS:  # which the method does not read
+            settings["learner"].pop(name)
     stream, network = materials.stream, materials.network
     lists, first = hashlib.sha256(), hashlib.sha256()
     for part in (*stream.experiences, stream.test):
@@ -259,8 +263,14 @@ def _identity(config: RunConfig, materials: Materials) -> dict[str, Any]:
         },
         "network": {
             "precision": network.precision,
-            "trunk": checksum(network.trunk.state_dict(), plain)[:16],
+            "trunk": checksum({**network.trunk.state_dict(), **_frozen_in_head(network)}, plain)[:16],
         },
+    }
+
+
+def _frozen_in_head(network: Network) -> dict[str, Tensor]:
+    return {
+        f"head.{name}": weight for name, weight in network.head.named_parameters() if not weight.requires_grad
     }
 
 
