@@ -24,6 +24,8 @@ import numpy as np
 from vitlr.errors import BackboneError, ConfigError, DataError, RunError, VitLRError
 from vitlr.files import locked
 from vitlr.learning import GradientLearner, LearnerConfig, LearnStats
+from vitlr.learning.learner import CLOSED_FORM_SETTINGS
+from vitlr.learning.methods import keeps_images
 from vitlr.replay import MemoryConfig
 from vitlr.runs.checkpoint import load_state, write_state
 from vitlr.teaching import (
@@ -378,7 +380,13 @@ class LatentReplayClassifier:
             in_use = self._taught.params
             network = self._taught.network if all(in_use[name] == params[name] for name in at) else None
         try:
-            config = LearnerConfig(**{field.name: params[field.name] for field in fields(LearnerConfig)})
+            names = (field.name for field in fields(LearnerConfig) if field.name not in CLOSED_FORM_SETTINGS)
+            config = LearnerConfig(**{name: params[name] for name in names})
+            if keeps_images(config.method):
+                raise ConfigError(
+                    f"method {config.method} keeps images and this classifier latents: choose latent_replay,"
+                    " or vitlr train for a comparison"
+                )
             memory = _memory_config(self.memory, self.policy, self.codec)
             rng = np.random.default_rng(self.random_state)
             if network is None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from vitlr.errors import RunError
+from vitlr.errors import ConfigError, RunError
 from vitlr.runs.config import parse
 from vitlr.runs.tracking import read_metrics
 from vitlr.runs.train import prepare, read_config, train
@@ -84,7 +84,7 @@ def test_same_seed_gives_the_same_records_and_weights_and_another_seed_does_not(
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
 
 
-@pytest.mark.parametrize("method", ["latent_replay", "cwr", "naive", "cumulative", "ar1"])
+@pytest.mark.parametrize("method", ["latent_replay", "cwr", "naive", "cumulative", "ar1", "native"])
 def test_a_run_that_was_cut_off_and_resumed_equals_one_that_was_not(
     flags: list[str], tmp_path: Path, method: str
 ) -> None:
@@ -246,3 +246,45 @@ def test_comparison_methods_run_and_report_what_they_keep(
     lines = read_metrics(tmp_path / "run")
     assert len(lines) == 7 and lines[-1]["memory"]["bytes"] > 0
     assert lines[-1]["seen_accuracy"] > 0.2
+
+
+@pytest.mark.parametrize("cut", [None, 2])
+def test_native_replay_runs_within_its_memory_keeps_no_latents_on_disk_and_saves_its_network(
+    flags: list[str], tmp_path: Path, cut: int | None
+) -> None:
+    from transformers import pipeline
+
+    from vitlr.data import core50_stream
+
+    more = ["--learner.method=native", "--memory.bytes=20KB", f"--backbone.cache={tmp_path / 'cache'}"]
+    more += [] if cut is None else [f"--backbone.cut={cut}"]
+    result = run(flags, tmp_path / "run", *more)
+    lines = read_metrics(tmp_path / "run")
+    assert len(lines) == 7
+    assert lines[-1]["memory"]["bytes"] == 6 * 3 * 32 * 32  # 3,072 bytes an image of 32 by 32
+    assert result.summary["cache"] is None and not (tmp_path / "cache").exists()
+    assert result.summary["cut"] == (cut or 0)
+    root = Path(result.summary["config"]["data"]["root"])
+    stream = core50_stream(root, "nicv2_391", 0)
+    classify = pipeline("image-classification", model=str(tmp_path / "run" / "model"))
+    answers = [classify(str(root / path), top_k=1)[0]["label"] for path in stream.test.paths]
+    expected = [stream.class_names[label] for label in stream.test.labels]
+    accuracy = np.mean([a == b for a, b in zip(answers, expected, strict=True)])
+    assert accuracy == pytest.approx(result.summary["test_accuracy"])
+
+
+def test_native_replay_on_a_frozen_trunk_has_the_records_of_latent_replay(
+    flags: list[str], tmp_path: Path
+) -> None:
+    run(flags, tmp_path / "latent", "--backbone.cut=2", "--learner.first_lr=0.05")
+    run(flags, tmp_path / "native", "--backbone.cut=2", "--learner.first_lr=0.05", "--learner.method=native")
+    latent, native = (read_metrics(tmp_path / name) for name in ("latent", "native"))
+    for one, other in zip(latent, native, strict=True):
+        assert one["test_accuracy"] == other["test_accuracy"]
+        assert one["memory"]["per_class"] == other["memory"]["per_class"]
+        assert other["train_loss"] == pytest.approx(one["train_loss"], rel=1e-3)
+
+
+def test_a_codec_of_latents_is_refused_for_images(flags: list[str]) -> None:
+    with pytest.raises(ConfigError, match=r"memory\.codec"):
+        parse([*flags, "--learner.method=native", "--memory.codec=int8"])

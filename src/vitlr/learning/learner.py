@@ -3,7 +3,8 @@
 Shape letters: N new latents, B mini-batch, T tokens, D width, C class indices known so far.
 
 The learner owns the head (blocks above the cut, final norm), the classifier (a bias-free linear map) and
-the replay memory. It never sees an image. ``learn`` is one experience:
+the replay memory. It does not know what a latent is: in native replay it is an image, and the head the whole
+network. ``learn`` is one experience:
 
 1. for each epoch, for each mini-batch: new latents and latents drawn from the memory, through the head,
    cross-entropy over all classes seen so far, one step of SGD with momentum;
@@ -28,11 +29,15 @@ from vitlr.learning import cwr, si
 from vitlr.learning.der import dark_loss
 from vitlr.learning.methods import CLOSED_FORM, Method, method_named
 from vitlr.learning.minibatch import epoch_minibatches
+from vitlr.replay.codec import PIXELS
 from vitlr.replay.memory import MemoryConfig, ReplayMemory
 
-__all__ = ["GradientLearner", "LearnStats", "LearnerConfig"]
+__all__ = ["CLOSED_FORM_SETTINGS", "GradientLearner", "LearnStats", "LearnerConfig"]
 
 _LARGEST = 1e38  # of any setting: float32, in which is learned, ends above it
+_WIDEST = 20_000  # random features: 6.4 GB of matrices
+# Settings that only the methods in closed form read.
+CLOSED_FORM_SETTINGS = ("slda_shrinkage", "ranpac_width", "ranpac_ridge")
 UNSEEN = float("-inf")  # logit of a class that has never been seen
 
 
@@ -41,8 +46,8 @@ class LearnerConfig:
     """How an experience is learned. Defaults: see docs/results.md for how they were chosen.
 
     Attributes:
-        method: latent_replay, ar1, cwr, der, naive or cumulative; class_mean, slda or ranpac, which use no
-            other setting here.
+        method: latent_replay, ar1free, ar1_replay, native, ar1, cwr, der, naive or cumulative; class_mean,
+            slda or ranpac, which learn in closed form and use the last three settings only.
         epochs: passes over the new latents of each experience.
         batch_size: latents in a mini-batch, new and replayed.
         first_lr, lr: learning rate of the head's blocks and norm in the first and in later experiences.
@@ -50,6 +55,9 @@ class LearnerConfig:
         momentum, weight_decay: of SGD; momentum starts at zero in each experience.
         si_lambda: strength of Synaptic Intelligence (AR1*); 0 switches it off (AR1*free).
         der_alpha, der_beta: of method der, weight of the replayed latents' logits and of their labels.
+        slda_shrinkage: of method slda, of the covariance towards the unit matrix, above 0 and at most 1.
+        ranpac_width: of method ranpac, random features; it keeps 16 bytes for the square of them.
+        ranpac_ridge: of method ranpac; by default the one of least held-out error.
     """
 
     method: str = "latent_replay"
@@ -63,9 +71,12 @@ class LearnerConfig:
     si_lambda: float = 0.0
     der_alpha: float = 0.1
     der_beta: float = 0.5
+    slda_shrinkage: float = 1e-4
+    ranpac_width: int = 1000
+    ranpac_ridge: float | None = None
 
     def __post_init__(self) -> None:
-        needs_lambda = self.method not in CLOSED_FORM and method_named(self.method).synaptic_intelligence
+        held = None if self.method in CLOSED_FORM else method_named(self.method).synaptic_intelligence
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"learner.{name} must be >= 1, got {getattr(self, name)}")
@@ -78,10 +89,23 @@ class LearnerConfig:
             raise ConfigError("learner.lr times learner.classifier_lr_scale is too large; lower one of them")
         if self.momentum >= 1:
             raise ConfigError(f"learner.momentum must be below 1, got {self.momentum}")
-        if needs_lambda and self.si_lambda == 0:
+        if held is True and self.si_lambda == 0:
             raise ConfigError(
                 f"learner.method {self.method} holds parameters by Synaptic Intelligence: give learner.si_lambda > 0"
             )
+        if held is False and self.si_lambda > 0:
+            raise ConfigError(
+                f"learner.method {self.method} is without Synaptic Intelligence: leave learner.si_lambda at 0,"
+                " or take method ar1_replay"
+            )
+        if not 0 < self.slda_shrinkage <= 1:
+            raise ConfigError(
+                f"learner.slda_shrinkage must be above 0 and at most 1, got {self.slda_shrinkage}"
+            )
+        if not 1 <= self.ranpac_width <= _WIDEST:
+            raise ConfigError(f"learner.ranpac_width must be 1 to {_WIDEST}, got {self.ranpac_width}")
+        if self.ranpac_ridge is not None and not 0 < self.ranpac_ridge <= _LARGEST:
+            raise ConfigError(f"learner.ranpac_ridge must be above 0, got {self.ranpac_ridge}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +129,8 @@ class GradientLearner:
     """Head, classifier and replay memory, learning one experience at a time.
 
     Args:
-        head: module from latents (B, T, D) to features (B, D = head.width); all its parameters are trained.
+        head: module from latents (B, T, D) to features (B, D = head.width); those of its parameters that
+            require gradients are trained.
         config, memory: settings.
         rng: the only source of randomness (shuffles, draws, the memory's policy).
     """
@@ -117,9 +142,10 @@ class GradientLearner:
         self.config = config
         self.method: Method = method_named(config.method)
         self.rng = rng
-        self.memory = ReplayMemory(memory, unbounded=self.method.replay == "all")
+        codec = PIXELS if self.method.images else None
+        self.memory = ReplayMemory(memory, unbounded=self.method.replay == "all", codec=codec)
         self.experiences_learned = 0
-        self._blocks = dict(head.named_parameters())
+        self._blocks = {name: weight for name, weight in head.named_parameters() if weight.requires_grad}
         self._consolidated_CD = torch.zeros(0, head.width)
         self._past_C = torch.zeros(0, dtype=torch.float64)
         self._importance: dict[str, Tensor] = {}

@@ -1,6 +1,6 @@
 """The methods that the one training loop runs, as data.
 
-A gradient method is four choices: what is replayed, how the classifier is kept, when the head's blocks
+A gradient method is a few choices: what is replayed, how the classifier is kept, when the head's blocks
 are trained, and whether Synaptic Intelligence holds them. A new one of that kind is one line below.
 """
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from vitlr.errors import ConfigError
 
-__all__ = ["CLOSED_FORM", "METHODS", "Method", "method_named"]
+__all__ = ["CLOSED_FORM", "METHODS", "Method", "keeps_images", "method_named"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +24,10 @@ class Method:
             so far; ``none`` on the new latents alone.
         consolidate: keep the classifier by CWR*; otherwise it is a plain linear layer.
         train_blocks: ``always``, or in the ``first`` experience only.
-        synaptic_intelligence: this method is the one without replay that needs lambda > 0 to be itself.
+        synaptic_intelligence: True needs lambda > 0 and False lambda = 0 to be what its name says; None
+            leaves it to the user.
         keep_logits: the memory keeps logits too, and replayed latents should keep having them (DER++).
+        images: what is learned and kept are images, and the head is the whole network (``vit.images``).
     """
 
     name: str
@@ -33,8 +35,9 @@ class Method:
     replay: str
     consolidate: bool
     train_blocks: str = "always"
-    synaptic_intelligence: bool = False
+    synaptic_intelligence: bool | None = None
     keep_logits: bool = False
+    images: bool = False
 
 
 METHODS: dict[str, Method] = {
@@ -42,9 +45,30 @@ METHODS: dict[str, Method] = {
     for method in (
         Method(
             name="latent_replay",
-            summary="latent replay with CWR* (AR1*free; Pellegrini et al. 2020); AR1* with lambda > 0",
+            summary="latent replay with CWR*; ar1free or, with lambda > 0, ar1_replay under one name",
             replay="memory",
             consolidate=True,
+        ),
+        Method(
+            name="ar1free",
+            summary="AR1*free with latent replay: CWR*, no Synaptic Intelligence (Pellegrini et al. 2020)",
+            replay="memory",
+            consolidate=True,
+            synaptic_intelligence=False,
+        ),
+        Method(
+            name="ar1_replay",
+            summary="AR1* with latent replay: CWR* and Synaptic Intelligence (Pellegrini et al. 2020)",
+            replay="memory",
+            consolidate=True,
+            synaptic_intelligence=True,
+        ),
+        Method(
+            name="native",
+            summary="native replay: images are kept, the whole network is trained (Pellegrini et al. 2020)",
+            replay="memory",
+            consolidate=True,
+            images=True,
         ),
         Method(
             name="ar1",
@@ -86,6 +110,11 @@ CLOSED_FORM: dict[str, str] = {
     "slda": "streaming linear discriminant analysis (Hayes & Kanan 2020)",
     "ranpac": "random projection and ridge regression (McDonnell et al. 2023)",
 }
+
+
+def keeps_images(name: str) -> bool:
+    """Whether the method of that name learns from images instead of latents."""
+    return name in METHODS and METHODS[name].images
 
 
 def method_named(name: str) -> Method:

@@ -11,13 +11,10 @@ from torch import Tensor
 from vitlr.learning.class_mean import NearestClassMean
 from vitlr.learning.learner import GradientLearner, Head, LearnerConfig, LearnStats
 from vitlr.learning.ranpac import RanPAC, RanPACConfig
-from vitlr.learning.slda import SLDA
+from vitlr.learning.slda import SLDA, SLDAConfig
 from vitlr.replay.memory import MemoryConfig
 
 __all__ = ["Learner", "new_learner"]
-
-# Wide enough for a few points over fewer, narrow enough to be solved again after each of 391 experiences.
-RANPAC_WIDTH = 1000
 
 
 class Learner(Protocol):
@@ -35,15 +32,17 @@ class Learner(Protocol):
     def load_state(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None: ...
 
 
-_CLOSED_FORM: dict[str, Callable[[Head, np.random.Generator], Learner]] = {
-    "class_mean": lambda head, rng: NearestClassMean(head),
-    "slda": lambda head, rng: SLDA(head),
-    "ranpac": lambda head, rng: RanPAC(head, RanPACConfig(width=RANPAC_WIDTH), rng),
+_CLOSED_FORM: dict[str, Callable[[Head, LearnerConfig, np.random.Generator], Learner]] = {
+    "class_mean": lambda head, config, rng: NearestClassMean(head),
+    "slda": lambda head, config, rng: SLDA(head, SLDAConfig(shrinkage=config.slda_shrinkage)),
+    "ranpac": lambda head, config, rng: RanPAC(
+        head, RanPACConfig(width=config.ranpac_width, ridge=config.ranpac_ridge), rng
+    ),
 }
 
 
 def new_learner(head: Head, config: LearnerConfig, memory: MemoryConfig, rng: np.random.Generator) -> Learner:
     """The learner that ``config.method`` names; those in closed form keep no replay memory."""
     if config.method in _CLOSED_FORM:
-        return _CLOSED_FORM[config.method](head, rng)
+        return _CLOSED_FORM[config.method](head, config, rng)
     return GradientLearner(head, config, memory, rng)

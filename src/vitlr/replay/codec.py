@@ -33,7 +33,7 @@ from torch import Tensor
 
 from vitlr.errors import ConfigError
 
-__all__ = ["CODECS", "Codec", "codec_named"]
+__all__ = ["CODECS", "PIXELS", "Codec", "codec_named"]
 
 Fields = dict[str, Tensor]  # a code: named tensors that share their first dimension, the rows
 
@@ -132,6 +132,10 @@ CODECS: dict[str, Codec] = {
         ),
     )
 }
+
+# Of images, which native replay keeps in place of latents: a byte a colour, nothing lost. Latents are no whole
+# numbers 0..255, so that it is no choice for them.
+PIXELS = _plain("uint8", torch.uint8, 1)
 
 
 def codec_named(name: str) -> Codec:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from vitlr.errors import ConfigError, RunError
-from vitlr.replay.codec import codec_named
+from vitlr.replay.codec import Codec, codec_named
 from vitlr.replay.policies import POLICIES, Offer
 
 __all__ = ["MemoryConfig", "ReplayMemory", "parse_bytes"]
@@ -58,24 +58,25 @@ class MemoryConfig:
         if self.bytes is not None:
             parse_bytes(self.bytes)
 
-    def capacity_for(self, tokens: int, width: int) -> int:
-        """Latents of that shape that fit."""
+    def capacity_for(self, tokens: int, width: int, codec: Codec | None = None) -> int:
+        """Latents of that shape that fit, in the configured codec or the given one."""
         if self.bytes is None:
             return self.capacity
-        return parse_bytes(self.bytes) // codec_named(self.codec).bytes_per_latent(tokens, width)
+        codec = codec or codec_named(self.codec)
+        return parse_bytes(self.bytes) // codec.bytes_per_latent(tokens, width)
 
 
 class ReplayMemory:
     """Stores what its policy chooses, in the precision of its codec; decodes the rows that are drawn.
 
     It grows to its capacity however small the first experiences are. With ``unbounded`` it keeps everything
-    in the order offered, which cumulative training uses.
+    in the order offered, which cumulative training uses. ``codec`` takes the place of the configured one.
     """
 
-    def __init__(self, config: MemoryConfig, *, unbounded: bool = False) -> None:
+    def __init__(self, config: MemoryConfig, *, unbounded: bool = False, codec: Codec | None = None) -> None:
         self.config = config
         self._unbounded = unbounded
-        self._codec = codec_named(config.codec)
+        self._codec = codec or codec_named(config.codec)
         self._policy = POLICIES[config.policy]
         self._policy_state: dict[str, Any] = {}
         self._fields: dict[str, Tensor] = {}  # codes, with room to grow: rows beyond len(self) are unused
@@ -101,7 +102,16 @@ class ReplayMemory:
         """Pairs kept at most; None where there is no bound, or where a bound in bytes waits for a latent."""
         if self._unbounded or (self._shape is None and self.config.bytes is not None):
             return None
-        return self.config.capacity if self._shape is None else self.config.capacity_for(*self._shape)
+        return self.config.capacity if self._shape is None else self.capacity_for(*self._shape)
+
+    def capacity_for(self, tokens: int, width: int) -> int:
+        """Latents of that shape that fit, where there is a bound."""
+        return self.config.capacity_for(tokens, width, self._codec)
+
+    @property
+    def codec_name(self) -> str:
+        """How latents are stored."""
+        return self._codec.name
 
     @property
     def num_bytes(self) -> int:
@@ -142,7 +152,7 @@ class ReplayMemory:
             rows = np.arange(len(labels_N))
             slots = rows + len(self)
         else:
-            capacity = self.config.capacity_for(*shape)
+            capacity = self.capacity_for(*shape)
             if capacity == 0:
                 return
             placement = self._policy(

@@ -19,7 +19,7 @@ from vitlr.data.synthetic import render_dataset
 from vitlr.errors import ConfigError
 from vitlr.learning import GradientLearner
 from vitlr.learning.minibatch import epoch_minibatches
-from vitlr.runs.build import build_learner, open_network
+from vitlr.runs.build import Network, build_learner, open_network
 from vitlr.runs.config import RunConfig
 from vitlr.runs.tracking import machine
 from vitlr.vit import encode
@@ -43,7 +43,7 @@ def time_experience(
     The memory is filled with random latents of random classes; neither they nor the weights change the time.
     ``memory`` is part of learning (drawing and decoding rows) and is measured once more on its own.
     """
-    network = open_network(config.backbone)
+    network = open_network(config)
     learner = build_learner(config, network)
     if not isinstance(learner, GradientLearner):
         raise ConfigError(f"bench times training loops, not {config.learner.method}; choose latent_replay")
@@ -64,8 +64,8 @@ def time_experience(
             :images
         ]
         tell(1, repeats + 2)
-        capacity = learner.memory.config.capacity_for(*network.trunk.latent_shape)
-        _fill(learner, network.trunk.latent_shape, capacity, rng)
+        capacity = learner.memory.capacity_for(*network.latent_shape)
+        _fill(learner, network, capacity, rng)
         runs = []
         for repeat in range(repeats + 1):  # the first one warms up
             runs.append(_one(config, network, learner, paths, root, repeat + 1, rng))
@@ -78,7 +78,11 @@ def time_experience(
         "blocks": network.backbone.num_blocks,
         "precision": network.precision,
         "images": images,
-        "memory": {"capacity": capacity, "bytes": learner.memory.num_bytes, "codec": config.memory.codec},
+        "memory": {
+            "capacity": capacity,
+            "bytes": learner.memory.num_bytes,
+            "codec": learner.memory.codec_name,
+        },
         "method": config.learner.method,
         "epochs": config.learner.epochs,
         "batch_size": config.learner.batch_size,
@@ -90,12 +94,18 @@ def time_experience(
     }
 
 
-def _fill(learner, shape: tuple[int, int], capacity: int, rng: np.random.Generator) -> None:
+def _fill(learner, network: Network, capacity: int, rng: np.random.Generator) -> None:
     generator = torch.Generator().manual_seed(0)
-    learner.learn(torch.randn(2, *shape, generator=generator), np.array([0, CLASSES - 1]), 0)
+
+    def latents(num: int) -> torch.Tensor:
+        shape = (num, *network.latent_shape)
+        if network.images:
+            return torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
+        return torch.randn(shape, generator=generator)
+
+    learner.learn(latents(2), np.array([0, CLASSES - 1]), 0)
     if learner.method.replay != "none" and capacity:
-        latents = torch.randn(capacity, *shape, generator=generator)
-        learner.memory.offer(latents, rng.integers(0, CLASSES, capacity), 0, rng)
+        learner.memory.offer(latents(capacity), rng.integers(0, CLASSES, capacity), 0, rng)
 
 
 def _one(
@@ -114,7 +124,13 @@ def _one(
         )
     ]
     decoded = time.perf_counter()
-    latents = encode(trunk, batches, num=len(paths), batch_size=config.backbone.batch_size)
+    latents = encode(
+        trunk,
+        batches,
+        num=len(paths),
+        batch_size=config.backbone.batch_size,
+        dtype=network.latent_dtype,
+    )
     encoded = time.perf_counter()
     learner.learn(latents, np.full(len(paths), experience % CLASSES), experience)
     learned = time.perf_counter()

@@ -14,14 +14,22 @@ from vitlr.data.experience import Experience, Stream
 from vitlr.data.images import iter_batches, resolve
 from vitlr.errors import DataError
 from vitlr.learning import Learner, new_learner
+from vitlr.learning.methods import keeps_images
 from vitlr.runs.config import RunConfig
-from vitlr.runs.network import Network, open_network
+from vitlr.runs.network import Network
+from vitlr.runs.network import open_network as open_network_at
+from vitlr.vit import Trunk
 from vitlr.vit.cache import LatentCache, batch_kind
 from vitlr.vit.identity import image_ids
 
 __all__ = ["Encoder", "LatentStore", "Network", "build_learner", "check_images_left", "open_network"]
 
 Progress = Callable[[int, int], None]  # done, in all
+
+
+def open_network(config: RunConfig, *, cached: bool = False) -> Network:
+    """The network that the configuration names, for its method; see :func:`vitlr.runs.network.open_network`."""
+    return open_network_at(config.backbone, cached=cached, images=keeps_images(config.learner.method))
 
 
 def build_learner(config: RunConfig, network: Network) -> Learner:
@@ -66,9 +74,14 @@ class Encoder:
         """(T, D) of one latent."""
         return self._network.latent_shape
 
+    @property
+    def latent_dtype(self) -> torch.dtype:
+        """Type of the numbers of a latent."""
+        return self._network.latent_dtype
+
     def __call__(self, experience: Experience, progress: Progress | None = None) -> tuple[Tensor, np.ndarray]:
         """Latents (N, T, D) and labels (N,) of the images that could be read."""
-        latents = torch.empty(len(experience), *self._network.latent_shape)
+        latents = torch.empty(len(experience), *self.latent_shape, dtype=self.latent_dtype)
         kept = np.zeros(len(experience), dtype=bool)
         missing = []
         for batch in self.batches(experience.paths):
@@ -147,7 +160,9 @@ class Encoder:
         size = len(batch.paths)
         if self.cache.kind(size) is None:
             most = self._config.backbone.batch_size
-            kind = batch_kind(self._network.trunk, self._network.outline.image_size, size, most)
+            trunk = self._network.trunk
+            assert isinstance(trunk, Trunk)  # images are not cached
+            kind = batch_kind(trunk, self._network.outline.image_size, size, most)
             self.cache.set_kind(size, kind)
         self.cache.put(self.cache.keys(batch.ids), latents)
 
@@ -205,13 +220,16 @@ class LatentStore:
         by_batch: dict[int, list[int]] = {}
         for row in wanted.tolist():
             by_batch.setdefault(int(places[row]) // size, []).append(row)
-        latents = torch.empty(len(places), *self._encoder.latent_shape)
+        latents = self._empty(len(places))
         kept = np.zeros(len(places), dtype=bool)
         for number, rows in by_batch.items():
             found, has = self._rows(self._batches[number], places[rows])
             latents[torch.tensor(rows)[torch.from_numpy(has)]] = found
             kept[np.array(rows)[has]] = True
         return latents[torch.from_numpy(kept)], experience.labels[kept]
+
+    def _empty(self, num: int) -> Tensor:
+        return torch.empty(num, *self._encoder.latent_shape, dtype=self._encoder.latent_dtype)
 
     def _rows(self, batch: _Batch, places: np.ndarray) -> tuple[Tensor, np.ndarray]:
         """Latents at these places of a batch, and which of the places have one."""
@@ -224,7 +242,7 @@ class LatentStore:
         if batch.first not in self._held:
             self._encode([batch], None, hold=True)
         if batch.first not in self._held:  # not one image of it could be read
-            return torch.empty(0, *self._encoder.latent_shape), np.zeros(len(places), dtype=bool)
+            return self._empty(0), np.zeros(len(places), dtype=bool)
         held, latents = self._held[batch.first]
         has = np.isin(places, held)
         return latents[torch.from_numpy(np.searchsorted(held, places[has]))], has

@@ -20,12 +20,13 @@ from vitlr.data.experience import Experience
 from vitlr.errors import ConfigError, RunError, VitLRError
 from vitlr.evaluation.run import Record
 from vitlr.files import write_atomically
+from vitlr.learning.methods import keeps_images
 from vitlr.report.figures import accuracy_curves, figure_bytes
 from vitlr.runs.build import Encoder, LatentStore, Network, check_images_left, open_network
-from vitlr.runs.config import RunConfig, differences, parse, to_yaml
+from vitlr.runs.config import RunConfig, differences, parse, to_dict
 from vitlr.runs.network import keep
 from vitlr.runs.tracking import machine, read_metrics, write_json
-from vitlr.runs.train import Materials, train
+from vitlr.runs.train import Materials, read_config, train
 from vitlr.vit.cache import LatentCache
 
 __all__ = ["Outcome", "Plan", "compare", "read_plan", "table_lines"]
@@ -135,8 +136,9 @@ class _Shared:
 
     def materials(self, config: RunConfig) -> Materials:
         """As ``prepare`` gives them, from what is there already where it fits."""
-        if self._network is None or self._network[0] != config.backbone:
-            self._network = (config.backbone, open_network(config.backbone, cached=True))
+        wanted = (config.backbone, keeps_images(config.learner.method))
+        if self._network is None or self._network[0] != wanted:
+            self._network = (wanted, open_network(config, cached=True))
             self._store = None
             if self._network[1].cache is not None:
                 self._caches.append(self._network[1].cache)
@@ -222,12 +224,13 @@ def _one(
 
 def _same_config(config: RunConfig) -> None:
     try:
-        saved = yaml.safe_load((config.run_dir / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError):
+        # Settings that came after the run was made were at their defaults.
+        saved = to_dict(read_config(config.run_dir))
+    except (OSError, VitLRError):
         raise RunError(f"{config.run_dir} is damaged; remove it and compare again") from None
-    now = yaml.safe_load(to_yaml(replace(config, out=saved.get("out"))))
+    now = to_dict(replace(config, out=str(config.run_dir)))
     for settings in (saved, now):
-        settings.get("backbone", {}).pop("cache", None)  # records are the same with and without
+        settings["backbone"].pop("cache")  # records are the same with and without
     changed = differences(saved, now)
     if changed:
         raise RunError(

@@ -18,6 +18,7 @@ from vitlr.data import DATASETS
 from vitlr.data.core50 import LABELS, NUM_RUNS, SCENARIOS, TEST_SETS
 from vitlr.errors import ConfigError
 from vitlr.learning import LearnerConfig
+from vitlr.learning.methods import keeps_images
 from vitlr.replay import MemoryConfig
 
 __all__ = [
@@ -99,7 +100,8 @@ class BackboneConfig:
             without _imagenet1k; bundled for the small network in this package.
         blocks: blocks kept, the first ones (default: all).
         image_size: side in pixels (default: the network's own); positions are resized once.
-        cut: blocks in the frozen trunk (default: all but the last).
+        cut: blocks in the frozen trunk (default: all but the last; native replay: none, and the embedding is
+            trained too).
         precision: of the trunk: auto, float32 or bfloat16.
         batch_size: images that go through the trunk at once.
         cache: where latents are kept, so that later runs over the same images and trunk start from them:
@@ -159,6 +161,11 @@ class RunConfig:
             raise ConfigError(f"checkpoint_every must be >= 0 (0 saves none), got {self.checkpoint_every}")
         if self.seed < 0:
             raise ConfigError(f"seed must be >= 0, got {self.seed}")
+        if keeps_images(self.learner.method) and self.memory.codec != "float32":
+            raise ConfigError(
+                f"learner.method {self.learner.method} keeps images, a byte a colour and nothing lost:"
+                f" leave memory.codec at float32, got {self.memory.codec}"
+            )
 
     @property
     def run_dir(self) -> Path:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from vitlr.replay.codec import codec_named
-from vitlr.runs.build import open_network
 from vitlr.runs.config import RunConfig
+from vitlr.runs.network import open_network
 from vitlr.vit import account
 
 __all__ = ["inspect_network", "inspection_text"]

@@ -8,9 +8,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from vitlr.errors import BackboneError, RunError
 from vitlr.runs.config import BackboneConfig
-from vitlr.vit import Backbone, Head, Precision, Trunk, default_precision, load_backbone
+from vitlr.vit import (
+    Backbone,
+    Head,
+    ImageHead,
+    ImageTrunk,
+    Precision,
+    Trunk,
+    default_precision,
+    load_backbone,
+)
 from vitlr.vit.cache import LatentCache
 from vitlr.vit.cache_root import cache_root
 from vitlr.vit.cached_head import keep_head, kept_head
@@ -24,6 +35,8 @@ class Network:
 
     ``head`` is fresh: its weights are the backbone's, and it is not to be trained (``new_head`` makes one that
     is). ``outline`` tells name and shape; it is the backbone where that was loaded, and else has no trunk.
+    With ``images`` the latents are images and the head is the whole network, of which the first ``config.cut``
+    blocks stay frozen where that is given (native replay).
     """
 
     def __init__(
@@ -33,12 +46,15 @@ class Network:
         cut: int,
         precision: Precision,
         cache: LatentCache | None = None,
+        images: bool = False,
     ) -> None:
         self.outline, self.cut, self.precision, self.cache = outline, cut, precision, cache
-        self.head = Head(outline, cut)
+        self.images = images
+        self.head: Head | ImageHead
+        self.head = ImageHead(outline, config.cut, precision) if images else Head(outline, cut)
         self._config = config
 
-    def new_head(self) -> Head:
+    def new_head(self) -> Head | ImageHead:
         """A head of its own, with the backbone's weights."""
         return deepcopy(self.head)
 
@@ -46,6 +62,11 @@ class Network:
     def latent_shape(self) -> tuple[int, int]:
         """(T, D) of one latent."""
         return self.head.latent_shape
+
+    @property
+    def latent_dtype(self) -> torch.dtype:
+        """Type of the numbers of a latent, as the trunk gives them."""
+        return torch.uint8 if self.images else torch.float32
 
     @property
     def trunk_is_loaded(self) -> bool:
@@ -68,23 +89,28 @@ class Network:
         return backbone
 
     @cached_property
-    def trunk(self) -> Trunk:
+    def trunk(self) -> Trunk | ImageTrunk:
         """The frozen half."""
-        return Trunk(self.backbone, self.cut, precision=self.precision)
+        return (
+            ImageTrunk(self.backbone)
+            if self.images
+            else Trunk(self.backbone, self.cut, precision=self.precision)
+        )
 
 
-def open_network(config: BackboneConfig, *, cached: bool = False) -> Network:
+def open_network(config: BackboneConfig, *, cached: bool = False, images: bool = False) -> Network:
     """Load and split.
 
     Args:
         cached: use the latents on disk that ``config.cache`` names, and load the trunk only when needed.
+        images: for native replay, which has no latents to keep on disk.
 
     Raises:
         BackboneError: names what does not fit.
         RunError: ``config.cache`` is a directory that cannot be written to.
     """
     precision: Precision = default_precision() if config.precision == "auto" else config.precision  # type: ignore[assignment]
-    root = latents_root(config.cache) if cached else None
+    root = latents_root(config.cache) if cached and not images else None
     cache = None
     if root is not None:
         _check_root(root, config.cache)
@@ -96,7 +122,8 @@ def open_network(config: BackboneConfig, *, cached: bool = False) -> Network:
             if network.latent_shape == cache.shape:
                 return network
     backbone = _load(config)
-    network = Network(config, backbone, _cut(config, backbone), precision, cache)
+    cut = config.cut or 0 if images else _cut(config, backbone)
+    network = Network(config, backbone, cut, precision, cache, images)
     network.__dict__["backbone"] = backbone
     if cache is not None:
         # Its files may have been replaced between the two: then these are not the latents of that identity.

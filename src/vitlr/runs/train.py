@@ -24,7 +24,8 @@ from vitlr.errors import RunError, VitLRError
 from vitlr.evaluation.metrics import confusion_matrix
 from vitlr.evaluation.run import Record, evaluate, iter_run
 from vitlr.files import locked, write_atomically
-from vitlr.learning import GradientLearner, Learner
+from vitlr.learning import CLOSED_FORM, GradientLearner, Learner
+from vitlr.learning.learner import CLOSED_FORM_SETTINGS
 from vitlr.runs.build import Encoder, Network, build_learner, check_images_left, open_network
 from vitlr.runs.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint, truncate_metrics
 from vitlr.runs.config import RunConfig, to_dict, to_yaml
@@ -76,7 +77,7 @@ def prepare(
     on_test: Callable[[int, int], None] | None = None,
 ) -> Materials:
     """Open data and network and encode the test set: everything that can be refused is refused here."""
-    network = open_network(config.backbone, cached=True)
+    network = open_network(config, cached=True)
     stream = load_stream(config.data, on_render)
     encoder = Encoder(network, stream, config)
     try:
@@ -269,13 +270,16 @@ def _identity(config: RunConfig, materials: Materials) -> dict[str, Any]:
     settings["data"].pop("root")
     settings["data"].pop("workers")
     settings["backbone"].pop("cache")  # latents are the same with and without
+    if config.learner.method not in CLOSED_FORM:
+        for name in CLOSED_FORM_SETTINGS:  # which the method does not read
+            settings["learner"].pop(name)
     stream, network = materials.stream, materials.network
-    lists, first = hashlib.sha256(), hashlib.sha256()
+    lists, sizes = hashlib.sha256(), hashlib.sha256()
     for part in (*stream.experiences, stream.test):
         lists.update(f"{part.index} {part.name}\n".encode())
         lists.update("\n".join(part.paths).encode("utf-8", "surrogatepass"))
         lists.update(part.labels.tobytes())
-        first.update(_content(stream.root, part))
+        sizes.update(_sizes(stream.root, part))
     backbone = config.backbone
     weights = trunk_identity(
         backbone.name,
@@ -294,7 +298,7 @@ def _identity(config: RunConfig, materials: Materials) -> dict[str, Any]:
             "images": stream.num_train_images,
             "test images": len(stream.test),
             "lists": lists.hexdigest()[:16],
-            "first images": first.hexdigest()[:16],
+            "sizes of the images": sizes.hexdigest()[:16],
         },
         "network": {
             "precision": network.precision,
@@ -303,14 +307,16 @@ def _identity(config: RunConfig, materials: Materials) -> dict[str, Any]:
     }
 
 
-def _content(root: Path | None, part: Experience) -> bytes:
-    """Of the first image: names alone would not tell a data set from another one in the same layout."""
-    if not part.paths:
-        return b""
+def _sizes(root: Path | None, part: Experience) -> bytes:
+    """Of its files: names alone would not tell a data set from another one in the same layout. Nothing is opened."""
+    return np.array([_size(root, path) for path in part.paths], "<i8").tobytes()
+
+
+def _size(root: Path | None, path: str) -> int:
     try:
-        return hashlib.sha256(resolve(root, part.paths[0]).read_bytes()).digest()
+        return resolve(root, path).stat().st_size
     except (OSError, VitLRError):
-        return b"unreadable"
+        return -1
 
 
 def _save_model(

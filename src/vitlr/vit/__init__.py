@@ -8,6 +8,7 @@ from vitlr.vit.backbone import Backbone, load_backbone, random_backbone
 from vitlr.vit.cut import PRECISIONS, Head, Precision, Trunk, split
 from vitlr.vit.encode import encode
 from vitlr.vit.export import save_image_classifier
+from vitlr.vit.images import ImageHead, ImageTrunk
 from vitlr.vit.precision import default_precision, measure_precisions
 
 __all__ = [
@@ -15,6 +16,8 @@ __all__ = [
     "Account",
     "Backbone",
     "Head",
+    "ImageHead",
+    "ImageTrunk",
     "Precision",
     "Trunk",
     "account",

@@ -23,7 +23,7 @@ from vitlr.errors import BackboneError, ConfigError, DataError
 from vitlr.vit.backbone import Backbone
 from vitlr.vit.class_token import class_token_block
 
-__all__ = ["PRECISIONS", "Head", "Precision", "Trunk", "check_cut", "split"]
+__all__ = ["PRECISIONS", "Head", "Precision", "Trunk", "check_cut", "normalised", "pixel_scale", "split"]
 
 Precision = Literal["float32", "bfloat16"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
@@ -59,6 +59,23 @@ def check_cut(backbone: Backbone, cut: int) -> None:
         raise BackboneError(f"{backbone.name}: cut {cut} of {last} is out of range: choose 0 to {last}")
 
 
+def pixel_scale(backbone: Backbone) -> tuple[list[float], list[float]]:
+    """Gain and shift of each colour: (pixel * rescale - mean) / std as one multiply-add."""
+    gain = [backbone.rescale_factor / std for std in backbone.std]
+    return gain, [-mean / std for mean, std in zip(backbone.mean, backbone.std, strict=True)]
+
+
+def normalised(images_NHWC: Tensor, gain: list[float], shift: list[float], weight: Tensor) -> Tensor:
+    """(N, 3, H, W) in type and place of the patch embedding's ``weight``, of pixels 0..255 of any type."""
+    # bfloat16 holds pixels 0..255 exactly but not the gain and shift, so it is rounded to only once, at the
+    # end.
+    dtype = torch.promote_types(weight.dtype, torch.float32)
+    gain_3 = torch.tensor(gain, dtype=dtype, device=weight.device)
+    shift_3 = torch.tensor(shift, dtype=dtype, device=weight.device)
+    pixels_NHWC = images_NHWC.to(device=weight.device, dtype=dtype) * gain_3 + shift_3
+    return pixels_NHWC.permute(0, 3, 1, 2).to(weight.dtype)
+
+
 class Trunk(nn.Module):
     """The frozen half: uint8 images to latents. Always in eval mode, never with gradients."""
 
@@ -82,9 +99,7 @@ class Trunk(nn.Module):
         self.tokens = 1 if cut == backbone.num_blocks else backbone.tokens
         self._family = backbone.family
         self._class_token_only = cut == backbone.num_blocks
-        # (pixel * rescale - mean) / std as one multiply-add
-        self._gain = [backbone.rescale_factor / std for std in backbone.std]
-        self._shift = [-mean / std for mean, std in zip(backbone.mean, backbone.std, strict=True)]
+        self._gain, self._shift = pixel_scale(backbone)
 
         self.embeddings = backbone.family.embeddings(backbone.model)
         self.blocks = backbone.family.blocks(backbone.model)[:cut]
@@ -131,13 +146,7 @@ class Trunk(nn.Module):
 
     def _normalise(self, images_NHWC: Tensor) -> Tensor:
         weight = self.get_parameter("embeddings.patch_embeddings.projection.weight")
-        # bfloat16 holds pixels 0..255 exactly but not the gain and shift, so it is rounded to only once, at
-        # the end.
-        dtype = torch.promote_types(weight.dtype, torch.float32)
-        gain = torch.tensor(self._gain, dtype=dtype, device=weight.device)
-        shift = torch.tensor(self._shift, dtype=dtype, device=weight.device)
-        pixels_NHWC = images_NHWC.to(device=weight.device, dtype=dtype) * gain + shift
-        return pixels_NHWC.permute(0, 3, 1, 2).to(weight.dtype)
+        return normalised(images_NHWC, self._gain, self._shift, weight)
 
 
 class Head(nn.Module):

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from vitlr.errors import ConfigError, DataError
 from vitlr.vit.cut import Trunk
+from vitlr.vit.images import ImageTrunk
 
 __all__ = ["encode"]
 
@@ -22,7 +23,7 @@ Images = np.ndarray | Tensor
 
 
 def encode(
-    trunk: Trunk,
+    trunk: Trunk | ImageTrunk,
     batches: Iterable[Images],
     *,
     num: int,
@@ -40,7 +41,7 @@ def encode(
     Args:
         batches: uint8 arrays or tensors of shape (any, H, W, 3).
         num: how many images there are in all.
-        dtype: that of the latents returned, float32 or bfloat16; not used where ``out`` is given.
+        dtype: that of the latents returned, float32, bfloat16 or, of images, uint8; not used where ``out`` is given.
         out: where to put them, a tensor (num, T, D); by default a new one.
         progress: called with the number of images encoded so far, after each batch.
 

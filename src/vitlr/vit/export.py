@@ -23,6 +23,7 @@ from vitlr.errors import ConfigError, RunError
 from vitlr.files import new_directory
 from vitlr.vit.backbone import Backbone, quiet_transformers
 from vitlr.vit.cut import Head
+from vitlr.vit.images import ImageHead
 
 __all__ = ["save_image_classifier"]
 
@@ -30,7 +31,7 @@ __all__ = ["save_image_classifier"]
 def save_image_classifier(
     directory: str | Path,
     backbone: Backbone,
-    head: Head,
+    head: Head | ImageHead,
     weight_CD: Tensor,
     class_names: Sequence[str],
     *,
@@ -94,7 +95,9 @@ def _is_model(directory: Path) -> bool:
     )
 
 
-def _classifier_model(backbone: Backbone, head: Head, weight_CD: Tensor, class_names: Sequence[str]) -> Any:
+def _classifier_model(
+    backbone: Backbone, head: Head | ImageHead, weight_CD: Tensor, class_names: Sequence[str]
+) -> Any:
     """The *ForImageClassification model of the backbone's family, with our weights."""
     import transformers
 
@@ -107,6 +110,10 @@ def _classifier_model(backbone: Backbone, head: Head, weight_CD: Tensor, class_n
         model = getattr(transformers, family.classifier_class)(config)
 
     base = deepcopy(backbone.model)
+    if isinstance(head, ImageHead):
+        if head.embeddings is not None:
+            family.embeddings(base).load_state_dict(head.embeddings.state_dict())
+        head = head.head
     blocks = family.blocks(base)
     for number, block in head.blocks.items():
         blocks[int(number)].load_state_dict(block.state_dict())

@@ -1,0 +1,106 @@
+"""Run the search over settings of recipes/search-real.yaml and write its table into docs/search.md.
+
+    python benchmarks/search.py --data-root OBJECTS --backbone VIT_TINY
+    python benchmarks/search.py … --page-only          # from the runs that are finished
+
+One thread; started again, it goes on where it was. The page's text is written by hand; what stands between
+``<!-- search -->`` and ``<!-- end -->`` is replaced.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from vitlr.commands.compare import run_plan
+from vitlr.files import write_atomically
+from vitlr.learning import LearnerConfig
+from vitlr.runs.compare import Outcome, Plan, read_plan, summarise
+from vitlr.runs.tracking import read_metrics
+
+HERE = Path(__file__).resolve().parent.parent
+
+
+def finished(plan: Plan, out: Path) -> list[Outcome]:
+    return [
+        Outcome(variant=variant, config=config, metrics=read_metrics(config.run_dir))
+        for variant in plan.variants
+        for config in plan.configs(variant, out)
+        if (config.run_dir / "summary.json").is_file()
+    ]
+
+
+def method_of(plan: Plan, variant: str) -> tuple[str, int]:
+    """Method and cut: what settings are compared within."""
+    settings = plan.variants[variant]
+    cut = settings.get("backbone", {}).get("cut", plan.base["backbone"]["cut"])
+    return settings.get("learner", {}).get("method", LearnerConfig.method), cut
+
+
+def settings_of(plan: Plan, variant: str) -> str:
+    learner = {"lr": LearnerConfig.lr, **plan.variants[variant].get("learner", {})}
+    method = learner.pop("method", LearnerConfig.method)
+    if method in ("slda", "ranpac", "class_mean"):
+        learner.pop("lr")
+    return ", ".join(f"{name} {value:g}" for name, value in learner.items()) or "none to choose"
+
+
+def table(plan: Plan, rows: dict[str, dict[str, Any]]) -> str:
+    lines = [
+        "| method | settings | final accuracy, % | average along the stream, % | learning, s an experience |",
+        "|---|---|---|---|---|",
+    ]
+    groups: dict[tuple[str, int], list[str]] = {}
+    for variant in plan.variants:
+        groups.setdefault(method_of(plan, variant), []).append(variant)
+    for (method, cut), variants in groups.items():
+        found = [v for v in variants if rows[v]["runs"]]
+        best = max((rows[v]["test_accuracy"][0] for v in found), default=None)
+        for variant in variants:
+            row = rows[variant]
+            if not row["runs"]:
+                lines.append(f"| {method} (cut {cut}) | {settings_of(plan, variant)} | not run | | |")
+                continue
+            final, average = row["test_accuracy"][0], row["average_test_accuracy"][0]
+            shown = f"**{100 * final:.1f}**" if final == best and len(variants) > 1 else f"{100 * final:.1f}"
+            lines.append(
+                f"| {method} (cut {cut}) | {settings_of(plan, variant)} | {shown} | {100 * average:.1f}"
+                f" | {row['learn_seconds'][0]:.3f} |"
+            )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data-root", required=True, help="folder of the images")
+    parser.add_argument("--backbone", required=True, help="the network")
+    parser.add_argument("--out", type=Path, default=Path("runs/search"), help="default %(default)s")
+    parser.add_argument("--page", type=Path, default=HERE / "docs" / "search.md")
+    parser.add_argument("--page-only", action="store_true", help="run nothing")
+    options = parser.parse_args()
+    plan = read_plan(HERE / "recipes" / "search-real.yaml")
+    base = {
+        **plan.base,
+        "data": {**plan.base["data"], "root": options.data_root},
+        "backbone": {**plan.base["backbone"], "name": options.backbone},
+    }
+    plan = replace(plan, base=base)
+    if not options.page_only:
+        run_plan(plan, options.out, quiet=False)
+    rows = {row["variant"]: row for row in summarise(plan, finished(plan, options.out))}
+    text = options.page.read_text(encoding="utf-8")
+    pattern = re.compile(r"(<!-- search -->\n).*?(<!-- end -->)", re.DOTALL)
+    if not pattern.search(text):
+        raise SystemExit(f"{options.page} has no <!-- search --> … <!-- end -->")
+    text = pattern.sub(lambda match: f"{match[1]}{table(plan, rows)}\n{match[2]}", text)
+    write_atomically(options.page, [text.encode()])
+    print(options.page)
+
+
+if __name__ == "__main__":
+    main()
