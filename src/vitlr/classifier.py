@@ -70,7 +70,8 @@ class LatentReplayClassifier:
         policy, codec: which latents are kept and how; see ``vitlr.replay.MemoryConfig``.
         method, epochs, batch_size, first_lr, lr, classifier_lr_scale, momentum, weight_decay, si_lambda,
             der_alpha, der_beta: how an experience is learned; see ``vitlr.learning.LearnerConfig``.
-        precision: of the frozen part, float32 or bfloat16; what this processor is fast at by default.
+        precision: of the frozen part, float32, bfloat16 or int8; by default what this processor is fast at without
+            a loss.
         threshold: ``scores`` below it mean an unknown object; what that is worth, see there.
         random_state: seed; None takes another one each time.
     """

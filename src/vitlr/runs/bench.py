@@ -22,12 +22,12 @@ from vitlr.learning.minibatch import epoch_minibatches
 from vitlr.runs.build import Network, build_learner, open_network
 from vitlr.runs.config import RunConfig
 from vitlr.runs.tracking import machine
-from vitlr.vit import encode
+from vitlr.vit import PRECISIONS, encode
+from vitlr.vit.int8 import int8_is_fast
 
 __all__ = ["advise", "alternatives", "bench_text", "time_experience"]
 
 CLASSES = 50
-PRECISIONS = ("float32", "bfloat16")
 FRAME_RATE = 20  # of CORe50's camera
 
 
@@ -152,7 +152,7 @@ def alternatives(config: RunConfig, report: dict[str, Any]) -> dict[str, RunConf
     backbone, learner = config.backbone, config.learner
     changes: dict[str, RunConfig] = {}
     for precision in PRECISIONS:
-        if precision != report["precision"]:
+        if precision != report["precision"] and (precision != "int8" or int8_is_fast()):
             changes[f"--backbone.precision {precision}"] = replace(
                 config, backbone=replace(backbone, precision=precision)
             )

@@ -20,6 +20,7 @@ from vitlr.errors import ConfigError
 from vitlr.learning import LearnerConfig
 from vitlr.learning.methods import keeps_images
 from vitlr.replay import MemoryConfig
+from vitlr.vit import PRECISIONS
 
 __all__ = [
     "BackboneConfig",
@@ -102,7 +103,7 @@ class BackboneConfig:
         image_size: side in pixels (default: the network's own); positions are resized once.
         cut: blocks in the frozen trunk (default: all but the last; native replay: none, and the embedding is
             trained too).
-        precision: of the trunk: auto, float32 or bfloat16.
+        precision: of the trunk: auto (what this processor is fast at without a loss), float32, bfloat16 or int8.
         batch_size: images that go through the trunk at once.
         cache: where latents are kept, so that later runs over the same images and trunk start from them:
             auto (latents/ in $VITLR_CACHE, else in vitlr/ in the user's cache directory), off or a directory.
@@ -123,7 +124,7 @@ class BackboneConfig:
         object.__setattr__(self, "cache", meaning.get(said.lower(), said))
         if not self.cache:
             raise ConfigError("backbone.cache must be auto, off or a directory, got nothing")
-        _one_of("backbone.precision", self.precision, ("auto", "float32", "bfloat16"))
+        _one_of("backbone.precision", self.precision, ("auto", *PRECISIONS))
         for name in ("blocks", "image_size", "batch_size"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -207,6 +208,7 @@ def parse(arguments: Sequence[str], prog: str = "vitlr train", description: str 
     parser = make_parser(prog, description)
     # jsonargparse spells it with an underscore; people try the dash.
     arguments = [re.sub(r"^--print-config", "--print_config", argument) for argument in arguments]
+    arguments = [re.sub(r"^--trunk(?==|$)", "--backbone.precision", argument) for argument in arguments]
     for before, argument in zip(["", *arguments], arguments, strict=False):
         if before == "--config" or argument.startswith("--config="):
             _check_file(Path(argument.removeprefix("--config=")))

@@ -22,11 +22,12 @@ from torch import Tensor, nn
 from vitlr.errors import BackboneError, ConfigError, DataError
 from vitlr.vit.backbone import Backbone
 from vitlr.vit.class_token import class_token_block
+from vitlr.vit.int8 import ROWS, int8_blocks
 
 __all__ = ["PRECISIONS", "Head", "Precision", "Trunk", "check_cut", "normalised", "pixel_scale", "split"]
 
-Precision = Literal["float32", "bfloat16"]
-PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
+Precision = Literal["float32", "bfloat16", "int8"]
+PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "int8")
 
 
 def split(
@@ -38,7 +39,7 @@ def split(
 ) -> tuple[Trunk, Head]:
     """Cut after block ``cut``: 0 leaves only the embedding in the trunk, L only the final norm in the head.
 
-    The trunk reads the backbone's own weights (a cast copy in bfloat16), and the head has copies: training
+    The trunk reads the backbone's own weights (a copy in bfloat16 and int8), and the head has copies: training
     the head changes neither, and a backbone can be split as often as one likes.
 
     Args:
@@ -47,7 +48,7 @@ def split(
 
     Raises:
         BackboneError: the cut is not one of 0..L.
-        ConfigError: the precision is neither float32 nor bfloat16.
+        ConfigError: the precision is none of PRECISIONS, or int8 where the processor has no int8 products.
     """
     return Trunk(backbone, cut, precision=precision, out_dtype=out_dtype), Head(backbone, cut)
 
@@ -97,6 +98,7 @@ class Trunk(nn.Module):
         self.image_size = backbone.image_size
         self.width = backbone.width
         self.tokens = 1 if cut == backbone.num_blocks else backbone.tokens
+        self._tokens_inside = backbone.tokens
         self._family = backbone.family
         self._class_token_only = cut == backbone.num_blocks
         self._gain, self._shift = pixel_scale(backbone)
@@ -108,6 +110,9 @@ class Trunk(nn.Module):
         ):  # a plain cast, once: measured faster than autocast, which casts at every call
             self.embeddings = deepcopy(self.embeddings).bfloat16()
             self.blocks = deepcopy(self.blocks).bfloat16()
+        if precision == "int8":
+            last = self.blocks[cut - 1 :] if self._class_token_only else self.blocks[:0]
+            self.blocks = int8_blocks(self.blocks[: cut - len(last)]).extend(deepcopy(last))
         self.requires_grad_(False)
         self.eval()
 
@@ -136,6 +141,12 @@ class Trunk(nn.Module):
             )
         if len(images_NHWC) == 0:  # transformers' blocks cannot reshape an empty batch
             return torch.empty(0, *self.latent_shape, dtype=self.out_dtype)
+        if self.precision == "int8":
+            size = max(1, ROWS // self._tokens_inside)
+            return torch.cat([self._latents(part) for part in images_NHWC.split(size)])
+        return self._latents(images_NHWC)
+
+    def _latents(self, images_NHWC: Tensor) -> Tensor:
         latents = self.embeddings(self._normalise(images_NHWC))
         blocks = list(self.blocks)
         for block in blocks[:-1] if self._class_token_only else blocks:

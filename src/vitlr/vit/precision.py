@@ -7,7 +7,8 @@ ViT-B/32 at 128 px, ms an image on two cores:
     AMD Zen 4, avx512_bf16                     float32 17.5    bfloat16  8.6
     Intel Xeon, avx512_bf16 but without AMX    float32 10.3    bfloat16 18.6
 
-so on Intel's processors AMX is asked for. :func:`measure_precisions` times both on the machine and network at
+so on Intel's processors AMX is asked for. int8 (:mod:`vitlr.vit.int8`) costs a little accuracy and is never chosen
+unasked. :func:`measure_precisions` times all on the machine and network at
 hand.
 """
 
@@ -21,6 +22,7 @@ import torch
 
 from vitlr.vit.backbone import Backbone
 from vitlr.vit.cut import PRECISIONS, Precision, Trunk
+from vitlr.vit.int8 import int8_is_fast
 
 __all__ = ["default_precision", "measure_precisions"]
 
@@ -58,11 +60,16 @@ def _is_intel() -> bool:
 def measure_precisions(
     backbone: Backbone, cut: int, *, batch_size: int = 64, repeats: int = 3
 ) -> dict[Precision, float]:
-    """Milliseconds an image of the trunk in each precision: the best of ``repeats`` after one to warm up."""
+    """Milliseconds an image of the trunk in each precision that this machine has.
+
+    The best of ``repeats`` after one to warm up.
+    """
     side = backbone.image_size
     images_NHWC = torch.zeros(batch_size, side, side, 3, dtype=torch.uint8)
     best: dict[Precision, float] = {}
     for precision in PRECISIONS:
+        if precision == "int8" and not int8_is_fast():
+            continue
         trunk = Trunk(backbone, cut, precision=precision)
         trunk(images_NHWC)
         seconds = []

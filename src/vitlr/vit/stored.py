@@ -28,11 +28,12 @@ def backbone_state(
     """Weights, and plain data that JSON can hold, of the network as it is (blocks kept, image size set).
 
     What a trunk of that cut and precision reads is stored in that precision: in bfloat16 the trunk's weights
-    take half the bytes and come back as the trunk has them, bit by bit. The rest stays float32.
+    take half the bytes and come back as the trunk has them, bit by bit. The rest stays float32, and so does an int8
+    trunk, which is quantised again in less than a second.
     """
     family = backbone.family
     frozen = _frozen(family, cut)
-    dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
+    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
     tensors = {
         key: value.detach().to(dtype if key.startswith(frozen) else torch.float32)
         for key, value in backbone.model.state_dict().items()

@@ -1,0 +1,92 @@
+"""Blocks whose matrix products run in 8-bit integers, for the frozen trunk on processors that have them.
+
+Weights are quantised once, symmetrically, with one scale an output feature; activations as they come, with one
+scale a token (dynamic quantisation; for both granularities Yao et al. 2022, ZeroQuant, arXiv 2206.01861, sec. 4).
+Products add up exactly in 32-bit integers, so a token's result does not depend on what else is in the batch.
+Attention, norms and residuals stay float32. Nothing is calibrated, and quantising takes less than a second.
+
+The kernels are those that PyTorch's quantisation uses on x86 (oneDNN), called by name: ``benchmarks/int8.py`` has
+the time and error of PyTorch's export quantisation and of ONNX Runtime beside them.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+
+from vitlr.errors import ConfigError
+
+__all__ = ["Int8Linear", "int8_blocks", "int8_is_fast"]
+
+ROWS = (
+    544  # tokens that go through the blocks at once: what lies between two products then stays in the cache
+)
+_ZERO_POINT = 128  # the kernels want activations unsigned
+
+
+class Int8Linear(nn.Module):
+    """``nn.Linear`` with int8 weights (one scale an output feature) and int8 activations (one scale a token).
+
+    Raises:
+        ConfigError: this PyTorch or processor has no fast 8-bit products.
+    """
+
+    bias: Tensor
+    integer: Tensor
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        if not int8_is_fast():
+            raise ConfigError(
+                "precision int8 needs an x86 processor with VNNI or AMX instructions, which this one is not:"
+                " choose float32 or bfloat16"
+            )
+        weight_OI = linear.weight.detach().float()
+        bound = weight_OI.abs().amax(1).clamp_min(torch.finfo(torch.float32).tiny)
+        scale = bound / 127
+        levels = (weight_OI / scale[:, None]).round().to(torch.int8)
+        bias = torch.zeros(len(weight_OI)) if linear.bias is None else linear.bias.detach().float()
+        self.register_buffer("packed", torch.ops.onednn.qlinear_prepack(levels, None), persistent=False)
+        self.register_buffer("scale_O", scale, persistent=False)
+        self.register_buffer("bias", bias.clone(), persistent=False)
+        self.register_buffer(
+            "integer", torch.full((linear.in_features,), 2.0**23 + _ZERO_POINT), persistent=False
+        )
+        self.register_buffer("zero_points", torch.zeros(len(scale), dtype=torch.int64), persistent=False)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(..., O) of float32 (..., I)."""
+        rows = inputs.reshape(-1, inputs.shape[-1])
+        bound = torch.maximum(rows.amax(-1, keepdim=True), rows.amin(-1, keepdim=True).neg_())
+        bound.clamp_min_(torch.finfo(torch.float32).tiny)
+        # Beside 2^23 the last bits of a float32 are an integer, rounded to the nearest: it is read from there, as
+        # PyTorch's cast to bytes takes twice the time of both steps.
+        levels = torch.addcmul(self.integer, rows, 127 / bound).view(torch.int32).to(torch.uint8)
+        product = torch.ops.onednn.qlinear_pointwise(
+            levels, 1.0, _ZERO_POINT, self.packed, self.scale_O, self.zero_points, None,
+            1.0, 0, torch.float32, "none", [], "",
+        )  # fmt: skip
+        return torch.addcmul(self.bias, product, bound / 127).reshape(*inputs.shape[:-1], -1)
+
+
+def int8_blocks(blocks: nn.ModuleList) -> nn.ModuleList:
+    """A copy of these blocks with an :class:`Int8Linear` in the place of every linear layer."""
+    copied = deepcopy(blocks)
+    for module in list(copied.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.Linear):
+                setattr(module, name, Int8Linear(child))
+    return copied
+
+
+def int8_is_fast() -> bool:
+    """Whether PyTorch has the kernels and the processor the instructions (VNNI, or AMX, which includes it).
+
+    Without VNNI the sums of two products saturate at 16 bits, so it would be wrong as well as slow.
+    """
+    try:
+        return bool(torch.cpu._is_vnni_supported()) and hasattr(torch.ops.onednn, "qlinear_pointwise")
+    except (AttributeError, RuntimeError):
+        return False
