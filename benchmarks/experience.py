@@ -2,6 +2,7 @@
 
     python benchmarks/experience.py                      # cuts 12, 11, 10, 8 of ViT-B/32 at 128 px
     python benchmarks/experience.py --cuts 11 --json experience.json
+    python benchmarks/experience.py --precision float32,int8
 
 One experience of CORe50's NICv2-391 is a video of 300 frames (15 seconds at 20 Hz); 1500 latents are in
 memory; mini-batches of 128; 4 epochs. Weights are random: they do not change the time.
@@ -11,8 +12,8 @@ memory; mini-batches of 128; 4 epochs. Weights are random: they do not change th
 * published: the same network, mini-batches and steps as the original procedure runs them: float32, the new
   images of each mini-batch through the trunk again in every epoch (the frames decoded once and kept),
   transformers' own blocks for all tokens, a float32 memory.
-* floor: the FLOP of our work divided by the rate of a large matrix product in the same precision, measured
-  in the same run. Decoding and the memory are no matrix products and are not in the floor.
+* floor: the FLOP of our work divided by the rate of a large matrix product in the same precision (int8: all of the
+  trunk's, though attention and embedding stay float32), measured in the same run. Decoding and the memory are no matrix products and are not in the floor.
 
 Ours and published alternate, so that a machine whose speed drifts slows both; medians are reported. With
 --published-epochs 1 only one of the four equal epochs is timed and multiplied.
@@ -22,7 +23,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import tempfile
 import time
@@ -37,18 +37,20 @@ from vitlr.data.synthetic import render_dataset
 from vitlr.learning import GradientLearner, LearnerConfig
 from vitlr.learning.minibatch import epoch_minibatches
 from vitlr.replay import MemoryConfig
+from vitlr.runs.tracking import machine
 from vitlr.vit import account, default_precision, load_backbone, split
 
 NEW, BATCH, EPOCHS, CLASSES = 300, 128, 4, 50
 
 
 def matmul_rate(dtype: torch.dtype, size: int = 2048, repeats: int = 7) -> float:
-    """FLOP a second of a large matrix product: the best of several."""
-    a, b = (torch.randn(size, size).to(dtype) for _ in range(2))
+    """Operations a second of a large matrix product: the best of several."""
+    a, b = (torch.randn(size, size).mul(40).to(dtype) for _ in range(2))
+    multiply = torch._int_mm if dtype == torch.int8 else torch.matmul  # sums of bytes in 32-bit integers
     best = float("inf")
     for _ in range(repeats):
         start = time.perf_counter()
-        a @ b
+        multiply(a, b)
         best = min(best, time.perf_counter() - start)
     return 2 * size**3 / best
 
@@ -164,15 +166,17 @@ def floor_seconds(backbone, cut: int, memory: int, trunk_rate: float, head_rate:
     return NEW * cost.trunk_flop / trunk_rate + latents * (cost.head_step_flop + classifier) / head_rate
 
 
-def measure(backbone, cut: int, options: argparse.Namespace, paths: list[str], root: Path) -> dict:
-    ours = Ours(backbone, cut, options.precision, options.memory, options.codec)
+def measure(
+    backbone, cut: int, precision: str, options: argparse.Namespace, paths: list[str], root: Path
+) -> dict:
+    ours = Ours(backbone, cut, precision, options.memory, options.codec)
     published = Published(backbone, cut, options.memory)
     images = np.concatenate([batch for _, batch in iter_batches(paths, root, size=128, batch_size=64)])
     ours.run(paths, root)
     published.run(images[:BATCH], 1)
     mine, theirs, rates, alone = [], [], [], []
     for _ in range(options.repeats):
-        rates.append((matmul_rate(ours.trunk.embeddings.cls_token.dtype), matmul_rate(torch.float32)))
+        rates.append((matmul_rate(getattr(torch, precision)), matmul_rate(torch.float32)))
         mine.append(ours.run(paths, root))
         alone.append(ours.trunk_alone(images) / (mine[-1]["decoding"] + mine[-1]["trunk"]))
         theirs.append(published.run(images, options.published_epochs))
@@ -202,7 +206,9 @@ def main() -> None:
     parser.add_argument("--memory", type=int, default=1500, help="latents in memory (default %(default)s)")
     parser.add_argument("--codec", default="float32", help="of the memory (default %(default)s)")
     parser.add_argument(
-        "--precision", default=default_precision(), help="of the trunk (default %(default)s here)"
+        "--precision",
+        default=default_precision(),
+        help="of the trunk, or several with commas (default %(default)s here)",
     )
     parser.add_argument("--repeats", type=int, default=3, help="alternated pairs (default %(default)s)")
     parser.add_argument(
@@ -215,42 +221,39 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
 
+    info = machine()
+    print(f"{info['processor']}, {info['threads']} threads, torch {info['torch']}, memory {options.codec}")
     print(
-        f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
-        f"trunk {options.precision}, memory {options.codec}"
-    )
-    print(
-        f"{'cut':>4}{'ours s':>9}{'published s':>13}{'speedup':>9}{'floor s':>9}{'over':>7}"
+        f"{'trunk':<9}{'cut':>4}{'ours s':>9}{'published s':>13}{'speedup':>9}{'floor s':>9}{'over':>7}"
         "   decode / trunk / head / memory   from files"
     )
-    rows = {}
+    rows: dict[str, dict[str, dict]] = {}
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "frames"
         render_dataset(root, NEW, sessions=[1], objects=[1], processes=1)
         paths = sorted(str(path.relative_to(root)) for path in root.rglob("*.png"))
         for cut in (int(text) for text in options.cuts.split(",")):
             backbone = load_backbone(options.backbone, image_size=128)
-            row = rows[str(cut)] = measure(backbone, cut, options, paths, root)
-            print(
-                f"{cut:>4}{row['seconds']:>9.2f}{row['published_seconds']:>13.1f}{row['speedup']:>8.1f}x"
-                f"{row['floor_seconds']:>9.2f}{row['over_floor']:>6.2f}x   "
-                + " / ".join(f"{value:.2f}" for value in row["parts"].values())
-                + f"{row['share_of_trunk_rate']:>13.0%}",
-                flush=True,
-            )
+            for precision in options.precision.split(","):
+                row = measure(backbone, cut, precision, options, paths, root)
+                rows.setdefault(precision, {})[str(cut)] = row
+                print(
+                    f"{precision:<9}{cut:>4}{row['seconds']:>9.2f}{row['published_seconds']:>13.1f}"
+                    f"{row['speedup']:>8.1f}x{row['floor_seconds']:>9.2f}{row['over_floor']:>6.2f}x   "
+                    + " / ".join(f"{value:.2f}" for value in row["parts"].values())
+                    + f"{row['share_of_trunk_rate']:>13.0%}",
+                    flush=True,
+                )
     if options.json:
-        options.json.write_text(
-            json.dumps(
-                {
-                    "backbone": options.backbone,
-                    "precision": options.precision,
-                    "threads": torch.get_num_threads(),
-                    "cuts": rows,
-                },
-                indent=2,
-            )
-            + "\n"
-        )
+        first = options.precision.split(",")[0]
+        report = {
+            "backbone": options.backbone,
+            "machine": info,
+            "precision": first,
+            "cuts": rows[first],
+            "precisions": rows,
+        }
+        options.json.write_text(json.dumps(report, indent=2) + "\n")
 
 
 if __name__ == "__main__":

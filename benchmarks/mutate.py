@@ -134,7 +134,7 @@ def damage_png(content: bytes, rng: np.random.Generator) -> bytes:
         what = rng.random()
         if what < 0.6:
             if kind == b"IDAT" and rng.random() < 0.5:  # inside the compression
-                pixels = zlib.decompressobj().decompress(body, 10**6) if body[:1] == b"\x78" else body
+                pixels = _unpacked(body)
                 body = zlib.compress(damage(pixels, rng))
             else:
                 body = damage(body, rng)
@@ -153,6 +153,14 @@ def damage_png(content: bytes, rng: np.random.Generator) -> bytes:
     for kind, body in chunks:
         parts += [len(body).to_bytes(4, "big"), kind, body, zlib.crc32(kind + body).to_bytes(4, "big")]
     return b"".join(parts)
+
+
+def _unpacked(body: bytes) -> bytes:
+    """What is compressed there; where that is damaged already, the bytes themselves."""
+    try:
+        return zlib.decompressobj().decompress(body, 10**6)
+    except zlib.error:
+        return body
 
 
 def damage_json(content: Any, rng: np.random.Generator, changes: int = 3) -> Any:

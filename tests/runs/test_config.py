@@ -55,3 +55,13 @@ def test_a_run_directory_below_a_file_is_refused_before_anything_is_loaded(tmp_p
         check_run_dir(tmp_path / "file" / "deep" / "run", resume=False, overwrite=False)
     check_run_dir(tmp_path / "not" / "yet" / "there", resume=False, overwrite=False)
     assert not (tmp_path / "not").exists()
+
+
+@pytest.mark.parametrize(
+    "text", ["seed: " + "9" * 5000, "seed: 2001-13-45", "seed: !!bool x", "a: " + "[" * 5000]
+)
+def test_yaml_that_its_reader_stumbles_over_is_refused_by_name(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "odd.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"odd\.yaml is not valid YAML"):
+        parse(["--config", str(path)])

@@ -23,7 +23,7 @@ from vitlr.files import write_atomically
 from vitlr.learning.methods import keeps_images
 from vitlr.report.figures import accuracy_curves, figure_bytes
 from vitlr.runs.build import Encoder, LatentStore, Network, check_images_left, open_network
-from vitlr.runs.config import RunConfig, differences, parse, to_dict
+from vitlr.runs.config import YAML_FAULTS, RunConfig, differences, parse, to_dict
 from vitlr.runs.network import keep
 from vitlr.runs.tracking import machine, read_metrics, write_json
 from vitlr.runs.train import Materials, read_config, train
@@ -99,7 +99,7 @@ def read_plan(path: str | Path) -> Plan:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"recipe {path} cannot be read ({error.strerror}); give a YAML file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except YAML_FAULTS as error:
         raise ConfigError(f"recipe {path} is not valid YAML ({' '.join(str(error).split())[:120]})") from None
     if not isinstance(content, dict) or not isinstance(content.get("variants"), dict):
         raise ConfigError(f"recipe {path} must hold 'variants', names with settings, and may hold 'base'")

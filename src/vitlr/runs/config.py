@@ -219,6 +219,19 @@ def parse(arguments: Sequence[str], prog: str = "vitlr train", description: str 
     return RunConfig(**{f.name: namespace[f.name] for f in dataclasses.fields(RunConfig)})
 
 
+# Besides its own errors the reader lets through those of the types that tags and plain words name:
+# a whole number of 5,000 digits, a date of month 13, !!bool of neither.
+YAML_FAULTS = (
+    yaml.YAMLError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+)
+
+
 def _check_file(path: Path) -> None:
     """ConfigError for a file whose faults jsonargparse does not see, or reports without the file's name."""
     if not path.is_file():
@@ -227,7 +240,7 @@ def _check_file(path: Path) -> None:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path} cannot be read ({error.strerror}); give a YAML file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except YAML_FAULTS as error:
         raise ConfigError(f"{path} is not valid YAML ({' '.join(str(error).split())[:160]})") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path} holds no settings; vitlr train --print-config shows how they are written")

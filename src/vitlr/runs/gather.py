@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from vitlr.errors import RunError
+from vitlr.runs.config import YAML_FAULTS
 from vitlr.runs.tracking import read_metrics
 
 __all__ = ["RunData", "gather", "named_by_difference"]
@@ -119,7 +120,7 @@ def _variant(path: Path, names: Mapping[str, str]) -> str:
 def _read(path: Path, method: str) -> RunData:
     try:
         config = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+    except (OSError, *YAML_FAULTS) as error:
         raise RunError(
             f"{path / 'config.yaml'} cannot be read ({' '.join(str(error).split())[:120]})"
         ) from None
