@@ -13,7 +13,8 @@ memory; mini-batches of 128; 4 epochs. Weights are random: they do not change th
   images of each mini-batch through the trunk again in every epoch (the frames decoded once and kept),
   transformers' own blocks for all tokens, a float32 memory.
 * floor: the FLOP of our work divided by the rate of a large matrix product in the same precision (int8: all of the
-  trunk's, though attention and embedding stay float32), measured in the same run. Decoding and the memory are no matrix products and are not in the floor.
+  trunk's, though attention and embedding stay float32), measured in the same run. Decoding and the memory are no
+  matrix products and are not in the floor.
 
 Ours and published alternate, so that a machine whose speed drifts slows both; medians are reported. With
 --published-epochs 1 only one of the four equal epochs is timed and multiplied.
