@@ -276,3 +276,22 @@ def test_reported_gradients_cover_every_trained_parameter() -> None:
     stats = learner().learn(*blobs([0, 1], 10, 0), 0)
     assert set(stats.gradients) == {"classifier.weight", *(name for name, _ in TinyHead().named_parameters())}
     assert all(0 < mean <= largest for mean, largest in stats.gradients.values())
+
+
+def test_mixed_precision_keeps_float32_weights_and_learns_nearly_the_same() -> None:
+    latents, labels = blobs([0, 1, 2], 20, seed=3)
+    exact, mixed = learner(), learner(precision="bfloat16")
+    for model in (exact, mixed):
+        model.learn(latents, labels, 0)
+    weights = dict(mixed.head.named_parameters())
+    assert all(weight.dtype == torch.float32 for weight in weights.values())
+    assert mixed.classifier_CD.dtype == torch.float32
+    for name, weight in exact.head.named_parameters():
+        assert not torch.equal(weights[name], weight)  # the products were rounded
+        assert (weights[name] - weight).norm() < 0.02 * (weight.norm() + 0.1)
+    assert accuracy(mixed, [0, 1, 2]) == pytest.approx(accuracy(exact, [0, 1, 2]), abs=0.05)
+
+
+def test_another_precision_is_refused_by_name() -> None:
+    with pytest.raises(ConfigError, match=r"learner\.precision must be one of float32, bfloat16"):
+        LearnerConfig(precision="float16")

@@ -65,3 +65,14 @@ def test_yaml_that_its_reader_stumbles_over_is_refused_by_name(tmp_path: Path, t
     path.write_text(text)
     with pytest.raises(ConfigError, match=r"odd\.yaml is not valid YAML"):
         parse(["--config", str(path)])
+
+
+@pytest.mark.parametrize(
+    "text", ["seed:", "memory:\n  capacity:", "checkpoint_every: ~", "data:\n  run: null"]
+)
+def test_a_name_without_a_value_is_refused_by_name(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "odd.yaml"
+    path.write_text(text)
+    name = text.split()[-2 if text.endswith(("~", "null")) else -1].rstrip(":")
+    with pytest.raises(ConfigError, match=f"{name} has no value"):
+        parse(["--config", str(path)])

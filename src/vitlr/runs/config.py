@@ -214,9 +214,9 @@ def parse(arguments: Sequence[str], prog: str = "vitlr train", description: str 
             _check_file(Path(argument.removeprefix("--config=")))
     try:
         namespace = parser.instantiate(parser.parse_args(list(arguments)))
+        return RunConfig(**{f.name: namespace[f.name] for f in dataclasses.fields(RunConfig)})
     except (argparse.ArgumentError, ParserError, TypeError, KeyError) as error:
         raise ConfigError(_sentence(str(error))) from None
-    return RunConfig(**{f.name: namespace[f.name] for f in dataclasses.fields(RunConfig)})
 
 
 # Besides its own errors the reader lets through those of the types that tags and plain words name:
@@ -244,12 +244,27 @@ def _check_file(path: Path) -> None:
         raise ConfigError(f"{path} is not valid YAML ({' '.join(str(error).split())[:160]})") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path} holds no settings; vitlr train --print-config shows how they are written")
+    _check_values(path, content, RunConfig)
     for name, section in SECTIONS.items():
         if not isinstance(content.get(name, {}), dict):
             first = dataclasses.fields(section)[0].name
             raise ConfigError(
                 f"{path}: {name} must hold settings such as {name}.{first}, got {content[name]!r}"
             )
+
+
+def _check_values(path: Path, content: dict[str, Any], kind: type) -> None:
+    """ConfigError for a name without a value, which YAML reads as null, where null means nothing."""
+    for name, given in content.items():
+        field = next((field for field in dataclasses.fields(kind) if field.name == name), None)
+        if field is None or name in SECTIONS:
+            continue
+        if given is None and "None" not in str(field.type):
+            raise ConfigError(f"{path}: {name} has no value; give one, or leave the line out")
+    if kind is RunConfig:
+        for name, section in SECTIONS.items():
+            if isinstance(content.get(name), dict):
+                _check_values(path, content[name], section)
 
 
 def make_parser(prog: str, description: str) -> ArgumentParser:

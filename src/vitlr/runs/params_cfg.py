@@ -104,7 +104,9 @@ def read_params_cfg(path: str | Path, section: str | None = None) -> tuple[list[
 
 def _literal(text: str, key: str, path: str | Path) -> Any:
     try:
-        return ast.literal_eval(text)
+        value = ast.literal_eval(text)
+        str(value)  # ValueError for a number of thousands of digits, which could not even be named
+        return value
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         if re.fullmatch(r"[\w./-]*", text):
             return text  # a bare word, which INI files allow
@@ -149,4 +151,6 @@ def _cut(value: Any, key: str, path: str | Path) -> int:
         raise ConfigError(
             f'{path}: {key} = {value!r} names no block; write it as "lat_features.12.norm2.bias" for cut 12'
         )
+    if len(match[1]) > 4:
+        raise ConfigError(f"{path}: {key} = {match[1]:.20}… is no block of any network")
     return int(match[1])
