@@ -141,19 +141,21 @@ class Trunk(nn.Module):
             )
         if len(images_NHWC) == 0:  # transformers' blocks cannot reshape an empty batch
             return torch.empty(0, *self.latent_shape, dtype=self.out_dtype)
-        if self.precision == "int8":
-            size = max(1, ROWS // self._tokens_inside)
-            return torch.cat([self._latents(part) for part in images_NHWC.split(size)])
-        return self._latents(images_NHWC)
-
-    def _latents(self, images_NHWC: Tensor) -> Tensor:
-        latents = self.embeddings(self._normalise(images_NHWC))
         blocks = list(self.blocks)
-        for block in blocks[:-1] if self._class_token_only else blocks:
-            latents = block(latents, None)
+        whole = blocks[:-1] if self._class_token_only else blocks
+        # Between int8 products lie passes over what they gave, which is therefore kept small enough for the cache.
+        size = max(1, ROWS // self._tokens_inside) if self.precision == "int8" else len(images_NHWC)
+        latents = torch.cat([self._through(whole, part) for part in images_NHWC.split(size)])
         if self._class_token_only:
             latents = class_token_block(self._family.parts(blocks[-1]), latents)[:, None]
         return latents.to(self.out_dtype)
+
+    def _through(self, blocks: list[nn.Module], images_NHWC: Tensor) -> Tensor:
+        """Embedding and these blocks."""
+        latents = self.embeddings(self._normalise(images_NHWC))
+        for block in blocks:
+            latents = block(latents, None)
+        return latents
 
     def _normalise(self, images_NHWC: Tensor) -> Tensor:
         weight = self.get_parameter("embeddings.patch_embeddings.projection.weight")
