@@ -69,7 +69,7 @@ class LatentReplayClassifier:
         memory: latents kept at most, or their bytes such as ``"20MB"``.
         policy, codec: which latents are kept and how; see ``vitlr.replay.MemoryConfig``.
         method, epochs, batch_size, first_lr, lr, classifier_lr_scale, momentum, weight_decay, si_lambda,
-            der_alpha, der_beta: how an experience is learned; see ``vitlr.learning.LearnerConfig``.
+            der_alpha, der_beta, train_precision: how an experience is learned; see ``vitlr.learning.LearnerConfig``.
         precision: of the frozen part, float32, bfloat16 or int8; by default what this processor is fast at without
             a loss.
         threshold: ``scores`` below it mean an unknown object; what that is worth, see there.
@@ -97,6 +97,7 @@ class LatentReplayClassifier:
         si_lambda: float = LearnerConfig.si_lambda,
         der_alpha: float = LearnerConfig.der_alpha,
         der_beta: float = LearnerConfig.der_beta,
+        train_precision: str = LearnerConfig.train_precision,
         precision: str | None = None,
         threshold: float = 0.2,
         random_state: int | None = 0,
@@ -119,6 +120,7 @@ class LatentReplayClassifier:
         self.si_lambda = si_lambda
         self.der_alpha = der_alpha
         self.der_beta = der_beta
+        self.train_precision = train_precision
         self.precision = precision
         self.threshold = threshold
         self.random_state = random_state

@@ -280,7 +280,7 @@ def test_reported_gradients_cover_every_trained_parameter() -> None:
 
 def test_mixed_precision_keeps_float32_weights_and_learns_nearly_the_same() -> None:
     latents, labels = blobs([0, 1, 2], 20, seed=3)
-    exact, mixed = learner(), learner(precision="bfloat16")
+    exact, mixed = learner(), learner(train_precision="bfloat16")
     for model in (exact, mixed):
         model.learn(latents, labels, 0)
     weights = dict(mixed.head.named_parameters())
@@ -293,5 +293,5 @@ def test_mixed_precision_keeps_float32_weights_and_learns_nearly_the_same() -> N
 
 
 def test_another_precision_is_refused_by_name() -> None:
-    with pytest.raises(ConfigError, match=r"learner\.precision must be one of float32, bfloat16"):
-        LearnerConfig(precision="float16")
+    with pytest.raises(ConfigError, match=r"learner\.train_precision must be one of float32, bfloat16"):
+        LearnerConfig(train_precision="float16")

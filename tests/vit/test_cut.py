@@ -157,8 +157,8 @@ def test_what_cannot_be_cut_or_read_is_refused_in_a_sentence(directories: dict[s
     for cut in (-1, 4):
         with pytest.raises(BackboneError, match=f"cut {cut} of 3 is out of range"):
             split(backbone, cut)
-    with pytest.raises(ConfigError, match="precision must be one of float32, bfloat16, got 'int8'"):
-        split(backbone, 2, precision="int8")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="precision must be one of float32, bfloat16, int8, got 'int4'"):
+        split(backbone, 2, precision="int4")  # type: ignore[arg-type]
     trunk, head = split(backbone, 3)
     with pytest.raises(DataError, match="uint8 images of shape"):
         trunk(random_images(1, 40))

@@ -54,8 +54,8 @@ class LearnerConfig:
         first_lr, lr: learning rate of the head's blocks and norm in the first and in later experiences.
         classifier_lr_scale: the classifier learns at this multiple of those rates.
         momentum, weight_decay: of SGD; momentum starts at zero in each experience.
-        precision: of the products in training, float32 or bfloat16 (mixed precision: weights, gradients, norms and
-            the loss stay float32; faster only on processors with native bfloat16 products). It predicts in float32.
+        train_precision: of the products in training, float32 or bfloat16 (mixed precision: weights, gradients, norms
+            and the loss stay float32; faster only where bfloat16 products are native). Predictions are float32.
         si_lambda: strength of Synaptic Intelligence (AR1*); 0 switches it off (AR1*free).
         der_alpha, der_beta: of method der, weight of the replayed latents' logits and of their labels.
         slda_shrinkage: of method slda, of the covariance towards the unit matrix, above 0 and at most 1.
@@ -71,7 +71,7 @@ class LearnerConfig:
     classifier_lr_scale: float = 1.0
     momentum: float = 0.9
     weight_decay: float = 5e-4
-    precision: str = "float32"
+    train_precision: str = "float32"
     si_lambda: float = 0.0
     der_alpha: float = 0.1
     der_beta: float = 0.5
@@ -84,9 +84,9 @@ class LearnerConfig:
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"learner.{name} must be >= 1, got {getattr(self, name)}")
-        if self.precision not in _PRECISIONS:
+        if self.train_precision not in _PRECISIONS:
             raise ConfigError(
-                f"learner.precision must be one of {', '.join(_PRECISIONS)}, got {self.precision!r}"
+                f"learner.train_precision must be one of {', '.join(_PRECISIONS)}, got {self.train_precision!r}"
             )
         rates = ("first_lr", "lr", "classifier_lr_scale", "momentum", "weight_decay")
         for name in (*rates, "si_lambda", "der_alpha", "der_beta"):
@@ -249,7 +249,7 @@ class GradientLearner:
         )
         intelligence = _PathIntegral(blocks, self._importance, self._anchor, config.si_lambda)
 
-        mixed = torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bfloat16")
+        mixed = torch.autocast("cpu", torch.bfloat16, enabled=config.train_precision == "bfloat16")
         steps = replayed = 0
         loss_sum = correct = count = 0.0
         for _ in range(config.epochs):
