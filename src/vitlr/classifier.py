@@ -46,7 +46,7 @@ __all__ = ["LatentReplayClassifier", "NotFittedError", "Remembered"]
 
 KIND, VERSION = "classifier", 1
 
-_NETWORK_SETTINGS = ("image_size", "blocks", "cut", "precision")
+_NETWORK_SETTINGS = ("image_size", "blocks", "cut", "precision", "device")
 
 
 class NotFittedError(VitLRError, AttributeError):
@@ -72,6 +72,7 @@ class LatentReplayClassifier:
             der_alpha, der_beta, train_precision: how an experience is learned; see ``vitlr.learning.LearnerConfig``.
         precision: of the frozen part, float32, bfloat16 or int8; by default what this processor is fast at without
             a loss.
+        device: where it computes, ``cpu``, ``cuda``, ``cuda:NUMBER``, or ``auto`` for a GPU where there is one.
         threshold: ``scores`` below it mean an unknown object; what that is worth, see there.
         random_state: seed; None takes another one each time.
     """
@@ -99,6 +100,7 @@ class LatentReplayClassifier:
         der_beta: float = LearnerConfig.der_beta,
         train_precision: str = LearnerConfig.train_precision,
         precision: str | None = None,
+        device: str = "cpu",
         threshold: float = 0.2,
         random_state: int | None = 0,
     ) -> None:
@@ -122,6 +124,7 @@ class LatentReplayClassifier:
         self.der_beta = der_beta
         self.train_precision = train_precision
         self.precision = precision
+        self.device = device
         self.threshold = threshold
         self.random_state = random_state
         self._learning = threading.RLock()  # held by whatever changes the parts below, or copies them out
@@ -317,11 +320,14 @@ class LatentReplayClassifier:
                 network.discard(directory, keep=network.digest if include_trunk else None)
 
     @classmethod
-    def load(cls, directory: str | Path, *, backbone: str | Path | None = None) -> LatentReplayClassifier:
+    def load(
+        cls, directory: str | Path, *, backbone: str | Path | None = None, device: str | None = None
+    ) -> LatentReplayClassifier:
         """The classifier that ``save`` put there; its learning goes on bit by bit as it would have.
 
         Args:
             backbone: where the network is now, for one saved without its trunk that has moved.
+            device: where it shall compute from now on; by default where it did.
 
         Raises:
             RunError: nothing is saved there, or it is damaged, or the network has other weights.
@@ -329,10 +335,11 @@ class LatentReplayClassifier:
         """
         tensors, plain = load_state(directory, kind=KIND, version=VERSION)
         try:
-            model = cls(**plain["params_in_use"])
-            taught = model._afresh(_load_network(Path(directory), plain, backbone))
+            moved = {} if device is None else {"device": device}
+            model = cls(**(plain["params_in_use"] | moved))
+            taught = model._afresh(_load_network(Path(directory), plain, backbone, model.device))
             taught.load_state(tensors, plain)
-            model.set_params(**plain["params"])
+            model.set_params(**(plain["params"] | moved))
             model._taught, model._published = taught, taught.snapshot()
         except (RunError, ConfigError, DataError, BackboneError):
             raise
@@ -399,7 +406,7 @@ class LatentReplayClassifier:
             raise
         except (TypeError, ValueError) as error:
             raise ConfigError(f"a setting has a value of the wrong type or range: {error}") from error
-        head = Head(network.backbone, network.trunk.cut)
+        head = Head(network.backbone, network.trunk.cut).to(network.trunk.device)
         return Taught(network, GradientLearner(head, config, memory, rng), params)
 
 
@@ -421,9 +428,12 @@ def _plain(params: dict[str, Any]) -> dict[str, Any]:
     return plain | {"backbone": str(params["backbone"])}
 
 
-def _load_network(directory: Path, plain: dict[str, Any], elsewhere: str | Path | None) -> Network:
+def _load_network(
+    directory: Path, plain: dict[str, Any], elsewhere: str | Path | None, device: str
+) -> Network:
     """The network of a saved classifier, from beside it or from where its name leads."""
-    params, digest, network = plain["params_in_use"], plain["backbone"]["sha256"], plain["network"]
+    params, digest = plain["params_in_use"], plain["backbone"]["sha256"]
+    network = plain["network"] | {"device": device}
     name = params["backbone"] if elsewhere is None else str(elsewhere)
     if plain["backbone"]["included"] and elsewhere is None:
         found = Network.restore(directory, digest, name, **network)

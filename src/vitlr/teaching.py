@@ -27,10 +27,12 @@ from torch.nn import functional
 
 from vitlr.data.images import as_images, read_image
 from vitlr.data.video import Video, is_video, read_video
+from vitlr.device import device_named
 from vitlr.errors import DataError, RunError
 from vitlr.learning import GradientLearner, LearnStats
 from vitlr.runs.checkpoint import checksum, load_state, write_state
 from vitlr.vit import Backbone, Trunk, default_precision, load_backbone
+from vitlr.vit.precision import check_precision
 from vitlr.vit.stored import backbone_from_state, backbone_state
 
 __all__ = [
@@ -71,17 +73,27 @@ class Network:
     trunk: Trunk
 
     @classmethod
-    def cut(cls, backbone: Backbone, cut: int | None, precision: str | None) -> Network:
-        """By default the last block is trained, and the precision is what this processor is fast at."""
+    def cut(cls, backbone: Backbone, cut: int | None, precision: str | None, device: str = "cpu") -> Network:
+        """By default the last block is trained, and the precision is what this processor or GPU is fast at."""
+        place = device_named(device)
         cut = backbone.num_blocks - 1 if cut is None else cut
-        precision = default_precision() if precision is None else precision
-        return cls(backbone, Trunk(backbone, cut, precision=precision))  # type: ignore[arg-type]  # checked there
+        precision = default_precision(place) if precision is None else precision
+        check_precision(precision, place)
+        trunk = Trunk(backbone, cut, precision=precision)  # type: ignore[arg-type]  # checked there
+        return cls(backbone, trunk.to(place))
 
     @classmethod
     def load(
-        cls, name: str, *, image_size: int | None, blocks: int | None, cut: int | None, precision: str | None
+        cls,
+        name: str,
+        *,
+        image_size: int | None,
+        blocks: int | None,
+        cut: int | None,
+        precision: str | None,
+        device: str = "cpu",
     ) -> Network:
-        return cls.cut(load_backbone(name, blocks=blocks, image_size=image_size), cut, precision)
+        return cls.cut(load_backbone(name, blocks=blocks, image_size=image_size), cut, precision, device)
 
     def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return backbone_state(self.backbone, self.trunk.cut, self.trunk.precision)
@@ -101,10 +113,12 @@ class Network:
             write_state(directory, *self._state(), name=name, kind=_KIND, version=_VERSION)
 
     @classmethod
-    def restore(cls, directory: Path, digest: str, name: str, *, cut: int, precision: str) -> Network:
+    def restore(
+        cls, directory: Path, digest: str, name: str, *, cut: int, precision: str, device: str = "cpu"
+    ) -> Network:
         """The network that ``store`` put there, bit by bit as its trunk was; RunError, BackboneError."""
         tensors, plain = load_state(directory, name=_file_name(digest), kind=_KIND, version=_VERSION)
-        return cls.cut(backbone_from_state(name, tensors, plain), cut, precision)
+        return cls.cut(backbone_from_state(name, tensors, plain), cut, precision, device)
 
     @staticmethod
     def discard(directory: Path, *, keep: str | None) -> None:
@@ -253,7 +267,7 @@ class Snapshot:
         else:
             unit_CD = functional.normalize(self.weight_CD, dim=1)
             scores_N = (functional.normalize(features_ND, dim=1) @ unit_CD.T).amax(dim=1)
-        return rows, features_ND @ self.weight_CD.T, scores_N
+        return rows, (features_ND @ self.weight_CD.T).cpu(), scores_N.cpu()
 
 
 def _file_name(digest: str) -> str:

@@ -293,5 +293,5 @@ def test_mixed_precision_keeps_float32_weights_and_learns_nearly_the_same() -> N
 
 
 def test_another_precision_is_refused_by_name() -> None:
-    with pytest.raises(ConfigError, match=r"learner\.train_precision must be one of float32, bfloat16"):
+    with pytest.raises(ConfigError, match=r"learner\.train_precision must be one of auto, float32, bfloat16"):
         LearnerConfig(train_precision="float16")

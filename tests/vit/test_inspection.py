@@ -36,6 +36,7 @@ def test_an_untouched_directory_is_loaded(network: Path) -> None:
         ({"num_hidden_layers": 10**6}, "more blocks"),
         ({"num_channels": 4}, "3 are supported"),
         ({"num_attention_heads": 7}, "cannot be shared among 7"),
+        ({"num_attention_heads": None}, "num_attention_heads must be a whole number"),
         ({"intermediate_size": 2**20}, "describes a network of"),
         ({"quantization_config": {"quant_method": "x"}}, "quantization_config"),
         ({"transformers_weights": "/etc/passwd"}, "transformers_weights"),

@@ -14,15 +14,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from vitlr.errors import RunError
-from vitlr.learning.learner import UNSEEN, Head, LearnStats
+from vitlr.learning.learner import UNSEEN, Head, LearnStats, device_of
 
 __all__ = ["class_sums", "frozen_features", "grown", "masked_logits", "new_patterns", "stats_of"]
 
 
 @torch.no_grad()
 def frozen_features(head: Head, latents_NTD: Tensor, batch_size: int = 256) -> Tensor:
-    """Features (N, D) as float64: sums over a long stream then stay exact for all practical purposes."""
-    features = [head(batch.float()).double() for batch in latents_NTD.split(batch_size) if len(batch)]
+    """Features (N, D) as float64 on the host: sums over a long stream then stay exact for all practical purposes."""
+    device = device_of(head)
+    batches = (batch.to(device).float() for batch in latents_NTD.split(batch_size) if len(batch))
+    features = [head(batch).cpu().double() for batch in batches]
     return torch.cat(features) if features else torch.zeros(0, head.width, dtype=torch.float64)
 
 

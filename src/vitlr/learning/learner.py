@@ -7,7 +7,8 @@ the replay memory. It does not know what a latent is: in native replay it is an 
 network. ``learn`` is one experience:
 
 1. for each epoch, for each mini-batch: new latents and latents drawn from the memory, through the head,
-   cross-entropy over all classes seen so far, one step of SGD with momentum;
+   cross-entropy over all classes seen so far, one step of SGD with momentum; on a GPU nothing of a step is
+   read back before the epoch ends;
 2. CWR* consolidates the classifier, Synaptic Intelligence updates its importances;
 3. the memory is offered the new pairs.
 """
@@ -15,7 +16,7 @@ network. ``learn`` is one experience:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -24,6 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vitlr.device import has_bfloat16
 from vitlr.errors import ConfigError, RunError
 from vitlr.learning import cwr, si
 from vitlr.learning.der import dark_loss
@@ -32,13 +34,13 @@ from vitlr.learning.minibatch import epoch_minibatches
 from vitlr.replay.codec import PIXELS
 from vitlr.replay.memory import MemoryConfig, ReplayMemory
 
-__all__ = ["CLOSED_FORM_SETTINGS", "GradientLearner", "LearnStats", "LearnerConfig"]
+__all__ = ["CLOSED_FORM_SETTINGS", "GradientLearner", "LearnStats", "LearnerConfig", "device_of"]
 
 _LARGEST = 1e38  # of any setting: float32, in which is learned, ends above it
 _WIDEST = 20_000  # random features: 6.4 GB of matrices
 # Settings that only the methods in closed form read.
 CLOSED_FORM_SETTINGS = ("slda_shrinkage", "ranpac_width", "ranpac_ridge")
-_PRECISIONS = ("float32", "bfloat16")
+_PRECISIONS = ("auto", "float32", "bfloat16")
 UNSEEN = float("-inf")  # logit of a class that has never been seen
 
 
@@ -55,7 +57,8 @@ class LearnerConfig:
         classifier_lr_scale: the classifier learns at this multiple of those rates.
         momentum, weight_decay: of SGD; momentum starts at zero in each experience.
         train_precision: of the products in training, float32 or bfloat16 (mixed precision: weights, gradients, norms
-            and the loss stay float32; faster only where bfloat16 products are native). Predictions are float32.
+            and the loss stay float32; faster only where bfloat16 products are native); auto is bfloat16 on a GPU
+            that has it and float32 on a processor. Predictions are float32.
         si_lambda: strength of Synaptic Intelligence (AR1*); 0 switches it off (AR1*free).
         der_alpha, der_beta: of method der, weight of the replayed latents' logits and of their labels.
         slda_shrinkage: of method slda, of the covariance towards the unit matrix, above 0 and at most 1.
@@ -71,7 +74,7 @@ class LearnerConfig:
     classifier_lr_scale: float = 1.0
     momentum: float = 0.9
     weight_decay: float = 5e-4
-    train_precision: str = "float32"
+    train_precision: str = "auto"
     si_lambda: float = 0.0
     der_alpha: float = 0.1
     der_beta: float = 0.5
@@ -138,7 +141,7 @@ class GradientLearner:
 
     Args:
         head: module from latents (B, T, D) to features (B, D = head.width); those of its parameters that
-            require gradients are trained.
+            require gradients are trained. Where its parameters lie is where everything is learned.
         config, memory: settings.
         rng: the only source of randomness (shuffles, draws, the memory's policy).
     """
@@ -154,8 +157,9 @@ class GradientLearner:
         self.memory = ReplayMemory(memory, unbounded=self.method.replay == "all", codec=codec)
         self.experiences_learned = 0
         self._blocks = {name: weight for name, weight in head.named_parameters() if weight.requires_grad}
-        self._consolidated_CD = torch.zeros(0, head.width)
-        self._past_C = torch.zeros(0, dtype=torch.float64)
+        self.device = device_of(head)
+        self._consolidated_CD = torch.zeros(0, head.width, device=self.device)
+        self._past_C = torch.zeros(0, dtype=torch.float64, device=self.device)
         self._importance: dict[str, Tensor] = {}
         self._anchor: dict[str, Tensor] = {}
 
@@ -173,12 +177,12 @@ class GradientLearner:
 
     @torch.no_grad()
     def logits(self, latents_NTD: Tensor, batch_size: int = 256) -> Tensor:
-        """(N, C) logits; -inf for class indices below C that have never been seen."""
-        features = [self.head(batch.float()) for batch in latents_NTD.split(batch_size)]
+        """(N, C) logits on the host; -inf for class indices below C that have never been seen."""
+        features = [self.head(batch.to(self.device).float()) for batch in latents_NTD.split(batch_size)]
         if not features:
             return torch.zeros(0, len(self._past_C))
         logits_NC = torch.cat(features) @ self._consolidated_CD.T
-        return logits_NC.masked_fill(~self.known_C, UNSEEN)
+        return logits_NC.masked_fill(~self.known_C, UNSEEN).cpu()
 
     # -- learning -----------------------------------------------------------------------------------
 
@@ -194,11 +198,13 @@ class GradientLearner:
             raise ValueError(
                 f"{len(latents_NTD)} latents and {len(labels_N)} labels: give one label each, at least one"
             )
+        latents_NTD = latents_NTD.to(self.device)
         known = (self._consolidated_CD, self._past_C, self.rng.bit_generator.state)
         self._make_room(int(labels_N.max()) + 1)
         stored = 0 if self.method.replay == "none" else len(self.memory)
         present = np.concatenate([labels_N, self.memory.labels[:stored]])
-        current_C = torch.from_numpy(np.bincount(present, minlength=len(self._past_C)).astype(np.float64))
+        counts_C = np.bincount(present, minlength=len(self._past_C)).astype(np.float64)
+        current_C = torch.from_numpy(counts_C).to(self.device)
 
         before = {name: parameter.detach().clone() for name, parameter in self._blocks.items()}
         try:
@@ -249,53 +255,57 @@ class GradientLearner:
         )
         intelligence = _PathIntegral(blocks, self._importance, self._anchor, config.si_lambda)
 
-        mixed = torch.autocast("cpu", torch.bfloat16, enabled=config.train_precision == "bfloat16")
+        mixed = torch.autocast(self.device.type, torch.bfloat16, enabled=self._mixed())
         steps = replayed = 0
-        loss_sum = correct = count = 0.0
+        loss = accuracy = math.nan
         for _ in range(config.epochs):
-            loss_sum = correct = count = 0.0
+            losses, hits, sizes = [], [], []
             for latents_BTD, labels_B, memory_rows in self._minibatches(latents_NTD, labels_N):
                 with torch.set_grad_enabled(bool(blocks)), mixed:
                     features_BD = self.head(latents_BTD).float()
                 logits_BC = (features_BD @ classifier_CD.T).masked_fill(~seen_C, UNSEEN)
                 if self.method.keep_logits:
-                    kept_RC = self.memory.draw_logits(memory_rows)
-                    loss = dark_loss(logits_BC, labels_B, kept_RC, config.der_alpha, config.der_beta)
+                    kept_RC = self.memory.draw_logits(memory_rows).to(self.device, non_blocking=True)
+                    batch_loss = dark_loss(logits_BC, labels_B, kept_RC, config.der_alpha, config.der_beta)
                 else:
-                    loss = functional.cross_entropy(logits_BC, labels_B)
+                    batch_loss = functional.cross_entropy(logits_BC, labels_B)
                 optimizer.zero_grad()
-                loss.backward()
+                batch_loss.backward()
                 with intelligence.around_step():
                     optimizer.step()
+                losses.append(batch_loss.detach())
+                hits.append((logits_BC.detach().argmax(dim=1) == labels_B).sum())
+                sizes.append(len(labels_B))
                 steps, replayed = steps + 1, replayed + len(memory_rows)
-                loss_sum += loss.item() * len(labels_B)
-                correct += (logits_BC.argmax(dim=1) == labels_B).sum().item()
-                count += len(labels_B)
-                if not math.isfinite(loss_sum):
+            # Read once an epoch, so that a GPU never waits for the host in between.
+            values, correct = _read(losses), sum(_read(hits))
+            for step, value in enumerate(values, start=steps - len(values) + 1):
+                if not math.isfinite(value):
                     raise RunError(
-                        f"the loss became {loss.item()} in step {steps} of experience {experience} at learning rate"
+                        f"the loss became {value} in step {step} of experience {experience} at learning rate"
                         f" {lr:g}; lower learner.{'first_lr' if first else 'lr'}"
                     )
+            loss = sum(value * size for value, size in zip(values, sizes, strict=True)) / sum(sizes)
+            accuracy = correct / sum(sizes)
         # The last step led to weights that no loss has judged yet.
-        if not all(bool(torch.isfinite(weight).all()) for weight in [classifier_CD, *blocks.values()]):
+        if not _all_finite([classifier_CD, *blocks.values()]):
             raise RunError(
                 f"weights are no longer finite after step {steps} of experience {experience} at learning rate"
                 f" {lr:g}; lower learner.{'first_lr' if first else 'lr'}"
             )
         if config.si_lambda > 0:
             self._importance, self._anchor = intelligence.finish()
-        gradients = {
-            name: (parameter.grad.abs().mean().item(), parameter.grad.abs().max().item())
-            for name, parameter in [*blocks.items(), ("classifier.weight", classifier_CD)]
-            if parameter.grad is not None
-        }
+        trained = {**blocks, "classifier.weight": classifier_CD}
+        sizes_of = {name: weight.grad.abs() for name, weight in trained.items() if weight.grad is not None}
+        means = _read([size.mean() for size in sizes_of.values()])
+        largest = _read([size.max() for size in sizes_of.values()])
         stats = LearnStats(
             num_new=len(labels_N),
             num_replayed=replayed,
             steps=steps,
-            loss=loss_sum / count,
-            accuracy=correct / count,
-            gradients=gradients,
+            loss=loss,
+            accuracy=accuracy,
+            gradients=dict(zip(sizes_of, zip(means, largest, strict=True), strict=True)),
         )
         return classifier_CD.detach(), stats
 
@@ -308,27 +318,34 @@ class GradientLearner:
             yield from self._union_minibatches(latents_NTD, labels_N)
             return
         stored = len(self.memory) if self.method.replay == "memory" else 0
-        for new_rows, memory_rows in epoch_minibatches(
-            len(labels_N), stored, self.config.batch_size, self.rng
-        ):
-            latents_BTD = latents_NTD[torch.from_numpy(new_rows)].float()
-            labels_B = labels_N[new_rows]
-            if len(memory_rows):
-                latents_BTD = torch.cat([latents_BTD, self.memory.draw(memory_rows)])
-                labels_B = np.concatenate([labels_B, self.memory.labels[memory_rows]])
-            yield latents_BTD, torch.from_numpy(labels_B), memory_rows
+        rows = epoch_minibatches(len(labels_N), stored, self.config.batch_size, self.rng)
+        yield from self._filled(rows, latents_NTD, labels_N)
 
     def _union_minibatches(
         self, latents_NTD: Tensor, labels_N: np.ndarray
     ) -> Iterator[tuple[Tensor, Tensor, np.ndarray]]:
-        stored, new = len(self.memory), len(labels_N)
-        for rows, _ in epoch_minibatches(stored + new, 0, self.config.batch_size, self.rng):
-            old, fresh = rows[rows < stored], rows[rows >= stored] - stored
-            latents_BTD = latents_NTD[torch.from_numpy(fresh)].float()
-            if len(old):
-                latents_BTD = torch.cat([latents_BTD, self.memory.draw(old)])
-            labels_B = np.concatenate([labels_N[fresh], self.memory.labels[old]])
-            yield latents_BTD, torch.from_numpy(labels_B), old
+        stored = len(self.memory)
+        union = epoch_minibatches(stored + len(labels_N), 0, self.config.batch_size, self.rng)
+        rows = ((rows[rows >= stored] - stored, rows[rows < stored]) for rows, _ in union)
+        yield from self._filled(rows, latents_NTD, labels_N)
+
+    def _filled(
+        self, minibatches: Iterable[tuple[np.ndarray, np.ndarray]], latents_NTD: Tensor, labels_N: np.ndarray
+    ) -> Iterator[tuple[Tensor, Tensor, np.ndarray]]:
+        """Latents and labels of these rows, new ones first. Copies from host to GPU are not waited for."""
+        for new_rows, memory_rows in minibatches:
+            latents_BTD = latents_NTD[_there(new_rows, self.device)].float()
+            labels_B = labels_N[new_rows]
+            if len(memory_rows):
+                drawn = self.memory.draw(memory_rows).to(self.device, non_blocking=True)
+                latents_BTD = torch.cat([latents_BTD, drawn])
+                labels_B = np.concatenate([labels_B, self.memory.labels[memory_rows]])
+            yield latents_BTD, _there(labels_B, self.device), memory_rows
+
+    def _mixed(self) -> bool:
+        """Whether training multiplies in bfloat16."""
+        wanted = self.config.train_precision
+        return has_bfloat16(self.device) if wanted == "auto" else wanted == "bfloat16"
 
     # -- state --------------------------------------------------------------------------------------
 
@@ -368,11 +385,36 @@ class GradientLearner:
                 )
         for name, parameter in self._blocks.items():
             parameter.data.copy_(head[name])
-        self._consolidated_CD, self._past_C = tensors["classifier"].clone(), tensors["past"].clone()
-        self._importance, self._anchor = under("importance."), under("anchor.")
-        self.memory.load_state(under("memory."), plain["memory"])
+        self._consolidated_CD = tensors["classifier"].to(self.device, copy=True)
+        self._past_C = tensors["past"].to(self.device, copy=True)
+        self._importance, self._anchor = (
+            {name: tensor.to(self.device) for name, tensor in under(prefix).items()}
+            for prefix in ("importance.", "anchor.")
+        )
+        self.memory.load_state(under("memory."), plain["memory"], self.device)
         self.experiences_learned = plain["experiences_learned"]
         self.rng.bit_generator.state = plain["rng"]
+
+
+def device_of(head: Head) -> torch.device:
+    """Where the head's weights lie."""
+    return next((weight.device for _, weight in head.named_parameters()), torch.device("cpu"))
+
+
+def _there(rows: np.ndarray, device: torch.device) -> Tensor:
+    """Row numbers or labels on the device; from page-locked memory where that lets the copy go on by itself."""
+    tensor = torch.from_numpy(rows)
+    return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
+
+
+def _read(scalars: list[Tensor]) -> list[Any]:
+    """These numbers on the host, in one go."""
+    return torch.stack(scalars).tolist() if scalars else []
+
+
+def _all_finite(tensors: list[Tensor]) -> bool:
+    """Whether all numbers of all tensors are finite, asked in one go."""
+    return bool(torch.stack([torch.isfinite(tensor.detach()).all() for tensor in tensors]).all())
 
 
 class Head(Protocol):

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vitlr.device import fits
 from vitlr.errors import ConfigError, RunError
 from vitlr.replay.codec import Codec, codec_named
 from vitlr.replay.policies import POLICIES, Offer
@@ -69,7 +70,8 @@ class MemoryConfig:
 class ReplayMemory:
     """Stores what its policy chooses, in the precision of its codec; decodes the rows that are drawn.
 
-    It grows to its capacity however small the first experiences are. With ``unbounded`` it keeps everything
+    It grows to its capacity however small the first experiences are. It lies where the latents offered to it lie;
+    in the host's memory where a GPU has no room for all of them. With ``unbounded`` it keeps everything
     in the order offered, which cumulative training uses. ``codec`` takes the place of the configured one.
     """
 
@@ -83,6 +85,7 @@ class ReplayMemory:
         self._labels = np.zeros(0, dtype=np.int64)
         self._experiences = np.zeros(0, dtype=np.int64)
         self._shape: tuple[int, int] | None = None
+        self._device: torch.device | None = None  # None until it is offered a latent
 
     def __len__(self) -> int:
         return len(self._labels)
@@ -169,16 +172,27 @@ class ReplayMemory:
             rows, slots = placement.rows, placement.slots
         if len(rows) == 0:
             return
+        if self._device is None or self._unbounded:
+            self._settle(latents_NTD.device)
         index = torch.from_numpy(rows)
         kept = None if logits_NC is None else logits_NC[index]
-        self._store(latents_NTD[index], labels_N[rows], experience, slots, kept)
+        self._store(latents_NTD[index.to(latents_NTD.device)], labels_N[rows], experience, slots, kept)
+
+    def _settle(self, device: torch.device) -> None:
+        """Choose where to lie: with what is offered, if there is room for all that may be kept."""
+        assert self._shape is not None
+        most = self.capacity if self.capacity is not None else 2 * len(self)
+        room = fits(max(0, most - len(self)) * self._codec.bytes_per_latent(*self._shape), device)
+        self._device = device if room else torch.device("cpu")
+        self._fields = {name: codes.to(self._device) for name, codes in self._fields.items()}
 
     def _store(
         self, latents: Tensor, labels: np.ndarray, experience: int, slots: np.ndarray, logits: Tensor | None
     ) -> None:
         size = max(len(self), int(slots.max()) + 1)
-        encoded = self._codec.encode(latents)
+        encoded = {name: codes.to(self._device) for name, codes in self._codec.encode(latents).items()}
         if logits is not None:
+            logits = logits.to(self._device)
             encoded[_LOGITS] = logits.float()
             if _LOGITS in self._fields:
                 self._fields[_LOGITS] = _widened(self._fields[_LOGITS], logits.shape[1])
@@ -191,7 +205,7 @@ class ReplayMemory:
                 if room is not None:
                     grown[: len(self)] = room[: len(self)]
                 self._fields[name] = room = grown
-            room[torch.from_numpy(slots)] = codes
+            room[torch.from_numpy(slots).to(room.device)] = codes
         self._labels = np.concatenate([self._labels, np.zeros(size - len(self._labels), dtype=np.int64)])
         self._experiences = np.concatenate(
             [self._experiences, np.zeros(size - len(self._experiences), dtype=np.int64)]
@@ -200,23 +214,21 @@ class ReplayMemory:
         self._experiences[slots] = experience
 
     def draw(self, rows_B: np.ndarray) -> Tensor:
-        """Float32 latents (B, T, D) of the given stored rows; only these are decoded."""
-        rows = torch.from_numpy(np.asarray(rows_B, dtype=np.int64))
+        """Float32 latents (B, T, D) of the given stored rows, where the memory lies; only these are decoded."""
         codes = {name: field for name, field in self._fields.items() if name != _LOGITS}
-        return self._codec.decode({name: field.index_select(0, rows) for name, field in codes.items()})
+        return self._codec.decode({name: _rows(field, rows_B) for name, field in codes.items()})
 
     def draw_logits(self, rows_B: np.ndarray) -> Tensor:
         """(B, C) logits kept with the given stored rows; -inf for classes that came later."""
         kept = self._fields.get(_LOGITS, torch.zeros(0, 0))
-        return kept.index_select(0, torch.from_numpy(np.asarray(rows_B, dtype=np.int64)))
+        return _rows(kept, rows_B)
 
     def forget(self, label: int) -> int:
         """Remove every pair of a class; returns how many there were."""
         keep = np.flatnonzero(self._labels != label)
         removed = len(self) - len(keep)
         if removed:
-            rows = torch.from_numpy(keep)
-            self._fields = {name: codes.index_select(0, rows) for name, codes in self._fields.items()}
+            self._fields = {name: _rows(codes, keep) for name, codes in self._fields.items()}
             self._labels, self._experiences = self._labels[keep], self._experiences[keep]
         return removed
 
@@ -227,8 +239,10 @@ class ReplayMemory:
         tensors["experiences"] = torch.from_numpy(self._experiences.copy())
         return tensors, {"policy_state": copy.deepcopy(self._policy_state), "shape": self._shape}
 
-    def load_state(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
-        """Take over what ``state`` of a memory with the same configuration gave."""
+    def load_state(
+        self, tensors: dict[str, Tensor], plain: dict[str, Any], device: torch.device | None = None
+    ) -> None:
+        """Take over what ``state`` of a memory with the same configuration gave; on the device, if there is room."""
         self._fields = {
             name.removeprefix("fields."): codes.clone()
             for name, codes in tensors.items()
@@ -238,6 +252,14 @@ class ReplayMemory:
         self._experiences = tensors["experiences"].numpy().copy()
         self._policy_state = copy.deepcopy(plain["policy_state"])
         self._shape = None if plain["shape"] is None else (plain["shape"][0], plain["shape"][1])
+        if self._shape is not None:
+            self._settle(torch.device("cpu") if device is None else device)
+
+
+def _rows(field: Tensor, rows: np.ndarray) -> Tensor:
+    """These rows of a field, wherever it lies."""
+    index = torch.from_numpy(np.asarray(rows, dtype=np.int64))
+    return field.index_select(0, index.to(field.device, non_blocking=True))
 
 
 def _widened(logits_MC: Tensor, num_classes: int) -> Tensor:

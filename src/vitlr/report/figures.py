@@ -17,6 +17,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 __all__ = ["COLOURS", "accuracy_curves", "figure_bytes"]
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A7A00")
+_LABEL, _AROUND = 0.18, 1.2  # inches: of a line's label, and above and below the axes
 STYLES = ("-", "--", "-.", ":")
 
 
@@ -34,7 +35,8 @@ def accuracy_curves(
             runs of different length are cut to the shortest.
         note: small print under the figure.
     """
-    figure = Figure(figsize=size, dpi=150, layout="constrained")
+    height = max(size[1], _AROUND + _LABEL * len(curves))
+    figure = Figure(figsize=(size[0], height), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     ends: list[tuple[float, str, str]] = []
@@ -48,12 +50,12 @@ def accuracy_curves(
             spread = values.std(axis=0, ddof=1)
             axes.fill_between(steps, mean - spread, mean + spread, color=colour, alpha=0.18, linewidth=0)
         ends.append((float(mean[-1]), name, colour))
-    _label_ends(axes, ends)
+    axes.set_ylim(bottom=0)
+    _label_ends(axes, ends, gap=axes.get_ylim()[1] * _LABEL / (height - _AROUND))
     axes.set_xlabel("experiences learned")
     axes.set_ylabel("accuracy on the whole test set")
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_ylim(bottom=0)
     axes.set_xlim(left=0)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
@@ -64,15 +66,19 @@ def accuracy_curves(
     return figure
 
 
-def _label_ends(axes: Any, ends: list[tuple[float, str, str]]) -> None:
-    """Name and final value at the right end of each line, moved apart where they would overlap."""
-    top = max(value for value, _, _ in ends) or 1.0
-    gap, last = top * 0.055, -np.inf
-    for value, name, colour in sorted(ends):
-        last = max(value, last + gap)
+def _label_ends(axes: Any, ends: list[tuple[float, str, str]], gap: float) -> None:
+    """Name and final value at the right end of each line, at least ``gap`` apart and none above the axes."""
+    ends = sorted(ends)
+    places = [value for value, _, _ in ends]
+    for index in range(1, len(places)):
+        places[index] = max(places[index], places[index - 1] + gap)
+    places[-1] = min(places[-1], axes.get_ylim()[1])
+    for index in reversed(range(len(places) - 1)):
+        places[index] = min(places[index], places[index + 1] - gap)
+    for place, (value, name, colour) in zip(places, ends, strict=True):
         axes.annotate(
             f"{name} {value:.1%}",
-            xy=(1.0, last),
+            xy=(1.0, place),
             xycoords=("axes fraction", "data"),
             xytext=(6, 0),
             textcoords="offset points",

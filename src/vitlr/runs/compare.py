@@ -112,11 +112,14 @@ def read_plan(path: str | Path) -> Plan:
         if not isinstance(values, list) or not values or not all(type(v) is int for v in values):
             raise ConfigError(f"recipe {path}: {key} must be a list of whole numbers, got {values!r}")
         numbers[key] = tuple(values)
-    variants = {str(name): settings or {} for name, settings in content["variants"].items()}
+    variants = {str(name): settings for name, settings in content["variants"].items()}
+    for name, settings in [("base", content.get("base")), *variants.items()]:
+        if settings is not None and not isinstance(settings, dict):
+            raise ConfigError(f"recipe {path}: {name!r:.60} must hold settings, got {settings!r:.60}")
     return Plan(
         title=str(content.get("title", Path(path).stem)),
         base=content.get("base") or {},
-        variants=variants,
+        variants={name: settings or {} for name, settings in variants.items()},
         **numbers,
     )
 
@@ -160,6 +163,7 @@ class _Shared:
         encode: Callable[[Experience], Any] = self._store[1]
         test = encode(stream.test)
         check_images_left(test[0], stream)
+        test = (network.placed(test[0]), test[1])
         return Materials(stream=stream, network=network, encode=encode, test=test)
 
 

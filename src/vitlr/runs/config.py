@@ -104,6 +104,7 @@ class BackboneConfig:
         cut: blocks in the frozen trunk (default: all but the last; native replay: none, and the embedding is
             trained too).
         precision: of the trunk: auto (what this processor is fast at without a loss), float32, bfloat16 or int8.
+        device: cpu, cuda (a GPU), cuda:NUMBER, or auto for a GPU where there is one.
         batch_size: images that go through the trunk at once.
         cache: where latents are kept, so that later runs over the same images and trunk start from them:
             auto (latents/ in $VITLR_CACHE, else in vitlr/ in the user's cache directory), off or a directory.
@@ -114,6 +115,7 @@ class BackboneConfig:
     image_size: int | None = None
     cut: int | None = None
     precision: str = "auto"
+    device: str = "cpu"
     batch_size: int = 64
     cache: str | bool = "auto"
 
@@ -198,6 +200,9 @@ def to_yaml(config: RunConfig) -> str:
     return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
 
 
+_SHORT = {"--trunk": "backbone.precision", "--device": "backbone.device"}  # as people say it
+
+
 def parse(arguments: Sequence[str], prog: str = "vitlr train", description: str = "") -> RunConfig:
     """Configuration from flags and YAML files (``--config FILE``), in the order given; later ones win.
 
@@ -208,7 +213,8 @@ def parse(arguments: Sequence[str], prog: str = "vitlr train", description: str 
     parser = make_parser(prog, description)
     # jsonargparse spells it with an underscore; people try the dash.
     arguments = [re.sub(r"^--print-config", "--print_config", argument) for argument in arguments]
-    arguments = [re.sub(r"^--trunk(?==|$)", "--backbone.precision", argument) for argument in arguments]
+    for short, setting in _SHORT.items():
+        arguments = [re.sub(rf"^{short}(?==|$)", f"--{setting}", argument) for argument in arguments]
     for before, argument in zip(["", *arguments], arguments, strict=False):
         if before == "--config" or argument.startswith("--config="):
             _check_file(Path(argument.removeprefix("--config=")))

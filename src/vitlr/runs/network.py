@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from vitlr.device import device_named, fits
 from vitlr.errors import BackboneError, RunError
 from vitlr.runs.config import BackboneConfig
 from vitlr.vit import (
@@ -26,6 +28,7 @@ from vitlr.vit.cache import LatentCache
 from vitlr.vit.cache_root import cache_root
 from vitlr.vit.cached_head import keep_head, kept_head
 from vitlr.vit.identity import trunk_identity
+from vitlr.vit.precision import check_precision
 
 __all__ = ["Network", "keep", "latents_root", "open_network"]
 
@@ -50,8 +53,10 @@ class Network:
     ) -> None:
         self.outline, self.cut, self.precision, self.cache = outline, cut, precision, cache
         self.images = images
+        self.device = device_named(config.device)
         self.head: Head | ImageHead
         self.head = ImageHead(outline, config.cut, precision) if images else Head(outline, cut)
+        self.head.to(self.device)
         self._config = config
 
     def new_head(self) -> Head | ImageHead:
@@ -67,6 +72,10 @@ class Network:
     def latent_dtype(self) -> torch.dtype:
         """Type of the numbers of a latent, as the trunk gives them."""
         return torch.uint8 if self.images else torch.float32
+
+    def placed(self, latents_NTD: Tensor) -> Tensor:
+        """Latents that are read again and again: on the device if there is room for them, else where they are."""
+        return latents_NTD.to(self.device) if fits(latents_NTD.nbytes, self.device) else latents_NTD
 
     @property
     def trunk_is_loaded(self) -> bool:
@@ -91,11 +100,9 @@ class Network:
     @cached_property
     def trunk(self) -> Trunk | ImageTrunk:
         """The frozen half."""
-        return (
-            ImageTrunk(self.backbone)
-            if self.images
-            else Trunk(self.backbone, self.cut, precision=self.precision)
-        )
+        if self.images:
+            return ImageTrunk(self.backbone)
+        return Trunk(self.backbone, self.cut, precision=self.precision).to(self.device)
 
 
 def open_network(config: BackboneConfig, *, cached: bool = False, images: bool = False) -> Network:
@@ -108,8 +115,11 @@ def open_network(config: BackboneConfig, *, cached: bool = False, images: bool =
     Raises:
         BackboneError: names what does not fit.
         RunError: ``config.cache`` is a directory that cannot be written to.
+        ConfigError: ``config.device`` is none that is here, or cannot compute in ``config.precision``.
     """
-    precision: Precision = default_precision() if config.precision == "auto" else config.precision  # type: ignore[assignment]
+    device = device_named(config.device)
+    precision: Precision = default_precision(device) if config.precision == "auto" else config.precision  # type: ignore[assignment]
+    check_precision(precision, device)
     root = latents_root(config.cache) if cached and not images else None
     cache = None
     if root is not None:
@@ -177,5 +187,6 @@ def _identity(config: BackboneConfig, precision: str, memo: Path | None) -> dict
         cut=config.cut,
         precision=precision,
         batch_size=config.batch_size,
+        device=device_named(config.device),
         memo=memo,
     )

@@ -85,7 +85,7 @@ def prepare(
     finally:
         keep(network)
     check_images_left(test[0], stream)
-    return Materials(stream=stream, network=network, encode=encoder, test=test)
+    return Materials(stream=stream, network=network, encode=encoder, test=(network.placed(test[0]), test[1]))
 
 
 def train(

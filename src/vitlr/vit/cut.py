@@ -125,6 +125,11 @@ class Trunk(nn.Module):
         """(T, D) of one latent."""
         return self.tokens, self.width
 
+    @property
+    def device(self) -> torch.device:
+        """Where it computes, and where its latents lie; images may come from anywhere."""
+        return self.get_parameter("embeddings.patch_embeddings.projection.weight").device
+
     @torch.no_grad()
     def forward(self, images_NHWC: Tensor) -> Tensor:
         """Latents (N, T, D) of uint8 images (N, H, W, 3); T is 1 at the last cut.
@@ -140,7 +145,7 @@ class Trunk(nn.Module):
                 "resize them or load the network with another image_size"
             )
         if len(images_NHWC) == 0:  # transformers' blocks cannot reshape an empty batch
-            return torch.empty(0, *self.latent_shape, dtype=self.out_dtype)
+            return torch.empty(0, *self.latent_shape, dtype=self.out_dtype, device=self.device)
         blocks = list(self.blocks)
         whole = blocks[:-1] if self._class_token_only else blocks
         # Between int8 products lie passes over what they gave, which is therefore kept small enough for the cache.

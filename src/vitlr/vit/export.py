@@ -109,7 +109,7 @@ def _classifier_model(
     with torch.device("meta"):  # no weights are drawn: all of them are set below
         model = getattr(transformers, family.classifier_class)(config)
 
-    base = deepcopy(backbone.model)
+    base = deepcopy(backbone.model).cpu()
     if isinstance(head, ImageHead):
         if head.embeddings is not None:
             family.embeddings(base).load_state_dict(head.embeddings.state_dict())

@@ -49,6 +49,7 @@ def trunk_identity(
     cut: int | None,
     precision: str,
     batch_size: int,
+    device: torch.device | None = None,
     memo: Path | None = None,
 ) -> dict[str, Any]:
     """Everything that can change a bit of this trunk's latents, as data that JSON can hold.
@@ -75,8 +76,14 @@ def trunk_identity(
         "image_size": config.get("image_size") if image_size is None else image_size,
         "precision": precision,
         "batch_size": batch_size,
-        "computed by": _computed_by(),
+        "computed by": _computed_by() | _gpu(device),
     }
+
+
+def _gpu(device: torch.device | None) -> dict[str, Any]:
+    if device is None or device.type == "cpu":
+        return {}
+    return {"gpu": torch.cuda.get_device_name(device), "cuda": torch.version.cuda}
 
 
 def _computed_by() -> dict[str, Any]:

@@ -95,7 +95,7 @@ class ImageHead(nn.Module):
         if self.trunk is not None:
             return self.head(self.trunk(images_NHWC.to(torch.uint8)))
         assert self.embeddings is not None
-        if len(images_NHWC) == 0:  # transformers' blocks cannot reshape an empty batch
-            return torch.empty(0, self.width)
         weight = self.embeddings.get_parameter("patch_embeddings.projection.weight")
+        if len(images_NHWC) == 0:  # transformers' blocks cannot reshape an empty batch
+            return weight.new_empty(0, self.width)
         return self.head(self.embeddings(normalised(images_NHWC, self._gain, self._shift, weight)))

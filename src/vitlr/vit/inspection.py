@@ -60,8 +60,8 @@ def check_config(name: str, family: Family, config: Mapping[str, Any], *, tensor
                 f"{name}: config.json has {key}, which is not supported: remove it, or convert"
             )
     for key in _SIZES:
-        value = config.get(key)
-        if value is not None and not (type(value) is int and 1 <= value <= _LARGEST):
+        value = config.get(key, 1)
+        if not (type(value) is int and 1 <= value <= _LARGEST):
             raise BackboneError(f"{name}: {key} must be a whole number >= 1, got {value!r:.40}")
     if config.get("num_channels", 3) != 3:
         raise BackboneError(f"{name} reads images of {config['num_channels']} channels: 3 are supported")

@@ -13,6 +13,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 
 import torch
@@ -74,6 +75,8 @@ def save_onnx(
         ) from None
     side = backbone.image_size
     network = _PixelsToProbabilities(backbone, head, weight_CD).eval()
+    if network.trunk.device.type != "cpu":  # a copy: the classifier goes on where it is
+        network = deepcopy(network).cpu()
     example = torch.zeros(2, side, side, 3, dtype=torch.uint8)
     buffer = io.BytesIO()
     with torch.no_grad(), _quiet_exporter():

@@ -20,18 +20,22 @@ from pathlib import Path
 
 import torch
 
+from vitlr.device import has_bfloat16
+from vitlr.errors import ConfigError
 from vitlr.vit.backbone import Backbone
 from vitlr.vit.cut import PRECISIONS, Precision, Trunk
 from vitlr.vit.int8 import int8_is_fast
 
-__all__ = ["default_precision", "measure_precisions"]
+__all__ = ["check_precision", "default_precision", "measure_precisions"]
 
 
-def default_precision() -> Precision:
-    """``bfloat16`` where this processor computes it natively and fast, else ``float32``.
+def default_precision(device: torch.device | None = None) -> Precision:
+    """``bfloat16`` where this processor, or the GPU given, computes it natively and fast, else ``float32``.
 
     It asks PyTorch by private names, which another version may not have: then float32, which is always right.
     """
+    if device is not None and device.type == "cuda":
+        return "bfloat16" if has_bfloat16(device) else "float32"
     if platform.machine().lower() in ("aarch64", "arm64"):
         fast = _asks(torch.ops.mkldnn, "_is_mkldnn_bf16_supported")  # on x86 also true where it is emulated
     else:
@@ -39,6 +43,12 @@ def default_precision() -> Precision:
             _asks(torch.cpu, "_is_avx512_bf16_supported") and not _is_intel()
         )
     return "bfloat16" if fast else "float32"
+
+
+def check_precision(precision: str, device: torch.device) -> None:
+    """ConfigError where the device has no such products; whether the processor has is seen when it is used."""
+    if precision == "int8" and device.type != "cpu":
+        raise ConfigError("precision int8 is for processors: choose device cpu, or precision bfloat16")
 
 
 def _asks(module: object, name: str) -> bool:

@@ -35,7 +35,7 @@ def backbone_state(
     frozen = _frozen(family, cut)
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
     tensors = {
-        key: value.detach().to(dtype if key.startswith(frozen) else torch.float32)
+        key: value.detach().cpu().to(dtype if key.startswith(frozen) else torch.float32)
         for key, value in backbone.model.state_dict().items()
     }
     config = json.loads(backbone.config.to_json_string(use_diff=False))
