@@ -7,7 +7,8 @@ Half of the kills come at a random moment, half in a random system call that wri
 (opening, writing, flushing, renaming, removing, making directories), in a write after half of its bytes. After
 those, whatever had not been flushed is cut off as well, as a power cut would do. A third of the resumed runs
 is killed again. A kill counts as identical where the run that it hit ends with the same metrics (without
-seconds), predictions, model files and final checkpoint, byte for byte, as the run that was left alone.
+seconds and peak memory), predictions, model files and final checkpoint, byte for byte, as the run that was left
+alone.
 
 Beside the runs, a saved classifier and exported models are overwritten by processes killed in every call:
 each time the old state or the new one must be there, whole.
@@ -108,12 +109,12 @@ class Runs:
 
 
 def outcome(run: Path) -> dict[str, Any]:
-    """All that a run leaves, without clocks."""
+    """All that a run leaves, without clocks and the process's memory."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     for line in lines:
         del line["seconds"]
     summary = json.loads((run / "summary.json").read_text())
-    for key in ("seconds", "seconds_per_experience"):
+    for key in ("seconds", "seconds_per_experience", "peak_memory_bytes"):
         del summary[key]
     files = [
         path
@@ -311,6 +312,8 @@ def main() -> None:
         say(fault)
     if options.json is not None:
         options.json.write_text(json.dumps(report, indent=2) + "\n")
+    if report["identical"] != report["kills"]:
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

@@ -2,19 +2,23 @@
 
     python benchmarks/results.py rendered
     python benchmarks/results.py real --data-root OBJECTS --backbone VIT_TINY
+    python benchmarks/results.py real … --time               # seconds an experience, with nothing else running
     python benchmarks/results.py real … --page-only          # from the runs that are finished
 
 Every variant of ``recipes/results-PART.yaml`` is run on orders 1, 2 and 3, each run in one thread, ``--processes``
-of them side by side. Started again, it goes on where it was. The page's text is written by hand; what stands
+of them side by side, so that their own clocks mean little: ``--time`` learns the beginning of each again, one after the
+other. Started again, it goes on where it was. The page's text is written by hand; what stands
 between ``<!-- NAME -->`` and ``<!-- end -->`` is replaced.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import queue
 import re
+import statistics
 import subprocess
 import sys
 import threading
@@ -24,9 +28,11 @@ from pathlib import Path
 
 from vitlr.report.figures import accuracy_curves, figure_bytes
 from vitlr.report.tradeoffs import Point, accuracy_against_bytes, accuracy_against_cut
+from vitlr.runs.build import build_learner
 from vitlr.runs.compare import Outcome, Plan, read_plan, summarise
 from vitlr.runs.files import write_atomically
 from vitlr.runs.tracking import machine, read_metrics
+from vitlr.runs.train import prepare
 
 HERE = Path(__file__).resolve().parent.parent
 BLOCKS = {"real": 12, "rendered": 6}
@@ -76,6 +82,37 @@ def work(plan: Plan, options: argparse.Namespace, out: Path) -> list[str]:
     return failed
 
 
+def timed(plan: Plan, options: argparse.Namespace, out: Path) -> None:
+    """Seconds to learn an experience, alone on the machine: the median of five once the memory is full (cumulative: the
+    mean of the whole stream, as it never is), on the first order. Written to seconds.json after each variant."""
+    place = out / "seconds.json"
+    found = json.loads(place.read_text()) if place.is_file() else {}
+    over = {"data": {"root": options.data_root} if options.data_root else {}, "backbone": {}}
+    if options.backbone:
+        over["backbone"]["name"] = options.backbone
+    base = {**plan.base, **{room: {**plan.base[room], **settings} for room, settings in over.items()}}
+    plan = replace(plan, base=base, runs=plan.runs[:1])
+    for variant in plan.variants:
+        if variant in found:
+            continue
+        config = next(iter(plan.configs(variant, out)))
+        materials = prepare(config)
+        learner = build_learner(config, materials.network)
+        unbounded = config.learner.method == "cumulative"
+        spent, seen = [], 0
+        for experience in materials.stream.experiences:
+            latents, labels = materials.encode(experience)
+            began = time.perf_counter()
+            learner.learn(latents, labels, experience.index)
+            spent.append(time.perf_counter() - began)
+            seen += len(labels) if not unbounded and len(spent) > 1 else 0
+            if seen >= config.memory.capacity + 4 * len(labels):
+                break
+        found[variant] = statistics.fmean(spent) if unbounded else statistics.median(spent[-5:])
+        print(f"{variant}: {found[variant]:.4f} s", flush=True)
+        write_atomically(place, [json.dumps(found, indent=2).encode()])
+
+
 def finished_runs(plan: Plan, out: Path) -> list[Outcome]:
     return [
         Outcome(variant=variant, config=config, metrics=read_metrics(config.run_dir))
@@ -85,7 +122,7 @@ def finished_runs(plan: Plan, out: Path) -> list[Outcome]:
     ]
 
 
-def table(rows: dict[str, dict], names: list[str], expected: int) -> str:
+def table(rows: dict[str, dict], names: list[str], expected: int, seconds: dict[str, float]) -> str:
     lines = [
         "| | final accuracy, % | average along the stream, % | learning, s an experience | memory, kB |",
         "|---|---|---|---|---|",
@@ -99,9 +136,13 @@ def table(rows: dict[str, dict], names: list[str], expected: int) -> str:
         few = "" if row["runs"] == expected else f" ({row['runs']} of {expected} orders)"
         lines.append(
             f"| {_md(name)}{few} | {100 * final:.1f} ± {100 * final_sd:.1f} | {100 * mean:.1f} ± {100 * mean_sd:.1f}"
-            f" | {row['learn_seconds'][0]:.3f} | {row['memory_bytes'] / 1e3:,.0f} |"
+            f" | {_seconds(seconds.get(name))} | {row['memory_bytes'] / 1e3:,.0f} |"
         )
     return "\n".join(lines)
+
+
+def _seconds(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2g}"
 
 
 def _md(name: str) -> str:
@@ -148,12 +189,14 @@ def figures(part: str, plan: Plan, rows: dict[str, dict], outcomes: list[Outcome
         cut = re.search(r"cut (\d+)", name)[1]  # type: ignore[index]
         codec = re.search(r"bfloat16|int\d", name)
         count = re.search(r"memory (\d+)", name)
-        key = f"cut {cut}, 300 latents by codec" if codec else f"cut {cut}, float32 by number of latents"
+        key = f"cut {cut}, by codec" if codec else f"cut {cut}, float32 by number of latents"
         label = codec[0] if codec else (count[1] if count else "300")
+        if codec and count:
+            label = f"{codec[0]}, {count[1]}"
         point = _point(rows[name], rows[name]["memory_bytes"], label)
         series.setdefault(key, []).append(point)
         if name == f"latent replay (cut {BLOCKS[part] - 1})":  # in both lines: it is where they meet
-            series.setdefault(f"cut {cut}, 300 latents by codec", []).append(replace(point, name="float32"))
+            series.setdefault(f"cut {cut}, by codec", []).append(replace(point, name="float32"))
     if series:
         made["memory"] = accuracy_against_bytes(series, title=plan.title, note=note)
     return made
@@ -167,8 +210,10 @@ def write_page(part: str, plan: Plan, out: Path, page: Path) -> None:
         f" {machine()['processor']}, one thread a run"
     )
     text = page.read_text(encoding="utf-8")
+    place = out / "seconds.json"
+    seconds = json.loads(place.read_text()) if place.is_file() else {}
     for group, names in groups(plan, BLOCKS[part]).items():
-        text = _put(text, f"{part}-{group}", table(rows, names, len(plan.runs) * len(plan.seeds)))
+        text = _put(text, f"{part}-{group}", table(rows, names, len(plan.runs) * len(plan.seeds), seconds))
     folder = page.parent / "figures"
     folder.mkdir(exist_ok=True)
     for name, figure in figures(part, plan, rows, outcomes, note).items():
@@ -194,12 +239,15 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="default %(default)s")
     parser.add_argument("--only", action="append", metavar="NAME", help="only this variant; again for more")
     parser.add_argument("--page", type=Path, default=HERE / "docs" / "results.md")
+    parser.add_argument("--time", action="store_true", help="only time an experience of each variant")
     parser.add_argument("--page-only", action="store_true", help="run nothing")
     options = parser.parse_args()
     options.recipe = HERE / "recipes" / f"results-{options.part}.yaml"
     plan = read_plan(options.recipe)
     out, failed = options.out / options.part, []
-    if not options.page_only:
+    if options.time:
+        timed(plan, options, out)
+    elif not options.page_only:
         chosen = plan.variants if not options.only else {name: plan.variants[name] for name in options.only}
         failed = work(replace(plan, variants=chosen), options, out)
     if options.page.is_file():
