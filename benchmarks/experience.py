@@ -27,6 +27,7 @@ import json
 import statistics
 import tempfile
 import time
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,7 @@ from vitlr.learning.minibatch import epoch_minibatches
 from vitlr.replay import MemoryConfig
 from vitlr.runs.tracking import machine
 from vitlr.vit import account, default_precision, load_backbone, split
+from vitlr.vit.cut import normalised, pixel_scale
 
 NEW, BATCH, EPOCHS, CLASSES = 300, 128, 4, 50
 
@@ -121,9 +123,12 @@ class Published:
 
     def __init__(self, backbone, cut: int, memory: int) -> None:
         self.backbone, self.cut = backbone, cut
-        self.trunk, self.head = split(backbone, cut)
-        self.blocks = list(self.head.blocks.values())
-        self.norm = self.head.norm
+        family, self.pixel_scale = backbone.family, pixel_scale(backbone)
+        model = deepcopy(backbone.model)  # transformers' own modules, trained above the cut
+        self.embeddings, blocks = family.embeddings(model), list(family.blocks(model))
+        self.frozen, self.blocks = blocks[:cut], blocks[cut:]
+        self.norm = family.final_norm(model)
+        self.trained = [p.requires_grad_() for part in (*self.blocks, self.norm) for p in part.parameters()]
         self.classifier = torch.zeros(CLASSES, backbone.width, requires_grad=True)
         shape = (memory, backbone.tokens, backbone.width)  # all tokens, also at the last cut
         self.latents = torch.randn(shape, generator=torch.Generator().manual_seed(0))
@@ -131,8 +136,8 @@ class Published:
 
     def tokens(self, images: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
-            tokens = self.trunk.embeddings(self.trunk._normalise(images))
-            for block in self.trunk.blocks:
+            tokens = self.embeddings(normalised(images, *self.pixel_scale, torch.float32, images.device))
+            for block in self.frozen:
                 tokens = block(tokens, None)
         return tokens
 
@@ -140,7 +145,7 @@ class Published:
         pixels = torch.from_numpy(images)
         labels = torch.full((len(images),), 7)
         optimizer = torch.optim.SGD(
-            [*self.head.parameters(), self.classifier], lr=1e-3, momentum=0.9, weight_decay=5e-4
+            [*self.trained, self.classifier], lr=1e-3, momentum=0.9, weight_decay=5e-4
         )
         rng = np.random.default_rng(0)
         start = time.perf_counter()

@@ -27,7 +27,8 @@ import torch._inductor.config
 from torch import Tensor, nn
 
 from vitlr.runs.tracking import machine
-from vitlr.vit import Trunk, default_precision, load_backbone
+from vitlr.vit import Backbone, Trunk, default_precision, load_backbone
+from vitlr.vit.cut import normalised, pixel_scale
 
 Encode = Callable[[Tensor], Tensor]
 
@@ -35,9 +36,10 @@ Encode = Callable[[Tensor], Tensor]
 class FromPixels(nn.Module):
     """The float32 trunk on pixels already normalised: what can be exported."""
 
-    def __init__(self, trunk: Trunk) -> None:
+    def __init__(self, backbone: Backbone, cut: int) -> None:
         super().__init__()
-        self.embeddings, self.blocks = trunk.embeddings, trunk.blocks
+        family, model = backbone.family, backbone.model
+        self.embeddings, self.blocks = family.embeddings(model), family.blocks(model)[:cut]
 
     def forward(self, pixels: Tensor) -> Tensor:
         latents = self.embeddings(pixels)
@@ -46,21 +48,29 @@ class FromPixels(nn.Module):
         return latents
 
 
+def pixels_of(backbone: Backbone, images: Tensor) -> Tensor:
+    return normalised(images, *pixel_scale(backbone), torch.float32, images.device).contiguous()
+
+
 def own(precision: str) -> Callable[[Trunk, Tensor, object], Encode]:
-    def make(trunk: Trunk, images: Tensor, backbone: object) -> Encode:
-        return Trunk(backbone, trunk.cut, precision=precision)  # type: ignore[arg-type]
+    def make(trunk: Trunk, images: Tensor, backbone: Backbone) -> Encode:
+        return Trunk(backbone, trunk.cut, precision=precision)
 
     return make
 
 
-def onnx_runtime(trunk: Trunk, images: Tensor, backbone: object) -> Encode:
+def onnx_runtime(trunk: Trunk, images: Tensor, backbone: Backbone) -> Encode:
     import onnxruntime
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     with tempfile.TemporaryDirectory() as folder:
         plain, quantised = Path(folder) / "plain.onnx", Path(folder) / "int8.onnx"
         program = torch.onnx.export(
-            FromPixels(trunk), (trunk._normalise(images),), dynamo=True, verbose=False, input_names=["pixels"]
+            FromPixels(backbone, trunk.cut),
+            (pixels_of(backbone, images),),
+            dynamo=True,
+            verbose=False,
+            input_names=["pixels"],
         )
         assert program is not None
         program.save(plain)
@@ -70,18 +80,18 @@ def onnx_runtime(trunk: Trunk, images: Tensor, backbone: object) -> Encode:
         session = onnxruntime.InferenceSession(quantised, options, providers=["CPUExecutionProvider"])
 
     def encode(images: Tensor) -> Tensor:
-        found = session.run(None, {"pixels": trunk._normalise(images).numpy()})[0]
+        found = session.run(None, {"pixels": pixels_of(backbone, images).numpy()})[0]
         return torch.from_numpy(np.asarray(found))
 
     return encode
 
 
-def pt2e(trunk: Trunk, images: Tensor, backbone: object) -> Encode:
+def pt2e(trunk: Trunk, images: Tensor, backbone: Backbone) -> Encode:
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
     from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
 
-    pixels = trunk._normalise(images)
-    program = torch.export.export(FromPixels(trunk), (pixels,)).module()
+    pixels = pixels_of(backbone, images)
+    program = torch.export.export(FromPixels(backbone, trunk.cut), (pixels,)).module()
     quantizer = x86.X86InductorQuantizer()
     quantizer.set_global(x86.get_default_x86_inductor_quantization_config(is_dynamic=True))
     prepared = prepare_pt2e(program, quantizer)
@@ -91,7 +101,7 @@ def pt2e(trunk: Trunk, images: Tensor, backbone: object) -> Encode:
 
     def encode(images: Tensor) -> Tensor:
         with torch.no_grad():
-            return compiled(trunk._normalise(images))
+            return compiled(pixels_of(backbone, images))
 
     return encode
 

@@ -79,8 +79,8 @@ class Network:
         cut = backbone.num_blocks - 1 if cut is None else cut
         precision = default_precision(place) if precision is None else precision
         check_precision(precision, place)
-        trunk = Trunk(backbone, cut, precision=precision)  # type: ignore[arg-type]  # checked there
-        return cls(backbone, trunk.to(place))
+        trunk = Trunk(backbone, cut, precision=precision, device=place)  # type: ignore[arg-type]  # checked there
+        return cls(backbone, trunk)
 
     @classmethod
     def load(

@@ -107,7 +107,7 @@ def test_on_a_gpu_training_stays_there_and_is_read_once_an_epoch(
 
 
 def test_the_trunk_takes_images_from_the_host_and_leaves_latents_on_the_device(backbone: Backbone) -> None:
-    trunk = on_meta(Trunk(random_backbone("random:Ti_32", blocks=2, image_size=64), 1))
+    trunk = Trunk(random_backbone("random:Ti_32", blocks=2, image_size=64), 1, device="meta")
     with OneDevice():
         latents = trunk(torch.zeros(5, 64, 64, 3, dtype=torch.uint8))
         none = trunk(torch.zeros(0, 64, 64, 3, dtype=torch.uint8))

@@ -36,7 +36,9 @@ class TinyHead(nn.Module):
 def learner(memory: int = 40, seed: int = 0, **settings: object) -> GradientLearner:
     return GradientLearner(
         TinyHead(),
-        LearnerConfig(**{"first_lr": 0.05, "lr": 0.05, "batch_size": 16, **settings}),
+        LearnerConfig(
+            **{"first_lr": 0.05, "lr": 0.05, "batch_size": 16, "train_precision": "float32", **settings}
+        ),
         MemoryConfig(capacity=memory),
         np.random.default_rng(seed),
     )

@@ -32,7 +32,7 @@ def test_a_layer_computes_the_product_of_rounded_rows_and_weights_exactly(bias: 
     expected = levels * row_scale[..., None] * weight_scale
     if bias:
         expected += linear.bias.detach().double().numpy()
-    found = Int8Linear(linear)(inputs).double().numpy()
+    found = Int8Linear(linear.weight, linear.bias)(inputs).double().numpy()
     # A number half-way between two levels may go either way in float32: one level of one input at most.
     step = row_scale[..., None] * abs(weights).max()
     assert (abs(found - expected) <= 2 * step + 1e-6).all()
@@ -42,7 +42,9 @@ def test_a_layer_computes_the_product_of_rounded_rows_and_weights_exactly(bias: 
 @fast
 def test_a_row_of_zeros_gives_the_bias() -> None:
     linear = nn.Linear(64, 8)
-    assert torch.equal(Int8Linear(linear)(torch.zeros(2, 64)), linear.bias.detach().expand(2, 8))
+    assert torch.equal(
+        Int8Linear(linear.weight, linear.bias)(torch.zeros(2, 64)), linear.bias.detach().expand(2, 8)
+    )
 
 
 @fast

@@ -80,7 +80,9 @@ def test_frozen_blocks_stay_bitwise_as_they_were_and_the_backbone_always_does(
 
 
 def learner(head, method: str):
-    config = LearnerConfig(method=method, batch_size=8, epochs=2, first_lr=1e-2, lr=1e-2)
+    config = LearnerConfig(
+        method=method, batch_size=8, epochs=2, first_lr=1e-2, lr=1e-2, train_precision="float32"
+    )
     return new_learner(head, config, MemoryConfig(capacity=9), np.random.default_rng(0))
 
 
@@ -106,7 +108,7 @@ def test_native_rehearsal_is_torchs_sgd_on_the_whole_network_of_transformers(tmp
     from transformers import ViTModel
 
     backbone = load_backbone(make_directory(tmp_path, "vit"))
-    config = LearnerConfig(method="native", batch_size=64, epochs=3, first_lr=0.05)
+    config = LearnerConfig(method="native", batch_size=64, epochs=3, first_lr=0.05, train_precision="float32")
     model = new_learner(ImageHead(backbone), config, MemoryConfig(capacity=0), np.random.default_rng(0))
     images, labels = random_images(6, SIDE), np.array([0, 1, 2, 0, 1, 2])
     model.learn(ImageTrunk(backbone)(images), labels, 0)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vitlr.vit import default_precision, measure_precisions, precision, random_backbone
+from vitlr import device
+from vitlr.vit import default_precision, measure_precisions, random_backbone
 from vitlr.vit.int8 import int8_is_fast
 
 
@@ -22,7 +23,7 @@ def test_the_processor_decides(
     monkeypatch: pytest.MonkeyPatch, avx512_bf16: bool, amx: bool, intel: bool, expected: str
 ) -> None:
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
-    monkeypatch.setattr(precision, "_is_intel", lambda: intel)
+    monkeypatch.setattr(device, "is_intel", lambda: intel)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16, raising=False)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
     assert default_precision() == expected

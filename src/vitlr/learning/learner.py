@@ -57,8 +57,8 @@ class LearnerConfig:
         classifier_lr_scale: the classifier learns at this multiple of those rates.
         momentum, weight_decay: of SGD; momentum starts at zero in each experience.
         train_precision: of the products in training, float32 or bfloat16 (mixed precision: weights, gradients, norms
-            and the loss stay float32; faster only where bfloat16 products are native); auto is bfloat16 on a GPU
-            that has it and float32 on a processor. Predictions are float32.
+            and the loss stay float32); auto is bfloat16 where such products are native, and float32 elsewhere.
+            Predictions are float32.
         si_lambda: strength of Synaptic Intelligence (AR1*); 0 switches it off (AR1*free).
         der_alpha, der_beta: of method der, weight of the replayed latents' logits and of their labels.
         slda_shrinkage: of method slda, of the covariance towards the unit matrix, above 0 and at most 1.

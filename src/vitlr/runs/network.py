@@ -55,7 +55,7 @@ class Network:
         self.images = images
         self.device = device_named(config.device)
         self.head: Head | ImageHead
-        self.head = ImageHead(outline, config.cut, precision) if images else Head(outline, cut)
+        self.head = ImageHead(outline, config.cut, precision, self.device) if images else Head(outline, cut)
         self.head.to(self.device)
         self._config = config
 
@@ -102,7 +102,7 @@ class Network:
         """The frozen half."""
         if self.images:
             return ImageTrunk(self.backbone)
-        return Trunk(self.backbone, self.cut, precision=self.precision).to(self.device)
+        return Trunk(self.backbone, self.cut, precision=self.precision, device=self.device)
 
 
 def open_network(config: BackboneConfig, *, cached: bool = False, images: bool = False) -> Network:

@@ -5,12 +5,12 @@ projection and an MLP. With one query, keys and values of the T tokens need not 
 the token t after norm1's division but before its gain g and shift s, x_t = g n_t + s, and q the query of one
 head:
 
-    score_t   = q . (W_k x_t + b_k) = (g (W_k' q)) . n_t + constant
+    score_t   = q . (W_k x_t + b_k) = ((W_k g)' q) . n_t + constant
     attention = softmax over t of score_t / sqrt(d)              the constant cancels
-    value     = sum_t a_t (W_v x_t + b_v) = W_v (g sum_t a_t n_t + s) + b_v        since sum_t a_t = 1
+    value     = sum_t a_t (W_v x_t + b_v) = (W_v g) (sum_t a_t n_t) + W_v s + b_v        since sum_t a_t = 1
 
-W_k' is the transpose of that head's W_k. The products with W_k and W_v are made once a head instead of once a
-token.
+W_k g has the gain multiplied into its columns, ' transposes. The products with W_k and W_v are made once a head
+instead of once a token, and gain and shift meet the D x D weights, never the (B, H, D) numbers between.
 
 FLOP an image, forward, 2 a multiply-add, with H heads, width D and an MLP of M weights (8 D^2 in a ViT):
     plain block          T (8 D^2 + 2 M) + 4 T^2 D
@@ -18,8 +18,8 @@ FLOP an image, forward, 2 a multiply-add, with H heads, width D and an MLP of M 
     folded (this file)   8 D^2 + 2 M + 4 H T D
 ViT-B/32 at 128 px (T 17, D 768, H 12): 241, 54 and 15 million.
 
-Going back, gain and shift meet only (H, D) numbers an image, not (T, D). Where the latents come from memory
-and need no gradient, norm1 has no backward pass at all and no gradient of size (T, D) is ever made.
+Where the latents come from memory and need no gradient, norm1 has no backward pass at all and no gradient of size
+(T, D) is ever made.
 
 The part of the constant that comes from b_k is kept: it costs next to nothing, and so b_k has a gradient
 (zero but for rounding) as it has in the plain block. The part from s is left out; s has its gradient by other
@@ -35,6 +35,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vitlr.vit.families import BlockParts
+from vitlr.vit.whole_block import product_dtype, scaled
 
 __all__ = ["class_token_attention", "class_token_block"]
 
@@ -42,31 +43,31 @@ __all__ = ["class_token_attention", "class_token_block"]
 def class_token_block(block: BlockParts, latents_BTD: Tensor) -> Tensor:
     """Token 0 of the block's output, (B, D): ``block(latents)[:, 0]`` without computing the other tokens."""
     class_BD = latents_BTD[:, 0]
-    class_BD = class_BD + _scaled(class_token_attention(block, latents_BTD), block.scale1_D)
-    return class_BD + _scaled(block.mlp(block.norm2(class_BD)), block.scale2_D)
+    class_BD = class_BD + scaled(class_token_attention(block, latents_BTD), block.scale1_D)
+    return class_BD + scaled(block.mlp(block.norm2(class_BD)), block.scale2_D)
 
 
 def class_token_attention(block: BlockParts, latents_BTD: Tensor) -> Tensor:
     """Token 0 of the block's attention over its normalised input, (B, D), after the output projection."""
     B, _, D = latents_BTD.shape
     H, d = block.heads, block.query.out_features // block.heads
-    norm = block.norm1
+    norm, key, value = block.norm1, block.key, block.value
+    dtype = product_dtype(latents_BTD)
     n_BTD = F.layer_norm(latents_BTD, norm.normalized_shape, eps=norm.eps)
-
     q_BD = block.query(n_BTD[:, 0] * norm.weight + norm.bias) * d**-0.5
+    n_BTD = n_BTD.to(dtype)  # once, for both products
+    gained_key_HdD = (key.weight * norm.weight).to(dtype).view(H, d, D)
+    gained_value_HdD = (value.weight * norm.weight).to(dtype).view(H, d, D)
+
     q_HBd = q_BD.view(B, H, d).transpose(0, 1)
-    folded_BHD = torch.bmm(q_HBd, block.key.weight.view(H, d, D)).transpose(0, 1) * norm.weight
+    folded_BHD = torch.bmm(q_HBd, gained_key_HdD).transpose(0, 1)
     scores_BHT = torch.bmm(folded_BHD, n_BTD.transpose(1, 2))
-    if block.key.bias is not None:
-        scores_BHT = scores_BHT + (q_BD * block.key.bias).view(B, H, d).sum(-1, keepdim=True)
+    if key.bias is not None:
+        scores_BHT = scores_BHT + (q_BD * key.bias).view(B, H, d).sum(-1, keepdim=True)
 
-    mixed_BHD = torch.bmm(scores_BHT.softmax(-1), n_BTD) * norm.weight + norm.bias
-    value_HBd = torch.bmm(mixed_BHD.transpose(0, 1), block.value.weight.view(H, d, D).transpose(1, 2))
-    value_BD = value_HBd.transpose(0, 1).reshape(B, H * d)
-    if block.value.bias is not None:
-        value_BD = value_BD + block.value.bias
+    mixed_HBD = torch.bmm(scores_BHT.softmax(-1).to(dtype), n_BTD).transpose(0, 1)
+    value_HBd = torch.bmm(mixed_HBD, gained_value_HdD.transpose(1, 2))
+    value_BD = value_HBd.transpose(0, 1).reshape(B, H * d) + value.weight @ norm.bias
+    if value.bias is not None:
+        value_BD = value_BD + value.bias
     return block.output(value_BD)
-
-
-def _scaled(tokens_BD: Tensor, scale_D: Tensor | None) -> Tensor:
-    return tokens_BD if scale_D is None else tokens_BD * scale_D

@@ -22,11 +22,15 @@ from torch import Tensor, nn
 from vitlr.errors import BackboneError, ConfigError, DataError
 from vitlr.vit.backbone import Backbone
 from vitlr.vit.class_token import class_token_block
-from vitlr.vit.int8 import ROWS, int8_blocks
+from vitlr.vit.frozen_block import FrozenBlock, FrozenPatches
+from vitlr.vit.int8 import ROWS, Int8Linear
+from vitlr.vit.products import FrozenLinear, trained, with_linears
+from vitlr.vit.whole_block import whole_block
 
 __all__ = ["PRECISIONS", "Head", "Precision", "Trunk", "check_cut", "normalised", "pixel_scale", "split"]
 
 Precision = Literal["float32", "bfloat16", "int8"]
+_PROJECTION = "patch_embeddings.projection.weight"
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "int8")
 
 
@@ -39,8 +43,8 @@ def split(
 ) -> tuple[Trunk, Head]:
     """Cut after block ``cut``: 0 leaves only the embedding in the trunk, L only the final norm in the head.
 
-    The trunk reads the backbone's own weights (a copy in bfloat16 and int8), and the head has copies: training
-    the head changes neither, and a backbone can be split as often as one likes.
+    Both have copies of the backbone's weights: training the head changes neither trunk nor backbone, which can be
+    split as often as one likes.
 
     Args:
         precision: that of the trunk's weights and arithmetic; see :func:`vitlr.vit.default_precision`.
@@ -66,19 +70,24 @@ def pixel_scale(backbone: Backbone) -> tuple[list[float], list[float]]:
     return gain, [-mean / std for mean, std in zip(backbone.mean, backbone.std, strict=True)]
 
 
-def normalised(images_NHWC: Tensor, gain: list[float], shift: list[float], weight: Tensor) -> Tensor:
-    """(N, 3, H, W) in type and place of the patch embedding's ``weight``, of pixels 0..255 of any type."""
+def normalised(
+    images_NHWC: Tensor, gain: list[float], shift: list[float], dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """(N, 3, H, W) of that type and place, of pixels 0..255 of any type."""
     # bfloat16 holds pixels 0..255 exactly but not the gain and shift, so it is rounded to only once, at the
     # end.
-    dtype = torch.promote_types(weight.dtype, torch.float32)
-    gain_3 = torch.tensor(gain, dtype=dtype, device=weight.device)
-    shift_3 = torch.tensor(shift, dtype=dtype, device=weight.device)
-    pixels_NHWC = images_NHWC.to(device=weight.device, dtype=dtype) * gain_3 + shift_3
-    return pixels_NHWC.permute(0, 3, 1, 2).to(weight.dtype)
+    exact = torch.promote_types(dtype, torch.float32)
+    gain_3 = torch.tensor(gain, dtype=exact, device=device)
+    shift_3 = torch.tensor(shift, dtype=exact, device=device)
+    pixels_NHWC = images_NHWC.to(device=device, dtype=exact) * gain_3 + shift_3
+    return pixels_NHWC.permute(0, 3, 1, 2).to(dtype)
 
 
 class Trunk(nn.Module):
-    """The frozen half: uint8 images to latents. Always in eval mode, never with gradients."""
+    """The frozen half: uint8 images to latents. Always in eval mode, never with gradients.
+
+    It is made on the device where it is to compute, and stays there: weights are packed for it.
+    """
 
     def __init__(
         self,
@@ -87,6 +96,7 @@ class Trunk(nn.Module):
         *,
         precision: Precision = "float32",
         out_dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
     ) -> None:
         super().__init__()
         check_cut(backbone, cut)
@@ -99,20 +109,24 @@ class Trunk(nn.Module):
         self.width = backbone.width
         self.tokens = 1 if cut == backbone.num_blocks else backbone.tokens
         self._tokens_inside = backbone.tokens
-        self._family = backbone.family
+        self._family = family = backbone.family
         self._class_token_only = cut == backbone.num_blocks
         self._gain, self._shift = pixel_scale(backbone)
 
-        self.embeddings = backbone.family.embeddings(backbone.model)
-        self.blocks = backbone.family.blocks(backbone.model)[:cut]
-        if (
-            precision == "bfloat16"
-        ):  # a plain cast, once: measured faster than autocast, which casts at every call
-            self.embeddings = deepcopy(self.embeddings).bfloat16()
-            self.blocks = deepcopy(self.blocks).bfloat16()
-        if precision == "int8":
-            last = self.blocks[cut - 1 :] if self._class_token_only else self.blocks[:0]
-            self.blocks = int8_blocks(self.blocks[: cut - len(last)]).extend(deepcopy(last))
+        blocks = family.blocks(backbone.model)[:cut]
+        half = precision == "bfloat16"  # a plain cast, once: measured faster than autocast, at every call
+        linear = Int8Linear if precision == "int8" else FrozenLinear
+        self.embeddings = _placed(family.embeddings(backbone.model), device, half)
+        self._dtype = self.embeddings.get_parameter(_PROJECTION).dtype
+        self.embeddings.set_submodule(
+            "patch_embeddings", FrozenPatches(self.embeddings.patch_embeddings, linear)
+        )
+        whole = blocks[:-1] if self._class_token_only else blocks
+        self.blocks = nn.ModuleList(
+            FrozenBlock(family.parts(_placed(block, device, half)), linear) for block in whole
+        )
+        # For the class token alone a product has too few rows to gain from packed or 8-bit weights.
+        self.last = _placed(blocks[-1], device, half) if self._class_token_only else None
         self.requires_grad_(False)
         self.eval()
 
@@ -128,7 +142,7 @@ class Trunk(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where it computes, and where its latents lie; images may come from anywhere."""
-        return self.get_parameter("embeddings.patch_embeddings.projection.weight").device
+        return next(self.embeddings.parameters()).device
 
     @torch.no_grad()
     def forward(self, images_NHWC: Tensor) -> Tensor:
@@ -146,25 +160,25 @@ class Trunk(nn.Module):
             )
         if len(images_NHWC) == 0:  # transformers' blocks cannot reshape an empty batch
             return torch.empty(0, *self.latent_shape, dtype=self.out_dtype, device=self.device)
-        blocks = list(self.blocks)
-        whole = blocks[:-1] if self._class_token_only else blocks
+        pixels = normalised(images_NHWC, self._gain, self._shift, self._dtype, self.device)
+        latents = self.embeddings(pixels)
         # Between int8 products lie passes over what they gave, which is therefore kept small enough for the cache.
-        size = max(1, ROWS // self._tokens_inside) if self.precision == "int8" else len(images_NHWC)
-        latents = torch.cat([self._through(whole, part) for part in images_NHWC.split(size)])
-        if self._class_token_only:
-            latents = class_token_block(self._family.parts(blocks[-1]), latents)[:, None]
+        size = max(1, ROWS // self._tokens_inside) if self.precision == "int8" else len(latents)
+        latents = torch.cat([self._through(part) for part in latents.split(size)])
+        if self.last is not None:
+            latents = class_token_block(self._family.parts(self.last), latents)[:, None]
         return latents.to(self.out_dtype)
 
-    def _through(self, blocks: list[nn.Module], images_NHWC: Tensor) -> Tensor:
-        """Embedding and these blocks."""
-        latents = self.embeddings(self._normalise(images_NHWC))
-        for block in blocks:
-            latents = block(latents, None)
-        return latents
+    def _through(self, latents_NTD: Tensor) -> Tensor:
+        """The whole blocks."""
+        for block in self.blocks:
+            latents_NTD = block(latents_NTD)
+        return latents_NTD
 
-    def _normalise(self, images_NHWC: Tensor) -> Tensor:
-        weight = self.get_parameter("embeddings.patch_embeddings.projection.weight")
-        return normalised(images_NHWC, self._gain, self._shift, weight)
+
+def _placed(module: nn.Module, device: torch.device | str, half: bool) -> nn.Module:
+    """A frozen copy on the device, in bfloat16 where asked for."""
+    return deepcopy(module).to(device, torch.bfloat16 if half else None).requires_grad_(False)
 
 
 class Head(nn.Module):
@@ -186,6 +200,7 @@ class Head(nn.Module):
         self.blocks = nn.ModuleDict(
             {str(number): deepcopy(block) for number, block in blocks if number >= cut}
         )
+        with_linears(self.blocks, trained)
         self.norm = deepcopy(backbone.family.final_norm(backbone.model))
         self.requires_grad_(True)
         self.eval()
@@ -215,5 +230,5 @@ class Head(nn.Module):
             return self.norm(latents_NTD[:, 0])
         *earlier, last = self.blocks.values()
         for block in earlier:
-            latents_NTD = block(latents_NTD, None)
+            latents_NTD = whole_block(self._family.parts(block), latents_NTD)
         return self.norm(class_token_block(self._family.parts(last), latents_NTD))

@@ -54,20 +54,24 @@ class ImageHead(nn.Module):
             arXiv 1912.01100: replay at the input trains every layer). A number k leaves the embedding and
             blocks 1..k as they are, though each mini-batch goes through them: what latent replay at cut k
             computes, up to rounding, without keeping latents.
-        precision: of the frozen part.
+        precision, device: of the frozen part.
 
     Raises:
         BackboneError: ``frozen`` is not one of 0..L.
     """
 
     def __init__(
-        self, backbone: Backbone, frozen: int | None = None, precision: Precision = "float32"
+        self,
+        backbone: Backbone,
+        frozen: int | None = None,
+        precision: Precision = "float32",
+        device: torch.device | str = "cpu",
     ) -> None:
         super().__init__()
         self.width, self.image_size = backbone.width, backbone.image_size
         self._gain, self._shift = pixel_scale(backbone)
         self.head = Head(backbone, frozen or 0)
-        self.trunk = None if frozen is None else Trunk(backbone, frozen, precision=precision)
+        self.trunk = None if frozen is None else Trunk(backbone, frozen, precision=precision, device=device)
         self.embeddings: nn.Module | None = None
         if frozen is None:
             self.embeddings = deepcopy(backbone.family.embeddings(backbone.model))
@@ -93,9 +97,15 @@ class ImageHead(nn.Module):
             )
         images_NHWC = pixels_NTD.reshape(len(pixels_NTD), self.image_size, self.image_size, 3)
         if self.trunk is not None:
-            return self.head(self.trunk(images_NHWC.to(torch.uint8)))
+            with torch.autocast(
+                images_NHWC.device.type, enabled=False
+            ):  # the trunk has a precision of its own
+                latents_NTD = self.trunk(images_NHWC.to(torch.uint8))
+            return self.head(latents_NTD)
         assert self.embeddings is not None
         weight = self.embeddings.get_parameter("patch_embeddings.projection.weight")
         if len(images_NHWC) == 0:  # transformers' blocks cannot reshape an empty batch
             return weight.new_empty(0, self.width)
-        return self.head(self.embeddings(normalised(images_NHWC, self._gain, self._shift, weight)))
+        return self.head(
+            self.embeddings(normalised(images_NHWC, self._gain, self._shift, weight.dtype, weight.device))
+        )

@@ -11,23 +11,24 @@ the time and error of PyTorch's export quantisation and of ONNX Runtime beside t
 
 from __future__ import annotations
 
-from copy import deepcopy
-
 import torch
 from torch import Tensor, nn
 
 from vitlr.errors import ConfigError
 
-__all__ = ["Int8Linear", "int8_blocks", "int8_is_fast"]
+__all__ = ["ROWS", "Int8Linear", "int8_is_fast"]
 
-ROWS = (
-    544  # tokens that go through the blocks at once: what lies between two products then stays in the cache
-)
+ROWS = 544  # tokens that go through the blocks at once: what lies between two products stays in the cache
 _ZERO_POINT = 128  # the kernels want activations unsigned
 
 
 class Int8Linear(nn.Module):
-    """``nn.Linear`` with int8 weights (one scale an output feature) and int8 activations (one scale a token).
+    """Linear layer with int8 weights (one scale an output feature) and int8 activations (one scale a token).
+
+    Then GELU (exact, by erf) where asked for, then plus ``residual`` where given: in place, on float32.
+
+    Args:
+        weight_OI, bias_O: floating point of any type.
 
     Raises:
         ConfigError: this PyTorch or processor has no fast 8-bit products.
@@ -36,28 +37,33 @@ class Int8Linear(nn.Module):
     bias: Tensor
     integer: Tensor
 
-    def __init__(self, linear: nn.Linear) -> None:
+    def __init__(self, weight_OI: Tensor, bias_O: Tensor | None, *, gelu: bool = False) -> None:
         super().__init__()
         if not int8_is_fast():
             raise ConfigError(
                 "precision int8 needs an x86 processor with VNNI or AMX instructions, which this one is not:"
                 " choose float32 or bfloat16"
             )
-        weight_OI = linear.weight.detach().float()
+        self.gelu = gelu
+        weight_OI = weight_OI.detach().float()
         bound = weight_OI.abs().amax(1).clamp_min(torch.finfo(torch.float32).tiny)
         scale = bound / 127
         levels = (weight_OI / scale[:, None]).round().to(torch.int8)
-        bias = torch.zeros(len(weight_OI)) if linear.bias is None else linear.bias.detach().float()
+        bias = torch.zeros(len(weight_OI)) if bias_O is None else bias_O.detach().float()
         self.register_buffer("packed", torch.ops.onednn.qlinear_prepack(levels, None), persistent=False)
         self.register_buffer("scale_O", scale, persistent=False)
         self.register_buffer("bias", bias.clone(), persistent=False)
         self.register_buffer(
-            "integer", torch.full((linear.in_features,), 2.0**23 + _ZERO_POINT), persistent=False
+            "integer", torch.full((weight_OI.shape[1],), 2.0**23 + _ZERO_POINT), persistent=False
         )
         self.register_buffer("zero_points", torch.zeros(len(scale), dtype=torch.int64), persistent=False)
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """(..., O) of float32 (..., I)."""
+    def __deepcopy__(self, memo: dict) -> Int8Linear:
+        """Itself: it never changes."""
+        return self
+
+    def forward(self, inputs: Tensor, residual: Tensor | None = None) -> Tensor:
+        """(..., O) of float32 (..., I); a residual has the result's shape."""
         rows = inputs.reshape(-1, inputs.shape[-1])
         bound = torch.maximum(rows.amax(-1, keepdim=True), rows.amin(-1, keepdim=True).neg_())
         bound.clamp_min_(torch.finfo(torch.float32).tiny)
@@ -68,17 +74,11 @@ class Int8Linear(nn.Module):
             levels, 1.0, _ZERO_POINT, self.packed, self.scale_O, self.zero_points, None,
             1.0, 0, torch.float32, "none", [], "",
         )  # fmt: skip
-        return torch.addcmul(self.bias, product, bound / 127).reshape(*inputs.shape[:-1], -1)
-
-
-def int8_blocks(blocks: nn.ModuleList) -> nn.ModuleList:
-    """A copy of these blocks with an :class:`Int8Linear` in the place of every linear layer."""
-    copied = deepcopy(blocks)
-    for module in list(copied.modules()):
-        for name, child in module.named_children():
-            if isinstance(child, nn.Linear):
-                setattr(module, name, Int8Linear(child))
-    return copied
+        outputs = torch.addcmul(self.bias, product, bound / 127, out=product)
+        if self.gelu:
+            outputs = torch.ops.aten.gelu_(outputs)
+        outputs = outputs.view(*inputs.shape[:-1], -1)
+        return outputs if residual is None else outputs.add_(residual)
 
 
 def int8_is_fast() -> bool:

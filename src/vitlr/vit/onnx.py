@@ -23,7 +23,8 @@ from vitlr.errors import ConfigError, RunError
 from vitlr.files import write_atomically
 from vitlr.vit.backbone import Backbone
 from vitlr.vit.class_token import class_token_block
-from vitlr.vit.cut import Head, Trunk
+from vitlr.vit.cut import Head, normalised, pixel_scale
+from vitlr.vit.products import plain, with_linears
 
 __all__ = ["save_onnx"]
 
@@ -35,17 +36,21 @@ class _PixelsToProbabilities(nn.Module):
 
     def __init__(self, backbone: Backbone, head: Head, weight_CD: Tensor) -> None:
         super().__init__()
-        self.trunk = Trunk(backbone, min(head.cut, backbone.num_blocks - 1))
-        self.family = backbone.family
-        blocks = list(backbone.family.blocks(backbone.model))
-        # At the last cut the last block lies in the trunk; the class token is all that is read of it either way.
-        self.upper = nn.ModuleList(head.blocks.values() if head.blocks else blocks[-1:])
-        self.norm = head.norm
+        family = self.family = backbone.family
+        self.embeddings = deepcopy(family.embeddings(backbone.model))
+        lower = list(family.blocks(backbone.model))[: head.cut]
+        # Layers as an exporter knows them: the head's own compute by a kernel's name.
+        self.blocks = nn.ModuleList(
+            with_linears(deepcopy(block), plain) for block in (*lower, *head.blocks.values())
+        )
+        self.norm = deepcopy(head.norm)
+        self.gain, self.shift = pixel_scale(backbone)
         self.register_buffer("weight_CD", weight_CD.float())
 
     def forward(self, images: Tensor) -> Tensor:
-        tokens = self.trunk.embeddings(self.trunk._normalise(images))
-        *whole, last = [*self.trunk.blocks, *self.upper]
+        pixels = normalised(images, self.gain, self.shift, torch.float32, images.device)
+        tokens = self.embeddings(pixels)
+        *whole, last = self.blocks
         for block in whole:
             tokens = block(tokens, None)
         features = self.norm(class_token_block(self.family.parts(last), tokens))
@@ -74,9 +79,7 @@ def save_onnx(
             "writing ONNX needs more packages; install them with: pip install 'vitlr[onnx]'"
         ) from None
     side = backbone.image_size
-    network = _PixelsToProbabilities(backbone, head, weight_CD).eval()
-    if network.trunk.device.type != "cpu":  # a copy: the classifier goes on where it is
-        network = deepcopy(network).cpu()
+    network = _PixelsToProbabilities(backbone, head, weight_CD).eval().cpu()
     example = torch.zeros(2, side, side, 3, dtype=torch.uint8)
     buffer = io.BytesIO()
     with torch.no_grad(), _quiet_exporter():
