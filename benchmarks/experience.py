@@ -2,19 +2,21 @@
 
     python benchmarks/experience.py                      # cuts 12, 11, 10, 8 of ViT-B/32 at 128 px
     python benchmarks/experience.py --cuts 11 --json experience.json
-    python benchmarks/experience.py --precision float32,int8
+    python benchmarks/experience.py --precision float32,bfloat16,int8
 
 One experience of CORe50's NICv2-391 is a video of 300 frames (15 seconds at 20 Hz); 1500 latents are in
 memory; mini-batches of 128; 4 epochs. Weights are random: they do not change the time.
 
 * ours: frames decoded once (in threads, ahead of the trunk), trunk once, head with the last block folded, memory
-  in its codec. ``from files`` is the rate of encoding from PNG files over that of the trunk on ready pixels.
+  in its codec. ``from files`` is the rate of encoding from PNG files over that of the trunk on ready pixels. A
+  float32 trunk goes with training in float32, the others with what this processor trains in by default.
 * published: the same network, mini-batches and steps as the original procedure runs them: float32, the new
   images of each mini-batch through the trunk again in every epoch (the frames decoded once and kept),
-  transformers' own blocks for all tokens, a float32 memory.
+  transformers' own blocks for all tokens in plain PyTorch, a float32 memory. With --published-products onednn its
+  linear layers use the products that ours use, which tells how much of the ratio is theirs.
 * floor: the FLOP of our work divided by the rate of a large matrix product in the same precision (int8: all of the
-  trunk's, though attention and embedding stay float32), measured in the same run. Decoding and the memory are no
-  matrix products and are not in the floor.
+  trunk's, though attention stays float32), the faster of PyTorch's and oneDNN's, measured in the same run. Decoding and
+  the memory are no matrix products and are not in the floor.
 
 Ours and published alternate, so that a machine whose speed drifts slows both; medians are reported. With
 --published-epochs 1 only one of the four equal epochs is timed and multiplied.
@@ -42,16 +44,21 @@ from vitlr.replay import MemoryConfig
 from vitlr.runs.tracking import machine
 from vitlr.vit import account, default_precision, load_backbone, split
 from vitlr.vit.cut import normalised, pixel_scale
+from vitlr.vit.int8 import int8_is_fast
+from vitlr.vit.products import has_onednn, trained, with_linears
 
 NEW, BATCH, EPOCHS, CLASSES = 300, 128, 4, 50
 
 
-def matmul_rate(dtype: torch.dtype, size: int = 2048, repeats: int = 7) -> float:
-    """Operations a second of a large matrix product: the best of several."""
+def product_rate(precision: str, size: int = 2048, repeats: int = 7) -> float:
+    """Operations a second of a large matrix product: the best of several, and of the kernels there are."""
+    dtype = getattr(torch, precision)
     a, b = (torch.randn(size, size).mul(40).to(dtype) for _ in range(2))
-    multiply = torch._int_mm if dtype == torch.int8 else torch.matmul  # sums of bytes in 32-bit integers
+    kernels = [torch._int_mm if dtype == torch.int8 else torch.matmul]  # sums of bytes in 32-bit integers
+    if dtype != torch.int8 and has_onednn():
+        kernels.append(lambda a, b: torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], ""))
     best = float("inf")
-    for _ in range(repeats):
+    for multiply in kernels * repeats:
         start = time.perf_counter()
         multiply(a, b)
         best = min(best, time.perf_counter() - start)
@@ -63,9 +70,11 @@ class Ours:
 
     def __init__(self, backbone, cut: int, precision: str, memory: int, codec: str) -> None:
         self.trunk, head = split(backbone, cut, precision=precision)
+        training = "float32" if precision == "float32" else default_precision()
+        self.training = training
         self.learner = GradientLearner(
             head,
-            LearnerConfig(epochs=EPOCHS, batch_size=BATCH),
+            LearnerConfig(epochs=EPOCHS, batch_size=BATCH, train_precision=training),
             MemoryConfig(capacity=memory, codec=codec),
             np.random.default_rng(0),
         )
@@ -121,10 +130,12 @@ class Ours:
 class Published:
     """The original procedure on the same network."""
 
-    def __init__(self, backbone, cut: int, memory: int) -> None:
+    def __init__(self, backbone, cut: int, memory: int, products: str) -> None:
         self.backbone, self.cut = backbone, cut
         family, self.pixel_scale = backbone.family, pixel_scale(backbone)
         model = deepcopy(backbone.model)  # transformers' own modules, trained above the cut
+        if products == "onednn":
+            with_linears(model, trained)
         self.embeddings, blocks = family.embeddings(model), list(family.blocks(model))
         self.frozen, self.blocks = blocks[:cut], blocks[cut:]
         self.norm = family.final_norm(model)
@@ -173,34 +184,47 @@ def floor_seconds(backbone, cut: int, memory: int, trunk_rate: float, head_rate:
 
 
 def measure(
-    backbone, cut: int, precision: str, options: argparse.Namespace, paths: list[str], root: Path
-) -> dict:
-    ours = Ours(backbone, cut, precision, options.memory, options.codec)
-    published = Published(backbone, cut, options.memory)
+    backbone, cut: int, precisions: list[str], options: argparse.Namespace, paths: list[str], root: Path
+) -> dict[str, dict]:
+    """Figures of each precision of the trunk; all stand beside the same runs of the published procedure."""
+    ours = {p: Ours(backbone, cut, p, options.memory, options.codec) for p in precisions}
+    published = Published(backbone, cut, options.memory, options.published_products)
     images = np.concatenate([batch for _, batch in iter_batches(paths, root, size=128, batch_size=64)])
-    ours.run(paths, root)
+    for model in ours.values():
+        model.run(paths, root)
     published.run(images[:BATCH], 1)
-    mine, theirs, rates, alone = [], [], [], []
+    used = {*precisions, *(model.training for model in ours.values())}
+    rates: dict[str, list[float]] = {name: [] for name in used}
+    mine: dict[str, list[dict]] = {p: [] for p in precisions}
+    theirs: list[float] = []
     for _ in range(options.repeats):
-        rates.append((matmul_rate(getattr(torch, precision)), matmul_rate(torch.float32)))
-        mine.append(ours.run(paths, root))
-        alone.append(ours.trunk_alone(images) / (mine[-1]["decoding"] + mine[-1]["trunk"]))
+        for name in used:
+            rates[name].append(product_rate(name))
+        for precision, model in ours.items():
+            run = model.run(paths, root)
+            run["share"] = model.trunk_alone(images) / (run["decoding"] + run["trunk"])
+            mine[precision].append(run)
         theirs.append(published.run(images, options.published_epochs))
-    parts = {part: statistics.median(run[part] for run in mine) for part in mine[0]}
-    seconds, reference = parts.pop("total"), statistics.median(theirs)
-    trunk_rate, head_rate = (statistics.median(column) for column in zip(*rates, strict=True))
-    floor = floor_seconds(backbone, cut, options.memory, trunk_rate, head_rate)
-    return {
-        "cut": cut,
-        "seconds": seconds,
-        "published_seconds": reference,
-        "speedup": statistics.median(b / a["total"] for a, b in zip(mine, theirs, strict=True)),
-        "floor_seconds": floor,
-        "over_floor": seconds / floor,
-        "parts": parts,
-        "share_of_trunk_rate": statistics.median(alone),
-        "gflops": {"trunk": trunk_rate / 1e9, "head": head_rate / 1e9},
-    }
+    best = {name: statistics.median(values) for name, values in rates.items()}
+    found = {}
+    for precision, runs in mine.items():
+        parts = {part: statistics.median(run[part] for run in runs) for part in runs[0]}
+        seconds, share = parts.pop("total"), parts.pop("share")
+        training = ours[precision].training
+        floor = floor_seconds(backbone, cut, options.memory, best[precision], best[training])
+        found[precision] = {
+            "cut": cut,
+            "training": training,
+            "seconds": seconds,
+            "published_seconds": statistics.median(theirs),
+            "speedup": statistics.median(b / a["total"] for a, b in zip(runs, theirs, strict=True)),
+            "floor_seconds": floor,
+            "over_floor": seconds / floor,
+            "parts": parts,
+            "share_of_trunk_rate": share,
+            "gflops": {"trunk": best[precision] / 1e9, "head": best[training] / 1e9},
+        }
+    return found
 
 
 def main() -> None:
@@ -213,8 +237,9 @@ def main() -> None:
     parser.add_argument("--codec", default="float32", help="of the memory (default %(default)s)")
     parser.add_argument(
         "--precision",
-        default=default_precision(),
-        help="of the trunk, or several with commas (default %(default)s here)",
+        default=",".join([default_precision(), *(["int8"] if int8_is_fast() else [])]),
+        help="of the trunk, or several with commas; the first one's figures are `cuts` in the JSON (default here"
+        " %(default)s)",
     )
     parser.add_argument("--repeats", type=int, default=3, help="alternated pairs (default %(default)s)")
     parser.add_argument(
@@ -224,13 +249,14 @@ def main() -> None:
         choices=range(1, EPOCHS + 1),
         help="epochs of the published procedure that are run; the rest is derived (default 1)",
     )
+    parser.add_argument("--published-products", default="pytorch", choices=("pytorch", "onednn"))
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
 
     info = machine()
     print(f"{info['processor']}, {info['threads']} threads, torch {info['torch']}, memory {options.codec}")
     print(
-        f"{'trunk':<9}{'cut':>4}{'ours s':>9}{'published s':>13}{'speedup':>9}{'floor s':>9}{'over':>7}"
+        f"{'trunk':<9} {'training':<9}{'cut':>4}{'ours s':>9}{'published s':>13}{'speedup':>9}{'floor s':>9}{'over':>7}"
         "   decode / trunk / head / memory   from files"
     )
     rows: dict[str, dict[str, dict]] = {}
@@ -240,11 +266,12 @@ def main() -> None:
         paths = sorted(str(path.relative_to(root)) for path in root.rglob("*.png"))
         for cut in (int(text) for text in options.cuts.split(",")):
             backbone = load_backbone(options.backbone, image_size=128)
-            for precision in options.precision.split(","):
-                row = measure(backbone, cut, precision, options, paths, root)
+            found = measure(backbone, cut, options.precision.split(","), options, paths, root)
+            for precision, row in found.items():
                 rows.setdefault(precision, {})[str(cut)] = row
                 print(
-                    f"{precision:<9}{cut:>4}{row['seconds']:>9.2f}{row['published_seconds']:>13.1f}"
+                    f"{precision:<9} {row['training']:<9}{cut:>4}{row['seconds']:>9.2f}"
+                    f"{row['published_seconds']:>13.1f}"
                     f"{row['speedup']:>8.1f}x{row['floor_seconds']:>9.2f}{row['over_floor']:>6.2f}x   "
                     + " / ".join(f"{value:.2f}" for value in row["parts"].values())
                     + f"{row['share_of_trunk_rate']:>13.0%}",
@@ -255,6 +282,7 @@ def main() -> None:
         report = {
             "backbone": options.backbone,
             "machine": info,
+            "published_products": options.published_products,
             "precision": first,
             "cuts": rows[first],
             "precisions": rows,
