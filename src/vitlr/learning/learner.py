@@ -255,7 +255,7 @@ class GradientLearner:
         )
         intelligence = _PathIntegral(blocks, self._importance, self._anchor, config.si_lambda)
 
-        mixed = torch.autocast(self.device.type, torch.bfloat16, enabled=self._mixed())
+        mixed = torch.autocast(self.device.type, torch.bfloat16, enabled=self.train_precision == "bfloat16")
         steps = replayed = 0
         loss = accuracy = math.nan
         for _ in range(config.epochs):
@@ -342,10 +342,13 @@ class GradientLearner:
                 labels_B = np.concatenate([labels_B, self.memory.labels[memory_rows]])
             yield latents_BTD, _there(labels_B, self.device), memory_rows
 
-    def _mixed(self) -> bool:
-        """Whether training multiplies in bfloat16."""
+    @property
+    def train_precision(self) -> str:
+        """In which training multiplies, ``float32`` or ``bfloat16``: what was asked for, or what is native here."""
         wanted = self.config.train_precision
-        return has_bfloat16(self.device) if wanted == "auto" else wanted == "bfloat16"
+        if wanted == "auto":
+            return "bfloat16" if has_bfloat16(self.device) else "float32"
+        return wanted
 
     # -- state --------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ import torch
 from vitlr.data.core50 import parse_frame
 from vitlr.data.images import iter_batches
 from vitlr.data.synthetic import render_dataset
+from vitlr.device import device_named, has_bfloat16
 from vitlr.errors import ConfigError
 from vitlr.learning import GradientLearner
 from vitlr.learning.minibatch import epoch_minibatches
@@ -77,6 +78,7 @@ def time_experience(
         "cut": network.cut,
         "blocks": network.backbone.num_blocks,
         "precision": network.precision,
+        "train_precision": learner.train_precision,
         "images": images,
         "memory": {
             "capacity": capacity,
@@ -156,6 +158,10 @@ def alternatives(config: RunConfig, report: dict[str, Any]) -> dict[str, RunConf
             changes[f"--backbone.precision {precision}"] = replace(
                 config, backbone=replace(backbone, precision=precision)
             )
+    if report["train_precision"] == "float32" and has_bfloat16(device_named(backbone.device)):
+        changes["--learner.train_precision bfloat16"] = replace(
+            config, learner=replace(learner, train_precision="bfloat16")
+        )
     if report["cut"] < report["blocks"]:
         deeper = report["cut"] + 1
         changes[f"--backbone.cut {deeper}"] = replace(config, backbone=replace(backbone, cut=deeper))
@@ -196,7 +202,8 @@ def bench_text(report: dict[str, Any]) -> str:
     """The same for people."""
     seconds, memory = report["seconds"], report["memory"]
     lines = [
-        f"{report['backbone']}, cut {report['cut']}, trunk {report['precision']}; {report['images']} images,"
+        f"{report['backbone']}, cut {report['cut']}, trunk {report['precision']}, training"
+        f" {report['train_precision']}; {report['images']} images,"
         f" {memory['capacity']:,} latents in memory ({memory['bytes'] / 1e6:.1f} MB {memory['codec']}),"
         f" mini-batch {report['batch_size']}, {report['epochs']} epochs, {report['method']}",
         "{processor}, {threads} threads, torch {torch}".format(**report["machine"]),
