@@ -374,3 +374,15 @@ def test_a_contact_sheet_that_is_no_picture_is_refused_before_anything_is_render
     command = ["data", "render", tmp_path / "frames", "--contact-sheet", tmp_path / "sheet.txt"]
     assert "give a file name such as sheet.png" in refused(capsys, *command)
     assert not list(tmp_path.iterdir())
+
+
+def test_bad_images_are_left_out_where_the_short_flag_asks_for_it(
+    capsys: pytest.CaptureFixture[str], vit: Path, tree: Path, tmp_path: Path
+) -> None:
+    (tree / "s1" / "o1" / "C_01_01_020.png").write_bytes(b"")
+    (tree / "s2" / "o6" / "C_02_06_120.png").write_bytes(b"no image")
+    assert main(train(vit, tree, tmp_path / "run", "--on-bad-image", "skip", "--json")) == 0
+    assert json.loads(capsys.readouterr().out)["skipped_images"] == 2
+    assert "on_bad_image must be one of error, skip" in refused(
+        capsys, *train(vit, tree, tmp_path / "other", "--on-bad-image=guess")
+    )
