@@ -5,8 +5,9 @@
 
 Real files of every kind that is read are damaged (bits, lengths, cuts, splices; JSON values, PNG chunks with right
 checksums, YAML words) and read by the function that the command line or the live page calls. An input is a fault
-where it raises anything but the package's own errors, where reading takes more than ``--seconds``, or where the
-process grows beyond ``--memory``. Every input follows from ``--seed`` and its number, which a fault names.
+where it raises anything but the package's own errors, where reading takes more than ``--seconds`` of the processor
+(or six times as long by the clock, on a machine that others use too), or where the process grows beyond ``--memory``.
+Every input follows from ``--seed`` and its number, which a fault names.
 
 Only for the latent cache no error at all is right: damage there must give the same latents as without a cache, or
 none.
@@ -30,6 +31,7 @@ import zipfile
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -46,6 +48,7 @@ SHARES = {  # of the inputs
     "configurations": 0.06,
     "params.cfg": 0.09,
     "recipes": 0.05,
+    "published lists": 0.02,
     "checkpoints": 0.07,
     "classifiers": 0.05,
     "networks": 0.03,
@@ -117,6 +120,25 @@ def damage_safetensors(content: bytes, rng: np.random.Generator) -> bytes:
         header = damage_json(header, rng)
     text = dumps(header)
     return len(text).to_bytes(8, "little") + text + content[8 + size :]
+
+
+def damaged_state(
+    tensors: dict[str, Any], plain: dict[str, Any], rng: np.random.Generator
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a saved state holds, with a tensor missing or of another shape, and other plain data."""
+    import torch
+
+    chosen = dict(tensors)
+    if rng.random() < 0.5:
+        name = sorted(chosen)[int(rng.integers(len(chosen)))]
+        what = rng.random()
+        if what < 0.3:
+            del chosen[name]
+        elif what < 0.6:
+            chosen[name] = torch.zeros(int(rng.integers(5)), int(rng.integers(4)))
+        else:
+            chosen[name] = chosen[name].flatten()[: int(rng.integers(chosen[name].numel() + 1))].clone()
+    return chosen, json.loads(dumps(damage_json(plain, rng)))
 
 
 # -- who reads it -----------------------------------------------------------------------------------------
@@ -214,6 +236,23 @@ def recipes(place: Path) -> Run:
     return run
 
 
+def published_lists(place: Path) -> Run:
+    """The protocol file of the package: only the very bytes that belong to it are read."""
+    from vitlr.data import core50
+
+    name = "core50_protocols.json"
+    good = Path(core50.__file__).with_name(name).read_bytes()
+    core50.resources = SimpleNamespace(files=lambda package: place)  # type: ignore[assignment]
+
+    def run(rng: np.random.Generator) -> None:
+        content = damage(good, rng)
+        (place / name).write_bytes(content)
+        core50.protocols.__wrapped__()
+        assert content == good, "damaged lists were read"
+
+    return run
+
+
 def _learned(place: Path) -> tuple[Path, Any]:
     from vitlr import LatentReplayClassifier
 
@@ -268,7 +307,8 @@ def checkpoints(place: Path) -> Run:
         learner.learn(latents, np.arange(8) % 3, number)
     identity = {"data": "fuzz"}
     run_dir = place / "run"
-    save_checkpoint(run_dir, learner, identity, 2)
+    save_checkpoint(run_dir, learner, 2, identity)
+    assert load_checkpoint(run_dir, fresh(), identity) == 2
     state = run_dir / "checkpoint" / "state.safetensors"
     good = state.read_bytes()
     tensors, plain = load_state(state.parent, kind="checkpoint", version=_version())
@@ -277,22 +317,13 @@ def checkpoints(place: Path) -> Run:
         if rng.random() < 0.5:
             state.write_bytes(damage_safetensors(good, rng))
         else:  # a right checksum over wrong content
-            chosen = dict(tensors)
-            if rng.random() < 0.5:
-                name = sorted(chosen)[int(rng.integers(len(chosen)))]
-                what = rng.random()
-                if what < 0.3:
-                    del chosen[name]
-                elif what < 0.6:
-                    chosen[name] = torch.zeros(int(rng.integers(5)), int(rng.integers(4)))
-                else:
-                    chosen[name] = (
-                        chosen[name].flatten()[: int(rng.integers(chosen[name].numel() + 1))].clone()
-                    )
-            content = json.loads(dumps(damage_json(plain, rng)))
+            chosen, content = damaged_state(tensors, plain, rng)
             with suppress(ValueError):  # no number that JSON has not is ever written
                 save_state(state.parent, chosen, content, kind="checkpoint", version=_version())
-        load_checkpoint(run_dir, fresh(), identity)
+        again = fresh()
+        load_checkpoint(run_dir, again, identity)
+        again.learn(latents, np.arange(8) % 3, 2)  # what was taken over must be fit to go on with
+        again.logits(latents)
 
     return run
 
@@ -304,15 +335,32 @@ def _version() -> int:
 
 
 def classifiers(place: Path) -> Run:
+    """As ``load`` reads them, asked and taught on. Half of the damage has a right checksum."""
     from vitlr import LatentReplayClassifier
+    from vitlr.classifier import KIND, VERSION
+    from vitlr.runs.checkpoint import load_state, save_state
 
     good, _ = _learned(place)
+    (network,) = good.glob("backbone-*.safetensors")
+    kinds = {"state": (KIND, VERSION), network.stem: ("backbone", 1)}
+    states = {name: load_state(good, name=name, kind=k, version=v) for name, (k, v) in kinds.items()}
     frame = picture(1, 2)[None]
 
     def run(rng: np.random.Generator) -> None:
-        _damaged_tree(good, place / "damaged", rng)
+        if rng.random() < 0.5:
+            _damaged_tree(good, place / "damaged", rng)
+        else:
+            shutil.rmtree(place / "damaged", ignore_errors=True)
+            shutil.copytree(good, place / "damaged")
+            name = sorted(states)[int(rng.integers(2))]
+            tensors, plain = damaged_state(*states[name], rng)
+            kind, version = kinds[name]
+            with suppress(ValueError):  # no number that JSON has not is ever written
+                save_state(place / "damaged", tensors, plain, name=name, kind=kind, version=version)
         model = LatentReplayClassifier.load(place / "damaged")
         assert np.isfinite(model.predict_proba(frame)).all()
+        model.partial_fit(frame, "three")
+        model.predict(frame)
 
     return run
 
@@ -420,6 +468,7 @@ KINDS: dict[str, Callable[[Path], Run]] = {
     "configurations": configurations,
     "params.cfg": params_cfg,
     "recipes": recipes,
+    "published lists": published_lists,
     "checkpoints": checkpoints,
     "classifiers": classifiers,
     "networks": networks,
@@ -439,7 +488,12 @@ def fuzz(kind: str, inputs: int, seed: int, seconds: float) -> dict[str, Any]:
     def too_long(*_: Any) -> None:
         raise TooLongError
 
-    signal.signal(signal.SIGALRM, too_long)
+    clocks = (
+        (signal.ITIMER_PROF, signal.SIGPROF, seconds),
+        (signal.ITIMER_REAL, signal.SIGALRM, 6 * seconds),
+    )
+    for _, signal_number, _ in clocks:
+        signal.signal(signal_number, too_long)
     warnings.simplefilter("ignore")
     row: dict[str, Any] = {"inputs": 0, "answered": 0, "refused": 0, "faults": [], "slowest_seconds": 0.0}
     shared = Path("/dev/shm")
@@ -450,7 +504,8 @@ def fuzz(kind: str, inputs: int, seed: int, seconds: float) -> dict[str, Any]:
         run = KINDS[kind](Path(place))
         for number in range(inputs):
             start = time.perf_counter()
-            signal.setitimer(signal.ITIMER_REAL, seconds)
+            for clock, _, limit in clocks:
+                signal.setitimer(clock, limit)
             try:
                 run(np.random.default_rng([seed, sorted(KINDS).index(kind), number]))
                 row["answered"] += 1
@@ -459,7 +514,7 @@ def fuzz(kind: str, inputs: int, seed: int, seconds: float) -> dict[str, Any]:
                 if not str(error).strip():
                     row["faults"].append(f"input {number}: a refusal without a sentence")
             except TooLongError:
-                row["faults"].append(f"input {number}: not done after {seconds:g} s")
+                row["faults"].append(f"input {number}: not done after {seconds:g} s of the processor")
             except BaseException as error:
                 where = traceback.extract_tb(error.__traceback__)[-1]
                 row["faults"].append(
@@ -469,7 +524,8 @@ def fuzz(kind: str, inputs: int, seed: int, seconds: float) -> dict[str, Any]:
                 if isinstance(error, KeyboardInterrupt):
                     raise
             finally:
-                signal.setitimer(signal.ITIMER_REAL, 0)
+                for clock, _, _ in clocks:
+                    signal.setitimer(clock, 0)
             row["inputs"] += 1
             row["slowest_seconds"] = max(row["slowest_seconds"], time.perf_counter() - start)
     row["seconds"] = time.perf_counter() - began

@@ -13,6 +13,9 @@ alone.
 Beside the runs, a saved classifier and exported models are overwritten by processes killed in every call:
 each time the old state or the new one must be there, whole.
 
+At the end the counts are printed as the Markdown table of docs/reliability.md; the exit code is 1 where anything was
+not as promised.
+
 Runs take about a second: a network of 3 blocks of width 16, 7 experiences of random pictures.
 """
 
@@ -263,6 +266,41 @@ def classifiers(place: Path, network: Path, say: Any) -> dict[str, Any]:
     return found
 
 
+# -- the report -----------------------------------------------------------------------------------------
+
+
+def table_lines(report: dict[str, Any]) -> list[str]:
+    """The counts as the Markdown table of docs/reliability.md."""
+    lines = ["| killed | kills | as if never killed |", "|---|---|---|"]
+    where = (
+        f"{report['in_a_call']:,} inside a system call, {report['again']:,} of them a second or later kill"
+    )
+    lines.append(f"| a run at a random moment, {where} | {report['kills']:,} | {report['identical']:,} |")
+    if "every_call" in report:
+        counts = report["every_call"]
+        lines.append(f"| a run in each call that writes | {counts['kills']:,} | {counts['identical']:,} |")
+    lines += [
+        "",
+        "| overwritten | kills | the old one whole | the new one whole | neither |",
+        "|---|---|---|---|---|",
+    ]
+    for name, counts in report["replaced"].items():
+        shown = " | ".join(f"{counts[key]:,}" for key in ("kills", "old", "new", "neither"))
+        lines.append(f"| {name} | {shown} |")
+    return lines
+
+
+def faults_of(report: dict[str, Any]) -> list[str]:
+    """What was not as promised, a sentence each."""
+    faults = [*report["faults"], *report.get("every_call", {}).get("faults", [])]
+    faults += [
+        f"{name}: neither the old state nor the new one, {counts['neither']} times"
+        for name, counts in report["replaced"].items()
+        if counts["neither"]
+    ]
+    return faults
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -305,14 +343,13 @@ def main() -> None:
         report["replaced"] = classifiers(place / "classifiers", network, say)
     report["seconds"] = time.perf_counter() - began
     say(f"\nkills {report['kills']}, identical {report['identical']}")
-    for name, counts in [("every call", report.get("every_call")), *report["replaced"].items()]:
-        if counts is not None:
-            say(f"{name}: {', '.join(f'{key} {value}' for key, value in counts.items() if value != [])}")
-    for fault in report["faults"]:
+    faults = faults_of(report)
+    for fault in faults:
         say(fault)
+    say("\n" + "\n".join(table_lines(report)))
     if options.json is not None:
         options.json.write_text(json.dumps(report, indent=2) + "\n")
-    if report["identical"] != report["kills"]:
+    if faults:
         raise SystemExit(1)
 
 

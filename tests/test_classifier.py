@@ -16,7 +16,7 @@ from PIL import Image
 
 import vitlr.classifier as front
 from vitlr import files
-from vitlr.classifier import LatentReplayClassifier, NotFittedError
+from vitlr.classifier import KIND, VERSION, LatentReplayClassifier, NotFittedError
 from vitlr.errors import BackboneError, ConfigError, DataError, RunError, VitLRError
 from vitlr.runs.checkpoint import load_state, save_state
 from vitlr.vit import load_backbone, split
@@ -366,6 +366,17 @@ def test_a_save_that_fails_at_any_write_flush_or_rename_leaves_the_old_or_the_ne
         assert same(loaded, old if outcomes[-1] == "old" else new)
     assert outcomes == ["old"] * 5 + ["new"]  # flush, rename, flush of two files each
     assert same(LatentReplayClassifier.load(tmp_path), new)
+
+
+@pytest.mark.parametrize("change", [{"state": -1}, {"state": 2**200}, {"inc": "1"}])
+def test_a_saved_generator_that_is_none_is_refused(network: Path, tmp_path: Path, change: dict) -> None:
+    model = taught(network)
+    model.save(tmp_path)
+    tensors, plain = load_state(tmp_path, kind=KIND, version=VERSION)
+    plain["learner"]["rng"]["state"].update(change)
+    save_state(tmp_path, tensors, plain, kind=KIND, version=VERSION)
+    with pytest.raises(RunError, match="parts do not fit"):
+        LatentReplayClassifier.load(tmp_path)
 
 
 def test_a_damaged_or_altered_saved_network_is_noticed_and_replaced_by_the_next_save(

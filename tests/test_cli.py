@@ -14,6 +14,7 @@ from PIL import Image
 
 from tests.runs.conftest import save_tiny_vit, save_tree
 from vitlr.cli import main
+from vitlr.files import locked
 
 
 @pytest.fixture(scope="module")
@@ -352,3 +353,36 @@ def test_a_demo_with_bad_settings_leaves_an_earlier_demo_alone(
     (tmp_path / "other" / "precious.txt").write_text("mine")
     assert "holds no demo" in refused(capsys, "demo", "--out", tmp_path / "other")
     assert (tmp_path / "file").read_text() == (tmp_path / "other" / "precious.txt").read_text() == "mine"
+
+
+def test_a_demo_and_a_comparison_are_refused_where_another_one_runs(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "demo.json").write_text("{}")
+    (tmp_path / "recipe.yaml").write_text("title: none\nvariants: {a: {}}\nruns: [0]\n")
+    with locked(tmp_path):
+        assert "in use by another process" in refused(capsys, "demo", "--out", tmp_path)
+        assert "in use by another process" in refused(
+            capsys, "compare", tmp_path / "recipe.yaml", "--out", tmp_path, "--quiet"
+        )
+    assert {path.name for path in tmp_path.iterdir()} == {"demo.json", "recipe.yaml", ".lock"}
+
+
+def test_a_contact_sheet_that_is_no_picture_is_refused_before_anything_is_rendered(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    command = ["data", "render", tmp_path / "frames", "--contact-sheet", tmp_path / "sheet.txt"]
+    assert "give a file name such as sheet.png" in refused(capsys, *command)
+    assert not list(tmp_path.iterdir())
+
+
+def test_bad_images_are_left_out_where_the_short_flag_asks_for_it(
+    capsys: pytest.CaptureFixture[str], vit: Path, tree: Path, tmp_path: Path
+) -> None:
+    (tree / "s1" / "o1" / "C_01_01_020.png").write_bytes(b"")
+    (tree / "s2" / "o6" / "C_02_06_120.png").write_bytes(b"no image")
+    assert main(train(vit, tree, tmp_path / "run", "--on-bad-image", "skip", "--json")) == 0
+    assert json.loads(capsys.readouterr().out)["skipped_images"] == 2
+    assert "on_bad_image must be one of error, skip" in refused(
+        capsys, *train(vit, tree, tmp_path / "other", "--on-bad-image=guess")
+    )

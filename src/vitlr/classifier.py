@@ -343,7 +343,7 @@ class LatentReplayClassifier:
             model._taught, model._published = taught, taught.snapshot()
         except (RunError, ConfigError, DataError, BackboneError):
             raise
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
+        except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError) as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
             raise RunError(f"{directory} holds a classifier whose parts do not fit ({reason})") from error
         return model

@@ -20,6 +20,7 @@ from PIL import Image
 
 import vitlr.data.transfer as transfer
 from vitlr.cli import main
+from vitlr.data import download
 from vitlr.data.core50 import frame_path
 from vitlr.data.download import CORE50_MD5, download_core50
 from vitlr.data.transfer import fetch, md5_of
@@ -511,6 +512,16 @@ def test_verification_that_finds_a_fault_gives_exit_code_1(
 
 
 @pytest.mark.usefixtures("small")
+def test_without_an_address_the_published_one_is_asked(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert download.CORE50_URLS and all(url.endswith("/core50_128x128.zip") for url in download.CORE50_URLS)
+    monkeypatch.setattr(download, "CORE50_URLS", (server.url,))
+    assert command(tmp_path, "--quiet") == 0
+    assert len(server.starts) == 1 and names(tmp_path) == {"core50_128x128"}
+
+
+@pytest.mark.usefixtures("small")
 def test_what_cannot_be_done_is_one_sentence(
     server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -521,7 +532,6 @@ def test_what_cannot_be_done_is_one_sentence(
         opened.writestr("core50_128x128/../../escaped", b"x")
     (tmp_path / "hostile.zip").write_bytes(hostile.getvalue())
     for arguments, named in (
-        (["a"], "no address to download core50_128x128.zip from; give one with --url"),
         (["a", "--url", "nowhere"], "is not an address"),
         (["a", "--archive", tmp_path / "other.zip"], "has the MD5"),
         (["a", "--archive", tmp_path / "none.zip"], "is not a file"),

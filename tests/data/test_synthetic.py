@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from vitlr.data.render.scene import SESSION_SCENES, random_scene
 from vitlr.data.synthetic import (
     CATEGORIES,
     contact_sheet,
+    ensure_rendered,
     frame_numbers,
     pretraining_views,
     render_dataset,
@@ -305,6 +307,51 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot be written"):
         render_dataset(tmp_path / "file" / "frames", 1, sessions=[1], objects=[1], processes=1)
+
+
+def test_of_several_that_need_a_tree_one_renders_it_and_the_others_show_its_progress(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, rendered = tmp_path / "frames", []
+    begin, real = threading.Barrier(3), synthetic.render_dataset
+
+    def slowly(root: Path, frames: int, *, seed: int, progress) -> int:
+        rendered.append(root)
+        threading.Event().wait(0.2)
+        return real(root, frames, seed=seed, sessions=[1], objects=[1, 2], processes=1, progress=progress)
+
+    monkeypatch.setattr(synthetic, "render_dataset", slowly)
+    shown: list[tuple[int, int]] = []
+
+    def need() -> None:
+        begin.wait()
+        ensure_rendered(root, 2, progress=lambda *counts: shown.append(counts))
+
+    threads = [threading.Thread(target=need) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert len(rendered) == 1 and len(bytes_below(root)) == 4
+    assert [path.name for path in tmp_path.iterdir()] == ["frames"]
+    assert {total for _, total in shown} == {
+        4,
+        1100,
+    }  # who renders, and who waits for 50 objects by 11 sessions
+    ensure_rendered(root, 2)
+    assert len(rendered) == 1
+
+
+def test_a_tree_that_another_process_finished_first_is_not_replaced(tmp_path: Path) -> None:
+    root = tmp_path / "frames"
+
+    def another(done: int, total: int) -> None:
+        root.mkdir()
+        (root / "theirs").write_text("")
+
+    with pytest.raises(DataError, match="cannot be written: Directory not empty"):
+        render_dataset(root, 1, sessions=[1], objects=[1], processes=1, progress=another)
+    assert [path.name for path in tmp_path.rglob("*")] == ["frames", "theirs"]
 
 
 def test_progress_counts_frames_up_to_all(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from vitlr.errors import ConfigError
+from vitlr.errors import ConfigError, RunError
 from vitlr.learning import CLOSED_FORM, METHODS, Learner, LearnerConfig, new_learner
 from vitlr.replay import MemoryConfig
 
@@ -142,6 +142,64 @@ def test_a_single_image_an_experience_is_learned(method: str) -> None:
     for experience in range(3):
         assert np.isfinite(model.learn(*blobs([experience], 1, experience), experience).loss)
     assert torch.isfinite(model.logits(blobs([0, 1, 2], 3, 0)[0])).all()
+
+
+@EVERY_METHOD
+def test_a_state_with_a_tensor_that_does_not_fit_is_refused_before_learning_meets_it(method: str) -> None:
+    tensors, plain = taught(method, 0, 3).state()
+    for name, tensor in tensors.items():
+        for other in (None, tensor.new_zeros(5, 4), tensor.flatten()[:-1], tensor.to(torch.complex64)):
+            if other is not None and (other.shape, other.dtype) == (tensor.shape, tensor.dtype):
+                continue  # nothing was taken from an empty one
+            damaged = {key: value for key, value in tensors.items() if key != name}
+            if other is not None:
+                damaged[name] = other
+            with pytest.raises(RunError, match="use "):
+                learner(method).load_state(damaged, plain)
+
+
+@pytest.mark.parametrize(
+    ("policy", "change"),
+    [
+        ("spread", lambda plain: plain.update(experiences_learned=-1)),
+        ("spread", lambda plain: plain.update(experiences_learned="3")),
+        ("spread", lambda plain: plain["memory"].update(shape=[3, 12])),
+        ("spread", lambda plain: plain["memory"].update(shape=[10**9, 10**9])),
+        ("spread", lambda plain: plain["memory"].update(shape=None)),
+        ("spread", lambda plain: plain["memory"].update(policy_state={"seen": 3})),
+        ("random", lambda plain: plain["memory"].update(policy_state={"offers": -1})),
+        ("random", lambda plain: plain["memory"].update(policy_state=None)),
+        ("reservoir", lambda plain: plain["memory"].update(policy_state={"seen": 0.5})),
+        ("reservoir", lambda plain: plain["memory"].update(policy_state={"seen": {}})),
+        ("balanced", lambda plain: plain["memory"].update(policy_state={"seen": [], "full": []})),
+        ("balanced", lambda plain: plain["memory"].update(policy_state={"seen": {"1": -1}, "full": []})),
+    ],
+)
+def test_plain_data_that_do_not_fit_are_refused_before_learning_meets_them(policy: str, change) -> None:
+    def fresh() -> Learner:
+        memory = MemoryConfig(capacity=12, policy=policy)
+        return new_learner(Head(), LearnerConfig(batch_size=16), memory, np.random.default_rng(0))
+
+    model = fresh()
+    for experience in range(2):
+        model.learn(*blobs([experience, 2], 10, experience), experience)
+    tensors, plain = model.state()
+    fresh().load_state(tensors, plain)
+    change(plain)
+    with pytest.raises(RunError, match="use "):
+        fresh().load_state(tensors, plain)
+
+
+def test_a_memory_of_more_than_is_allowed_or_with_labels_of_no_class_is_refused() -> None:
+    tensors, plain = taught("latent_replay", 0, 3).state()
+    with pytest.raises(RunError, match="60 latents and 8 are allowed"):
+        new_learner(Head(), LearnerConfig(), MemoryConfig(capacity=8), np.random.default_rng(0)).load_state(
+            tensors, plain
+        )
+    for label in (-1, 99):
+        changed = tensors | {"memory.labels": torch.full_like(tensors["memory.labels"], label)}
+        with pytest.raises(RunError, match="labels of no class"):
+            learner("latent_replay").load_state(changed, plain)
 
 
 @EVERY_METHOD

@@ -101,6 +101,15 @@ def test_pretraining_refuses_a_directory_with_something_in_it(tmp_path: Path) ->
         pretrain(PretrainConfig(), tmp_path)
 
 
+def test_a_place_that_cannot_be_written_is_known_before_anything_is_rendered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("vitlr.runs.pretrain.pretraining_views", lambda *_, **__: pytest.fail("rendered"))
+    with pytest.raises(RunError, match="cannot be written"):
+        pretrain(PretrainConfig(), tmp_path / "file" / "network")
+
+
 def test_bad_settings_are_named() -> None:
     with pytest.raises(ConfigError, match="objects"):
         PretrainConfig(objects=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ import torch
 from safetensors.torch import load_file
 
 from vitlr.errors import ConfigError, RunError
+from vitlr.runs import train as runs
 from vitlr.runs.config import parse
-from vitlr.runs.tracking import read_metrics
+from vitlr.runs.tracking import EventWriter, read_metrics
 from vitlr.runs.train import prepare, read_config, train
 
 
@@ -135,6 +137,43 @@ def test_a_run_directory_that_exists_is_refused_and_left_alone(flags: list[str],
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() != before
 
 
+def test_a_run_that_another_process_began_meanwhile_is_refused_and_left_alone(
+    flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = runs.build_learner
+
+    def slow(config, network):
+        monkeypatch.setattr(runs, "build_learner", real)
+        run(flags, tmp_path / "run")  # begins and ends between the first look at the place and its lock
+        return real(config, network)
+
+    monkeypatch.setattr(runs, "build_learner", slow)
+    with pytest.raises(RunError, match="run exists; choose another --out"):
+        run(flags, tmp_path / "run", "--seed=5")
+    assert len(read_metrics(tmp_path / "run")) == 7
+    assert read_config(tmp_path / "run").seed == 0
+
+
+def test_a_full_disk_is_one_sentence_also_where_events_are_written(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    threads, limits = threading.active_count(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    events = EventWriter(tmp_path)
+    line = {"experience": 0, "train_loss": 1.0, "train_accuracy": 0.5, "test_loss": 1.0, "test_accuracy": 0.5}
+    line |= {"seen_accuracy": 0.5, "class_accuracy": {}, "memory": {"per_class": {}}, "seconds": {}}
+    events.write(line, {})
+    (path,) = tmp_path.iterdir()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 9, limits[1]))
+    try:
+        with pytest.raises(
+            RunError, match=r"TensorBoard events cannot be written to .*; free some space and resume"
+        ):
+            events.write(line, {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    events.close()
+    assert threading.active_count() == threads  # no thread that would meet the full disk alone
+
+
 def test_a_directory_with_other_things_in_it_is_never_overwritten(flags: list[str], tmp_path: Path) -> None:
     (tmp_path / "precious.txt").write_text("mine")
     with pytest.raises(RunError, match="holds something else"):
@@ -206,7 +245,6 @@ def test_unreadable_images_stop_the_run_or_are_skipped_and_counted(
 def test_the_trunk_sees_each_image_exactly_once_however_many_epochs(flags: list[str], tmp_path: Path) -> None:
     config = parse([*flags, f"--out={tmp_path / 'run'}", "--learner.epochs=5", "--backbone.cache=off"])
     seen: list[int] = []
-    from vitlr.runs import train as runs
     from vitlr.vit import Trunk
 
     original = Trunk.forward

@@ -65,6 +65,7 @@ def test_no_path_of_the_machine_is_stored(tmp_path: Path) -> None:
         lambda tensors, plain: plain["config"].update(num_hidden_layers=10**9),
         lambda tensors, plain: plain["config"].update(num_hidden_layers="3"),
         lambda tensors, plain: plain["config"].pop("num_hidden_layers"),
+        lambda tensors, plain: plain["config"].update(layer_norm_eps="a"),
         lambda tensors, plain: plain.pop("normalisation"),
         lambda tensors, plain: plain["normalisation"].update(std=[0, 0, 0]),
         lambda tensors, plain: plain.update(config=None),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 from pathlib import Path
@@ -114,7 +115,7 @@ def list_frames(options: argparse.Namespace) -> int:
 
 def download(options: argparse.Namespace) -> int:
     from vitlr.data.download import CORE50_ARCHIVE, CORE50_MD5, download_core50
-    from vitlr.runs.files import locked
+    from vitlr.files import locked
 
     _at_least("--workers", options.workers, 1)
     _at_least("--retries", options.retries, 0)
@@ -162,8 +163,15 @@ def _verify(root: Path, options: argparse.Namespace) -> int:
 
 
 def render(options: argparse.Namespace) -> int:
-    from vitlr.data.synthetic import contact_sheet, render_dataset
+    from PIL import Image
 
+    from vitlr.data.synthetic import contact_sheet, render_dataset
+    from vitlr.files import write_atomically
+
+    sheet = options.contact_sheet
+    kind = None if sheet is None else Image.registered_extensions().get(sheet.suffix.lower())
+    if sheet is not None and kind not in Image.SAVE:  # known before minutes of rendering
+        raise DataError(f"{sheet} is no picture that can be written; give a file name such as sheet.png")
     with Bar("rendering", quiet=options.quiet) as bar:
         count = render_dataset(
             options.root,
@@ -174,14 +182,10 @@ def render(options: argparse.Namespace) -> int:
         )
     if not options.quiet:
         print(f"{count:,} frames in {options.root}")
-    if options.contact_sheet is not None:
-        sheet = options.contact_sheet
-        try:
-            contact_sheet(options.seed).save(sheet)
-        except (OSError, ValueError) as error:
-            raise DataError(
-                f"{sheet} cannot be written ({error}); give a file name such as sheet.png"
-            ) from None
+    if sheet is not None:
+        content = io.BytesIO()
+        contact_sheet(options.seed).save(content, format=kind)
+        write_atomically(sheet, [content.getbuffer()])
         if not options.quiet:
             print(sheet)
     return 0

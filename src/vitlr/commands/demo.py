@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 from vitlr.commands.compare import print_table, run_plan
 from vitlr.errors import RunError
+from vitlr.files import clear_directory, locked, write_atomically
 
 __all__ = ["add_parsers", "demo_plan"]
 
@@ -69,14 +69,11 @@ def demo(options: argparse.Namespace) -> int:
         list(
             plan.configs(variant, where)
         )  # a setting that is wrong is refused before anything is removed or made
-    if where.exists():
-        if not where.is_dir():
-            raise RunError(f"{where} is a file; choose another --out")
-        if not (where / MARKER).is_file() and any(where.iterdir()):
-            raise RunError(f"{where} exists and holds no demo; choose another --out")
-        shutil.rmtree(where)
-    where.mkdir(parents=True)
-    (where / MARKER).write_text(json.dumps({"frames": options.frames}) + "\n", encoding="utf-8")
+    _check_place(where)
+    with locked(where):  # not while another demo runs there
+        _check_place(where)
+        clear_directory(where, last=MARKER)
+        write_atomically(where / MARKER, [json.dumps({"frames": options.frames}).encode() + b"\n"])
     rows = run_plan(plan, where, quiet=options.quiet or options.json)
     if options.json:
         print(json.dumps(rows, indent=2))
@@ -84,3 +81,12 @@ def demo(options: argparse.Namespace) -> int:
         print_table(plan.title, rows)
         print(f"records, TensorBoard events and models: {where}\npicture: {where / 'accuracy.png'}")
     return 1 if any(row["failures"] for row in rows) else 0
+
+
+def _check_place(where: Path) -> None:
+    """RunError where there is something else than a demo."""
+    if where.exists() and not where.is_dir():
+        raise RunError(f"{where} is a file; choose another --out")
+    known = not where.exists() or (where / MARKER).is_file()
+    if not known and any(path.name != ".lock" for path in where.iterdir()):
+        raise RunError(f"{where} exists and holds no demo; choose another --out")

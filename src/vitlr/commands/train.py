@@ -45,6 +45,7 @@ class Flags:
 
 
 _OURS = """
+--on-bad-image skip  leave out and count images that cannot be read (--data.on_bad_image)
 --params-cfg FILE   settings from the original research code's params.cfg; flags after it win
 --quiet             no progress; --json prints the result as JSON"""
 
@@ -79,8 +80,10 @@ def _configuration(flags: Flags, prog: str, description: str):
     from vitlr.runs.config import parse
     from vitlr.runs.params_cfg import read_params_cfg
 
-    params = flags.value("--params-cfg")
+    params, bad_images = flags.value("--params-cfg"), flags.value("--on-bad-image")
     arguments = flags.rest
+    if bad_images is not None:
+        arguments = [*arguments, f"--data.on_bad_image={bad_images}"]
     if params is not None:
         translated, notes = read_params_cfg(params)
         arguments = [*translated, *arguments]

@@ -41,11 +41,10 @@ def _folder(config: Any, progress: Progress | None) -> Stream:
 
 
 def _rendered(config: Any, progress: Progress | None) -> Stream:
-    from vitlr.data.synthetic import render_dataset
+    from vitlr.data.synthetic import ensure_rendered
 
     root = Path(config.root).expanduser() if config.root else _kept(config.frames, config.seed)
-    if not root.exists():  # it appears there only when it is whole
-        render_dataset(root, config.frames, seed=config.seed, progress=progress)
+    ensure_rendered(root, config.frames, seed=config.seed, progress=progress)
     stream = core50_stream(root, config.scenario, config.run, config.labels, config.test)
     return replace(stream, name=stream.name.replace("core50", "rendered", 1))
 

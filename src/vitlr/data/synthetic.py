@@ -12,13 +12,12 @@ For pretraining there are other objects (families and assemblies that belong to 
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import lru_cache
+from glob import escape
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -31,12 +30,14 @@ from vitlr.data.render.families import build_other
 from vitlr.data.render.hands import GRIPS, build_hand
 from vitlr.data.render.mesh import Mesh, rotation
 from vitlr.data.render.scene import Scene, random_scene, session_scene
-from vitlr.errors import DataError
+from vitlr.errors import DataError, RunError
+from vitlr.files import making, new_directory
 
 __all__ = [
     "CATEGORIES",
     "PretrainingViews",
     "contact_sheet",
+    "ensure_rendered",
     "frame_numbers",
     "pretraining_views",
     "render_dataset",
@@ -193,14 +194,14 @@ def render_dataset(
 ) -> int:
     """Render a tree in CORe50's layout below ``root``; returns the number of frames written.
 
-    The tree is built beside its place and renamed there when it is whole.
+    The tree is built beside its place, flushed to the disk and renamed there when it is whole.
 
     Args:
         frames: a video, 1..300. processes: one a core by default.
         progress: called with frames written so far and in all.
 
     Raises:
-        DataError: numbers out of range, or ``root`` exists and is not an empty directory.
+        DataError: numbers out of range, ``root`` exists and is not an empty directory, or the disk refuses.
     """
     root, numbers, objects = Path(root), frame_numbers(frames), tuple(objects)
     _check_seed(seed)
@@ -219,25 +220,41 @@ def render_dataset(
     processes = min(processes or os.cpu_count() or 1, len(videos))
     total, done = len(videos) * len(numbers), 0
     try:
-        root.parent.mkdir(parents=True, exist_ok=True)
-        building = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
-    except OSError as error:
-        raise DataError(f"{root} cannot be written ({error.strerror}); choose another directory") from error
-    try:
-        jobs = [(str(building / f"s{s}" / f"o{o}"), s, o, numbers, seed) for s, o in videos]
-        for count in _spread(jobs, processes):
-            done += count
-            if progress is not None:
-                progress(done, total)
-        building.chmod(0o755)
-        os.replace(building, root)
-    except OSError as error:
-        raise DataError(
-            f"{root} cannot be written ({error.strerror}); free some space or choose another"
-        ) from error
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+        with new_directory(root, replace=False) as building:
+            jobs = [(str(building / f"s{s}" / f"o{o}"), s, o, numbers, seed) for s, o in videos]
+            for count in _spread(jobs, processes):
+                done += count
+                if progress is not None:
+                    progress(done, total)
+    except RunError as error:
+        raise DataError(str(error)) from error
     return done
+
+
+def ensure_rendered(
+    root: str | Path, frames: int, *, seed: int = 0, progress: Callable[[int, int], None] | None = None
+) -> None:
+    """Render the whole tree where there is none; who comes while another process does waits for its tree.
+
+    Raises:
+        DataError: as :func:`render_dataset`.
+    """
+    root = Path(root)
+    if root.exists():  # it appears there only when it is whole
+        return
+    total = SESSIONS * OBJECTS * len(frame_numbers(frames))
+
+    def show_theirs() -> None:
+        begun = sum(1 for _ in root.parent.glob(f".{escape(root.name)}.*.tmp/s*/o*"))  # videos
+        if progress is not None:
+            progress(min(begun * frames, total - 1), total)
+
+    try:
+        with making(root, show_theirs):
+            if not root.exists():
+                render_dataset(root, frames, seed=seed, progress=progress)
+    except RunError as error:
+        raise DataError(str(error)) from error
 
 
 def _spread(jobs: list[tuple], processes: int) -> Iterable[int]:

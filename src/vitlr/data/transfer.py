@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
-from vitlr.data.unpack import ensure_space, megabytes, sync_directory
+from vitlr.data.unpack import ensure_space, megabytes
 from vitlr.errors import DataError
+from vitlr.files import sync_directory
 
 __all__ = ["RETRIES", "Pause", "Progress", "Say", "fetch", "md5_of", "no_progress", "no_words"]
 

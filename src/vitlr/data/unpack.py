@@ -26,8 +26,9 @@ from tempfile import mkdtemp
 from typing import BinaryIO
 
 from vitlr.errors import DataError
+from vitlr.files import sync_directory, sync_tree
 
-__all__ = ["Limits", "ensure_space", "megabytes", "sync_directory", "unpack"]
+__all__ = ["Limits", "ensure_space", "megabytes", "unpack"]
 
 _CHUNK = 2**20
 _BLOCK = 4096  # bytes that a file may take beyond its own, for the estimate of disk space
@@ -239,7 +240,7 @@ def _unpack_beside(
             _write(opened, info, archive, path)
             if progress is not None:
                 progress(count, len(wanted))
-        _flush([temporary.joinpath(*info.filename.split("/")) for info in wanted])
+        sync_tree(temporary)
         os.rename(temporary / target.name, target)
         sync_directory(target.parent)
     finally:
@@ -251,31 +252,6 @@ def _write(opened: zipfile.ZipFile, info: zipfile.ZipInfo, archive: Path, path: 
     with open(os.open(path, flags, 0o644), "wb") as file:
         for chunk in _chunks(opened, info, archive):
             file.write(chunk)
-
-
-def _flush(paths: Sequence[Path]) -> None:
-    """Bring written files to the disk: all at once where the system can, as one flush a file takes hours on a disk
-    that turns and 164,866 files.
-    """
-    if hasattr(os, "sync") and len(paths) > 1000:
-        os.sync()
-        return
-    for path in paths:
-        with open(path, "rb+") as file:
-            os.fsync(file.fileno())
-    for folder in {parent for path in paths for parent in path.parents[:3]}:
-        sync_directory(folder)
-
-
-def sync_directory(directory: Path) -> None:
-    """Make renames in a directory last through a power cut. Windows has no such call and needs none."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def ensure_space(directory: Path, needed: int, purpose: str) -> None:

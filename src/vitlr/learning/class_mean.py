@@ -21,6 +21,7 @@ from torch.nn import functional
 from vitlr.errors import ConfigError
 from vitlr.learning.frozen import class_sums, frozen_features, grown, masked_logits, new_patterns, stats_of
 from vitlr.learning.learner import Head, LearnStats
+from vitlr.replay.saved import saved_tensor
 
 __all__ = ["ClassMeanConfig", "NearestClassMean"]
 
@@ -90,5 +91,7 @@ class NearestClassMean:
         return {"counts": self._counts_C.clone(), "sums": self._sums_CD.clone()}, {}
 
     def load_state(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
-        """Continue exactly where the learner whose ``state`` this is stood."""
-        self._counts_C, self._sums_CD = tensors["counts"].clone(), tensors["sums"].clone()
+        """Continue exactly where the learner whose ``state`` this is stood; RunError where it is of another one."""
+        counts_C = saved_tensor(tensors, "counts", (None,), torch.float64)
+        sums_CD = saved_tensor(tensors, "sums", (len(counts_C), self.head.width), torch.float64)
+        self._counts_C, self._sums_CD = counts_C.clone(), sums_CD.clone()

@@ -33,6 +33,7 @@ from vitlr.learning.methods import CLOSED_FORM, Method, method_named
 from vitlr.learning.minibatch import epoch_minibatches
 from vitlr.replay.codec import PIXELS
 from vitlr.replay.memory import MemoryConfig, ReplayMemory
+from vitlr.replay.saved import saved_count, saved_tensor
 
 __all__ = ["CLOSED_FORM_SETTINGS", "GradientLearner", "LearnStats", "LearnerConfig", "device_of"]
 
@@ -368,34 +369,47 @@ class GradientLearner:
         return tensors, plain
 
     def load_state(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
-        """Continue exactly where the learner whose ``state`` this is stood (same head, same configuration)."""
+        """Continue exactly where the learner whose ``state`` this is stood (same head, same configuration).
+
+        Raises:
+            RunError: the state belongs to another head or configuration, or its parts do not fit each other.
+        """
 
         def under(prefix: str) -> dict[str, Tensor]:
             return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
 
-        head = under("head.")
+        head, importance, anchor = under("head."), under("importance."), under("anchor.")
         if set(head) != set(self._blocks):
             raise RunError(
                 "the saved state belongs to another head"
                 f" (only there: {sorted(set(head) - set(self._blocks))[:3]},"
                 f" only here: {sorted(set(self._blocks) - set(head))[:3]}); use the same backbone, blocks and cut"
             )
-        for name, parameter in self._blocks.items():
-            if parameter.shape != head[name].shape:
-                raise RunError(
-                    f"the saved state has {name} of shape {tuple(head[name].shape)} and this head of shape"
-                    f" {tuple(parameter.shape)}; use the same backbone, image size and cut"
-                )
+        if set(importance) != set(anchor) or set(importance) not in (set(), set(self._blocks)):
+            raise RunError("the saved state has importances of another head; use the settings it began with")
+        for kind in (head, importance, anchor):
+            for name in kind:
+                saved_tensor(kind, name, self._blocks[name].shape, self._blocks[name].dtype)
+        past_C = saved_tensor(tensors, "past", (None,), torch.float64)
+        consolidated_CD = saved_tensor(tensors, "classifier", (len(past_C), self.head.width), torch.float32)
+        if not (torch.isfinite(past_C) & (past_C >= 0)).all():
+            raise RunError("the saved state has counts below 0 or without end; use another copy of it")
+        experiences_learned = saved_count(plain["experiences_learned"], "experiences_learned")
+        self.memory.load_state(under("memory."), plain["memory"], self.device)
+        labels = self.memory.labels
+        if len(labels) and not (labels.min() >= 0 and labels.max() < len(past_C)):
+            raise RunError("the saved memory has labels of no class; use another copy of it")
+        width, kept = self.memory.logits_width, self.method.keep_logits and len(labels) > 0
+        if (width > 0) != kept or width > len(past_C):
+            raise RunError("the saved memory has logits of other classes; use another copy of it")
         for name, parameter in self._blocks.items():
             parameter.data.copy_(head[name])
-        self._consolidated_CD = tensors["classifier"].to(self.device, copy=True)
-        self._past_C = tensors["past"].to(self.device, copy=True)
+        self._consolidated_CD = consolidated_CD.to(self.device, copy=True)
+        self._past_C = past_C.to(self.device, copy=True)
         self._importance, self._anchor = (
-            {name: tensor.to(self.device) for name, tensor in under(prefix).items()}
-            for prefix in ("importance.", "anchor.")
+            {name: tensor.to(self.device) for name, tensor in kind.items()} for kind in (importance, anchor)
         )
-        self.memory.load_state(under("memory."), plain["memory"], self.device)
-        self.experiences_learned = plain["experiences_learned"]
+        self.experiences_learned = experiences_learned
         self.rng.bit_generator.state = plain["rng"]
 
 

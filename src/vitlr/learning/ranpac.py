@@ -25,10 +25,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vitlr.errors import ConfigError
+from vitlr.errors import ConfigError, RunError
 from vitlr.learning.frozen import class_sums, frozen_features, grown, masked_logits, new_patterns, stats_of
 from vitlr.learning.learner import Head, LearnStats
 from vitlr.learning.ridge import chosen_ridge, ridge_solution
+from vitlr.replay.saved import saved_tensor
 
 __all__ = ["RanPAC", "RanPACConfig"]
 
@@ -127,7 +128,13 @@ class RanPAC:
         return tensors | {"sums": self._sums_CPM, "counts": self._counts_CP}
 
     def load_state(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
-        """Continue exactly where the learner whose ``state`` this is stood."""
+        """Continue exactly where the learner whose ``state`` this is stood; RunError where it is of another one."""
+        own = self._tensors()
+        for name in own:
+            size = None if name in ("sums", "counts") else own[name].shape[0]  # their rows are classes
+            saved_tensor(tensors, name, (size, *own[name].shape[1:]), own[name].dtype)
+        if len(tensors["sums"]) != len(tensors["counts"]):
+            raise RunError("the saved state has sums and counts of other classes; use another copy of it")
         self._projection_DM, self._gram_PMM = tensors["projection"].clone(), tensors["gram"].clone()
         self._sums_CPM, self._counts_CP = tensors["sums"].clone(), tensors["counts"].clone()
         self.rng.bit_generator.state, self._solved = plain["rng"], None

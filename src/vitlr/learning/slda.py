@@ -31,6 +31,7 @@ from torch import Tensor
 from vitlr.errors import ConfigError
 from vitlr.learning.frozen import class_sums, frozen_features, grown, masked_logits, new_patterns, stats_of
 from vitlr.learning.learner import Head, LearnStats
+from vitlr.replay.saved import saved_tensor
 
 __all__ = ["SLDA", "SLDAConfig"]
 
@@ -110,6 +111,10 @@ class SLDA:
         return {name: tensor.clone() for name, tensor in tensors.items()}, {}
 
     def load_state(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
-        """Continue exactly where the learner whose ``state`` this is stood."""
-        self._counts_C, self._means_CD = tensors["counts"].clone(), tensors["means"].clone()
-        self._scatter_DD, self._solved = tensors["scatter"].clone(), None
+        """Continue exactly where the learner whose ``state`` this is stood; RunError where it is of another one."""
+        width = self.head.width
+        counts_C = saved_tensor(tensors, "counts", (None,), torch.float64)
+        means_CD = saved_tensor(tensors, "means", (len(counts_C), width), torch.float64)
+        scatter_DD = saved_tensor(tensors, "scatter", (width, width), torch.float64)
+        self._counts_C, self._means_CD = counts_C.clone(), means_CD.clone()
+        self._scatter_DD, self._solved = scatter_DD.clone(), None

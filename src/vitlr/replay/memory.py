@@ -17,7 +17,8 @@ from torch import Tensor
 from vitlr.device import fits
 from vitlr.errors import ConfigError, RunError
 from vitlr.replay.codec import Codec, codec_named
-from vitlr.replay.policies import POLICIES, Offer
+from vitlr.replay.policies import POLICIES, Offer, saved_policy_state
+from vitlr.replay.saved import saved_count, saved_tensor
 
 __all__ = ["MemoryConfig", "ReplayMemory", "parse_bytes"]
 
@@ -117,12 +118,16 @@ class ReplayMemory:
         return self._codec.name
 
     @property
+    def logits_width(self) -> int:
+        """Classes of the logits kept with the latents; 0 where there are none."""
+        return self._fields[_LOGITS].shape[1] if _LOGITS in self._fields else 0
+
+    @property
     def num_bytes(self) -> int:
         """Bytes of the stored latents (codes and scales; a label adds 8) and of logits kept with them."""
         if self._shape is None:
             return 0
-        logits = 4 * self._fields[_LOGITS].shape[1] if _LOGITS in self._fields else 0
-        return len(self) * (self._codec.bytes_per_latent(*self._shape) + logits)
+        return len(self) * (self._codec.bytes_per_latent(*self._shape) + 4 * self.logits_width)
 
     def counts(self) -> dict[int, int]:
         """Stored pairs of each class."""
@@ -242,18 +247,47 @@ class ReplayMemory:
     def load_state(
         self, tensors: dict[str, Tensor], plain: dict[str, Any], device: torch.device | None = None
     ) -> None:
-        """Take over what ``state`` of a memory with the same configuration gave; on the device, if there is room."""
-        self._fields = {
+        """Take over what ``state`` of a memory with the same configuration gave; on the device, if there is room.
+
+        Raises:
+            RunError: it is no state of such a memory; this one is as it was.
+        """
+        count, found = len(tensors.get("labels", ())), plain["shape"]
+        labels = saved_tensor(tensors, "labels", (count,), torch.int64).numpy().copy()
+        experiences = saved_tensor(tensors, "experiences", (count,), torch.int64).numpy().copy()
+        fields = {
             name.removeprefix("fields."): codes.clone()
             for name, codes in tensors.items()
             if name.startswith("fields.")
         }
-        self._labels = tensors["labels"].numpy().copy()
-        self._experiences = tensors["experiences"].numpy().copy()
-        self._policy_state = copy.deepcopy(plain["policy_state"])
-        self._shape = None if plain["shape"] is None else (plain["shape"][0], plain["shape"][1])
+        shape = None
+        if found is not None:
+            shape = (saved_count(found[0], "tokens"), saved_count(found[1], "width"))
+        self._check_fields(fields, shape, count)
+        if shape is not None and not self._unbounded and count > self.capacity_for(*shape):
+            raise RunError(
+                f"the saved memory holds {count} latents and {self.capacity_for(*shape)} are allowed;"
+                " use the settings it began with"
+            )
+        self._policy_state = saved_policy_state(self.config.policy, plain["policy_state"])
+        self._fields, self._labels, self._experiences, self._shape = fields, labels, experiences, shape
         if self._shape is not None:
             self._settle(torch.device("cpu") if device is None else device)
+
+    def _check_fields(self, fields: dict[str, Tensor], shape: tuple[int, int] | None, count: int) -> None:
+        """RunError where they are not what the codec makes of ``count`` latents of that shape."""
+        if not fields and count == 0:
+            return
+        if shape is None or 0 in shape:
+            raise RunError("the saved memory holds latents of no shape; use another copy of it")
+        # On no device: a shape alone must not make anyone reserve memory.
+        wanted = self._codec.encode(torch.empty((1, *shape), device="meta"))
+        if set(fields) - {_LOGITS} != set(wanted):
+            raise RunError("the saved memory is of another codec; use the settings it began with")
+        for name, codes in wanted.items():
+            saved_tensor(fields, name, (count, *codes.shape[1:]), codes.dtype)
+        if _LOGITS in fields:
+            saved_tensor(fields, _LOGITS, (count, None), torch.float32)
 
 
 def _rows(field: Tensor, rows: np.ndarray) -> Tensor:

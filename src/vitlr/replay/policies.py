@@ -14,10 +14,14 @@ A new policy is one function and one line in ``POLICIES``.
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from vitlr.errors import RunError
+from vitlr.replay.saved import saved_count
 
 __all__ = ["POLICIES", "Offer", "Placement", "water_fill"]
 
@@ -184,3 +188,25 @@ POLICIES: dict[str, Policy] = {
     "balanced": balanced,
     "spread": spread,
 }
+
+# What each policy keeps in its state.
+_STATES: dict[str, dict[str, type]] = {
+    "random": {"offers": int},
+    "reservoir": {"seen": int},
+    "balanced": {"seen": dict, "full": list},
+    "spread": {},
+}
+
+
+def saved_policy_state(policy: str, state: Any) -> State:
+    """A copy of a policy's saved state; RunError where it is none."""
+    wanted = _STATES[policy]
+    if not isinstance(state, dict) or state.keys() not in ({}.keys(), wanted.keys()):
+        raise RunError(f"the saved state is not one of the policy {policy}; use the settings it began with")
+    for name, value in state.items():
+        if wanted[name] is not int and not isinstance(value, wanted[name]):
+            raise RunError(f"the saved state of the policy {policy} is damaged; use another copy of it")
+        values = [value] if wanted[name] is int else value.values() if isinstance(value, dict) else value
+        for number in values:
+            saved_count(number, name)
+    return deepcopy(state)

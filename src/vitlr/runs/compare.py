@@ -19,7 +19,7 @@ from vitlr.data import load_stream
 from vitlr.data.experience import Experience
 from vitlr.errors import ConfigError, RunError, VitLRError
 from vitlr.evaluation.run import Record
-from vitlr.files import write_atomically
+from vitlr.files import locked, write_atomically
 from vitlr.learning.methods import keeps_images
 from vitlr.report.figures import accuracy_curves, figure_bytes
 from vitlr.runs.build import Encoder, LatentStore, Network, check_images_left, open_network
@@ -179,18 +179,19 @@ def compare(
 
     Raises:
         ConfigError: a setting of any variant is wrong; nothing has been run then.
-        RunError: a run directory below ``out`` belongs to another configuration.
+        RunError: a run directory below ``out`` belongs to another configuration, another process compares
+            there, or it cannot be written.
     """
     out = Path(out)
     configs = [(variant, config) for variant in plan.variants for config in plan.configs(variant, out)]
     shared, outcomes = _Shared(on_progress), []
-    for number, (variant, config) in enumerate(configs):
-        name = f"{variant}, run {config.data.run}, seed {config.seed} ({number + 1} of {len(configs)})"
-        outcomes.append(_one(variant, config, shared, name, on_record))
-    for note in shared.notes():
-        on_note(note)
-    out.mkdir(parents=True, exist_ok=True)
-    _write(plan, outcomes, out)
+    with locked(out):
+        for number, (variant, config) in enumerate(configs):
+            name = f"{variant}, run {config.data.run}, seed {config.seed} ({number + 1} of {len(configs)})"
+            outcomes.append(_one(variant, config, shared, name, on_record))
+        for note in shared.notes():
+            on_note(note)
+        _write(plan, outcomes, out)
     return outcomes
 
 

@@ -17,9 +17,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import shutil
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -28,12 +25,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional
 
 from vitlr.data.core50 import protocols
 from vitlr.data.synthetic import FRAME, PretrainingViews, frame_numbers, pretraining_views, render_frame
 from vitlr.errors import ConfigError, RunError
+from vitlr.files import new_directory
 
 __all__ = ["PretrainConfig", "nearest_class_mean_accuracy", "pretrain"]
 
@@ -263,12 +262,24 @@ def pretrain(
     halves the package. The directory appears whole or not at all.
 
     Raises:
-        RunError: ``out`` exists and is not empty.
+        RunError: ``out`` exists and is not empty, or cannot be written: known before the work begins.
     """
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RunError(f"{out} exists and is not empty; choose another directory")
-    tell = progress or (lambda stage, done, total: None)
+    try:
+        with new_directory(out, replace=False) as building:
+            model, report = _pretrained(config, progress or (lambda stage, done, total: None))
+            _save(model, report, config, building)
+    except SafetensorError as error:  # its own word for a disk that is full
+        raise RunError(f"{out} cannot be written: {error}; free space or choose another directory") from error
+    return report
+
+
+def _pretrained(
+    config: PretrainConfig, tell: Callable[[str, int, int], None]
+) -> tuple[nn.Module, dict[str, Any]]:
+    """The trained network and what is told about it."""
     start = time.perf_counter()
     views = pretraining_views(
         config.objects,
@@ -297,29 +308,21 @@ def pretrain(
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
-    _save(model, report, config, out)
-    return report
+    return model, report
 
 
-def _save(model: Any, report: dict[str, Any], config: PretrainConfig, out: Path) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
-        model.half().save_pretrained(building)
-        preprocessor = {
-            "image_processor_type": "ViTImageProcessor",
-            "do_resize": True,
-            "size": {"height": config.image_size, "width": config.image_size},
-            "resample": 3,
-            "do_rescale": True,
-            "rescale_factor": 1 / 255,
-            "do_normalize": True,
-            "image_mean": [MEAN] * 3,
-            "image_std": [STD] * 3,
-        }
-        for name, content in (("preprocessor_config.json", preprocessor), ("recipe.json", report)):
-            (building / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        building.chmod(0o755)
-        os.replace(building, out)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+def _save(model: Any, report: dict[str, Any], config: PretrainConfig, directory: Path) -> None:
+    preprocessor = {
+        "image_processor_type": "ViTImageProcessor",
+        "do_resize": True,
+        "size": {"height": config.image_size, "width": config.image_size},
+        "resample": 3,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": [MEAN] * 3,
+        "image_std": [STD] * 3,
+    }
+    model.half().save_pretrained(directory)
+    for name, content in (("preprocessor_config.json", preprocessor), ("recipe.json", report)):
+        (directory / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

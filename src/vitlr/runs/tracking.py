@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
 import platform
+import socket
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ import numpy as np
 from vitlr.data.experience import Stream
 from vitlr.errors import RunError
 from vitlr.evaluation.run import Record
-from vitlr.files import sync_directory, write_atomically
+from vitlr.files import sync_directory, write_all, write_atomically
 
 __all__ = [
     "EventWriter",
@@ -29,6 +32,8 @@ __all__ = [
     "record_to_json",
     "write_json",
 ]
+
+_NUMBERS = count()  # of event files that this process writes
 
 
 def _number(value: float) -> float | None:
@@ -95,10 +100,9 @@ class MetricsWriter:
 
     def write(self, line: dict[str, Any]) -> None:
         """One record; in one system call, unless the disk takes only a part at once."""
-        rest = memoryview(json.dumps(line, allow_nan=False, ensure_ascii=False).encode() + b"\n")
+        text = json.dumps(line, allow_nan=False, ensure_ascii=False) + "\n"
         try:
-            while rest:
-                rest = rest[os.write(self._descriptor, rest) :]
+            write_all(self._descriptor, text.encode())
         except OSError as error:
             raise self._refused(error) from error
 
@@ -138,17 +142,27 @@ def read_metrics(run_dir: str | Path) -> list[dict[str, Any]]:
 
 
 class EventWriter:
-    """TensorBoard events, one a record with all its scalars (tags as in the README)."""
+    """TensorBoard events, one a record with all its scalars (tags as in the README).
+
+    TensorBoard's own writer has a thread, which meets a full disk alone and with a traceback; here each event
+    is in the file when ``write`` returns, or RunError says why not.
+    """
 
     def __init__(self, run_dir: Path) -> None:
         # Imported here: it takes a second that runs without TensorBoard need not spend.
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary
-        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+        from tensorboard.summary.writer.record_writer import RecordWriter
 
-        self._event, self._summary, self._run_dir = Event, Summary, run_dir
+        self._event, self._summary, self._record_writer = Event, Summary, RecordWriter
+        self._run_dir = run_dir
+        name = (
+            f"events.out.tfevents.{time.time():010.0f}.{socket.gethostname()}.{os.getpid()}.{next(_NUMBERS)}"
+        )
         with self._refusals():
-            self._writer = EventFileWriter(str(run_dir))
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+            self._descriptor = os.open(run_dir / name, flags, 0o666)
+        self._add(Event(wall_time=time.time(), file_version="brain.Event:2"))
 
     def write(self, line: dict[str, Any], gradients: dict[str, tuple[float, float]]) -> None:
         """The scalars of one record, at the step of its experience."""
@@ -165,8 +179,7 @@ class EventWriter:
         event = self._event(
             wall_time=time.time(), step=line["experience"], summary=self._summary(value=values)
         )
-        with self._refusals():
-            self._writer.add_event(event)
+        self._add(event)
 
     def write_confusion(self, step: int, counts_CC: np.ndarray, names: Sequence[str]) -> None:
         """The confusion matrix, (C, C) counts with true classes as rows, as a picture."""
@@ -179,13 +192,17 @@ class EventWriter:
             height=height, width=width, colorspace=3, encoded_image_string=figure_bytes(figure, "png")
         )
         summary = self._summary(value=[self._summary.Value(tag="confusion", image=image)])
+        self._add(self._event(wall_time=time.time(), step=step, summary=summary))
+
+    def _add(self, event: Any) -> None:
+        record = io.BytesIO()
+        self._record_writer(record).write(event.SerializeToString())
         with self._refusals():
-            self._writer.add_event(self._event(wall_time=time.time(), step=step, summary=summary))
+            write_all(self._descriptor, record.getbuffer())
 
     def close(self) -> None:
-        """Flush and close the file."""
-        with self._refusals():
-            self._writer.close()
+        """Close the file."""
+        os.close(self._descriptor)
 
     @contextmanager
     def _refusals(self) -> Iterator[None]:

@@ -6,7 +6,6 @@ import hashlib
 import math
 import os
 import re
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from vitlr.data.images import resolve
 from vitlr.errors import RunError, VitLRError
 from vitlr.evaluation.metrics import confusion_matrix
 from vitlr.evaluation.run import Record, evaluate, iter_run
-from vitlr.files import locked, write_atomically
+from vitlr.files import clear_directory, locked, write_atomically
 from vitlr.learning import CLOSED_FORM, GradientLearner, Learner
 from vitlr.learning.learner import CLOSED_FORM_SETTINGS
 from vitlr.runs.build import Encoder, Network, build_learner, check_images_left, open_network
@@ -120,6 +119,7 @@ def train(
         materials = prepare(config)
     learner = build_learner(config, materials.network)
     with locked(run_dir):
+        check_run_dir(run_dir, resume=resume, overwrite=overwrite)  # another process may have been faster
         identity = _identity(config, materials)
         start = 0
         if resume:
@@ -128,7 +128,7 @@ def train(
             truncate_metrics(run_dir, start)
         else:
             if overwrite:
-                _clear(run_dir)
+                clear_directory(run_dir, last="config.yaml")  # which shows that it is a run
             write_atomically(run_dir / "config.yaml", [to_yaml(config).encode()])
         if on_start is not None:
             on_start(materials, start)
@@ -246,18 +246,6 @@ def read_config(run_dir: str | Path) -> RunConfig:
     if not path.is_file():
         raise RunError(f"{run_dir} holds no run (no config.yaml); give the directory of a run")
     return parse(["--config", str(path), "--out", str(run_dir)])
-
-
-def _clear(run_dir: Path) -> None:
-    """Remove everything but the lock; what shows that it is a run goes last, so that it can be gone on with."""
-    try:
-        for path in sorted(run_dir.iterdir(), key=lambda path: path.name == "config.yaml"):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            elif path.name != ".lock":
-                path.unlink()
-    except OSError as error:
-        raise RunError(f"{run_dir} cannot be overwritten: {error.strerror}; choose another --out") from error
 
 
 def _identity(config: RunConfig, materials: Materials) -> dict[str, Any]:

@@ -29,8 +29,8 @@ import os
 import shutil
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ import torch
 from torch import Tensor
 
 from vitlr.errors import RunError
-from vitlr.files import locked, sync_directory, write_atomically
+from vitlr.files import locked, sync_directory, write_all, write_atomically
 
 __all__ = ["LatentCache", "batch_kind", "cache_entries", "clear_cache", "entry_name"]
 
@@ -178,7 +178,7 @@ class LatentCache:
         if not self.writable or not (self._pending or self._new_kinds or self._bad):
             return
         try:
-            with _alone(self.root):
+            with locked(self.root, wait=LOCK_SECONDS):
                 self._add()
         except (OSError, RunError) as error:
             self._give_up(str(getattr(error, "strerror", None) or error))
@@ -210,9 +210,7 @@ class LatentCache:
         try:
             os.lseek(descriptor, first * self.row_bytes, os.SEEK_SET)
             for row in rows:
-                rest = memoryview(row)
-                while rest:
-                    rest = rest[os.write(descriptor, rest) :]
+                write_all(descriptor, memoryview(row))
             os.fsync(descriptor)
         except OSError:
             with suppress(OSError):
@@ -341,22 +339,6 @@ def _unpack(rows: np.ndarray, shape: tuple[int, int], stored: str) -> Tensor:
     return torch.from_numpy(bits.view(np.float32).reshape(len(rows), *shape))
 
 
-@contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    """The only one to write below the root, after waiting for others."""
-    end = time.monotonic() + LOCK_SECONDS
-    with ExitStack() as stack:
-        while True:
-            try:
-                stack.enter_context(locked(root))
-                break
-            except RunError as error:
-                if isinstance(error.__cause__, OSError) or time.monotonic() > end:  # not merely in use
-                    raise
-            time.sleep(0.02)
-        yield
-
-
 def _read_header(directory: Path) -> dict[str, Any] | None:
     try:
         header = json.loads((directory / "header.json").read_text(encoding="utf-8"))
@@ -441,7 +423,7 @@ def clear_cache(root: str | Path, keys: Sequence[str] = ()) -> list[dict[str, An
     chosen = [entry for entry in entries if not keys or entry["key"] in keys]
     if not chosen:
         return []
-    with _alone(root):
+    with locked(root, wait=LOCK_SECONDS):
         for entry in chosen:
             directory = root / entry["key"]
             try:

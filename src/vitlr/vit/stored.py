@@ -101,17 +101,9 @@ def backbone_from_state(
             rescale_factor=float(numbers["rescale_factor"]),
             resample=int(numbers["resample"]),
         )
-    except (
-        KeyError,
-        TypeError,
-        AttributeError,
-        RuntimeError,
-        ValueError,
-        ArithmeticError,
-        LookupError,
-    ) as error:
-        if isinstance(error, BackboneError):
-            raise
+    except BackboneError:
+        raise
+    except Exception as error:  # whatever transformers stumbles over
         reason = " ".join(str(error).split())[:300]
         raise BackboneError(f"{name}: the stored network cannot be used: {reason}") from error
     model = model.eval().requires_grad_(False)
