@@ -173,7 +173,8 @@ class LiveSession:
     def _answer(self, picture_HWC: np.ndarray, attention: bool, top: int) -> Answer:
         if not self.known:
             return Answer(label=None)
-        labels, probabilities_C, score = self.model.answer_one(picture_HWC)
+        labels, probabilities_NC, scores_N = self.model.answers([picture_HWC])
+        probabilities_C, score = probabilities_NC[0], float(scores_N[0])
         order = np.argsort(-probabilities_C, kind="stable")[:top]
         best = tuple((str(labels[index]), float(probabilities_C[index])) for index in order)
         map_hw = None
