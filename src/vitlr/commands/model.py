@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitlr.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from vitlr.classifier import LatentReplayClassifier
     from vitlr.data.video import Sampled, Video
     from vitlr.teaching import Label
@@ -202,19 +204,23 @@ def predict(options: argparse.Namespace) -> int:
     model = _open(options.model)
     threshold = model.threshold if options.threshold is None else checked_threshold(options.threshold)
     images = [source for source in sources if isinstance(source, str)]
-    known, image_proba_NC, image_scores_N = model.answers(images) if images else ((), [], [])
-    answered = zip(image_proba_NC, image_scores_N, strict=True)
+    known: tuple[Label, ...] = ()
+    answered: Iterator[tuple[np.ndarray, float]] = iter(())
+    if images:
+        known, proba_NC, scores_N = model.answers(images)
+        answered = zip(proba_NC, scores_N.tolist(), strict=True)
     lines: list[tuple[str, Any, float, float, Sampled | None]] = []
     for source in sources:
         if isinstance(source, str):
             (proba_C, score), video, path = next(answered), None, source
         else:
             known, proba_NC, scores_N = model.answers(source)
-            proba_C, score, video, path = proba_NC.mean(axis=0), scores_N.mean(), videos[-1], str(source.path)
+            proba_C, score = proba_NC.mean(axis=0), float(scores_N.mean())
+            video, path = videos[-1], str(source.path)
         label: Any = known[int(proba_C.argmax())]
         if options.unknown is not None and score < threshold:
             label = options.unknown
-        lines.append((path, label, float(proba_C.max()), float(score), video))
+        lines.append((path, label, float(proba_C.max()), score, video))
     for path, label, probability, score, video in lines:
         if options.json:
             content = {"path": path, "label": label, "probability": round(probability, 6)}

@@ -48,6 +48,10 @@ def serve(options: argparse.Namespace) -> int:
     from vitlr.app.session import Limits, LiveSession
     from vitlr.commands.console import err
 
+    for flag in ("max_classes", "max_frames", "max_upload"):
+        if getattr(options, flag) < 1:
+            name = flag.replace("_", "-")
+            raise ConfigError(f"--{name} must be at least 1, got {getattr(options, flag)}")
     limits = Limits(
         classes=options.max_classes, frames=options.max_frames, upload_bytes=options.max_upload * 10**6
     )
