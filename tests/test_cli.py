@@ -330,7 +330,7 @@ def test_settings_of_a_saved_classifier_are_not_silently_ignored(
 ) -> None:
     robot, images = taught_robot / "robot", taught_robot / "shown" / "dark"
     said = refused(capsys, "teach", robot, "--label", "mug", images, "--image-size", "64")
-    assert "--image-size" in said and "new directory" in said
+    assert "made without --image-size" in said and "new directory" in said
     assert "--memory 1500" in refused(capsys, "teach", robot, "--label", "mug", images, "--memory", "20MB")
     assert main(["teach", str(robot), "--label", "dark", str(images), "--memory", "1500", "--quiet"]) == 0
 
@@ -371,6 +371,9 @@ def test_the_model_card_has_classes_with_their_latents_and_the_accuracy_on_a_fol
     assert "accuracy on the 6 images of 2 classes in shown: 100.0%" in card
     assert "named rightly: 100.0%" in card and "7 3" in card and "**2 classes.** dark, 7." in card
     assert "no class folders" in refused(capsys, *line, "--test", taught_robot / "shown" / "7")
+    onnx = [*line, "--format", "onnx"]
+    assert "model card" in refused(capsys, *onnx, "--test", taught_robot / "shown")
+    assert "hf is a directory" in refused(capsys, *onnx)
 
 
 def test_serve_refuses_what_it_could_not_use_before_it_listens(

@@ -41,7 +41,7 @@ def session(network: Path, tmp_path: Path):
 def show(session: LiveSession, name: str, level: int, frames: int = 6, visitor: str = "me"):
     for seed in range(frames):
         session.take(visitor, picture(level, seed))
-    return session.wait(session.release(visitor, name))
+    return session.wait(session.release(visitor, name), seconds=300)  # a busy machine is no failure
 
 
 def test_two_objects_are_taught_and_told_apart_and_the_second_answer_is_no_worse(

@@ -42,7 +42,7 @@ def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
         epilog="example: vitlr predict robot photo.jpg --json",
         **common,
     )
-    predict_.add_argument("model", type=Path)
+    predict_.add_argument("model", type=Path, help="directory of the classifier")
     predict_.add_argument("paths", nargs="+", type=Path, help="images, videos, or folders of them")
     predict_.add_argument("--unknown", help="answer this where the score is below the classifier's threshold")
     predict_.add_argument("--threshold", type=float, help="of scores, -1 to 1, in place of the classifier's")
@@ -51,14 +51,14 @@ def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
     classes_ = commands.add_parser(
         "classes", help="what a classifier knows", epilog="example: vitlr classes robot", **common
     )
-    classes_.add_argument("model", type=Path)
+    classes_.add_argument("model", type=Path, help="directory of the classifier")
     classes_.set_defaults(run_command=classes)
 
     forget_ = commands.add_parser(
         "forget", help="remove a class and its latents", epilog="example: vitlr forget robot mug", **common
     )
-    forget_.add_argument("model", type=Path)
-    forget_.add_argument("label")
+    forget_.add_argument("model", type=Path, help="directory of the classifier")
+    forget_.add_argument("label", help="as vitlr classes prints it")
     forget_.set_defaults(run_command=forget)
 
     export_ = commands.add_parser(
@@ -67,11 +67,11 @@ def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
         epilog="example: vitlr export robot robot.onnx --format onnx",
         **common,
     )
-    export_.add_argument("model", type=Path)
+    export_.add_argument("model", type=Path, help="directory of the classifier")
     export_.add_argument("out", type=Path, help="new directory, or file for onnx")
     export_.add_argument("--format", default="hf", help="hf (default) or onnx")
     export_.add_argument(
-        "--test", type=Path, help="folder of class folders; the accuracy on it goes into the model card"
+        "--test", type=Path, help="folder of class folders; the accuracy on it goes into hf's model card"
     )
     export_.set_defaults(run_command=export)
     for parser in (teach_, predict_):
@@ -117,8 +117,9 @@ def new_or_saved(options: argparse.Namespace) -> LatentReplayClassifier:
     for name, value in given.items():
         if (has := model.get_params()[name]) != value:
             flag = name.replace("_", "-")
+            made = f"without --{flag}" if has is None else f"with --{flag} {has}"
             raise ConfigError(
-                f"{options.model} is a classifier already, made with --{flag} {has}: leave out --{flag} {value},"
+                f"{options.model} is a classifier already, made {made}: leave out --{flag} {value},"
                 " or name a new directory"
             )
     return model
@@ -258,6 +259,10 @@ def forget(options: argparse.Namespace) -> int:
 
 
 def export(options: argparse.Namespace) -> int:
+    if options.test is not None and options.format != "hf":
+        raise ConfigError(
+            f"--test is for the model card, which --format {options.format} does not have; leave it out"
+        )
     model = _open(options.model)
     figures = {} if options.test is None else _measured(model, options.test)
     model.export(options.out, options.format, figures=figures)
