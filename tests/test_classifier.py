@@ -219,6 +219,14 @@ def test_what_scores_below_the_threshold_gets_the_unknown_label(network: Path) -
     assert model.predict(images, unknown=-1).dtype == object
 
 
+def test_answers_are_labels_probabilities_and_scores_of_one_state(network: Path) -> None:
+    model = taught(network)
+    labels, proba_NC, scores_N = model.answers(frames("blue", 3))
+    assert labels == ("red", "green", "blue")
+    assert np.array_equal(proba_NC, model.predict_proba(frames("blue", 3)))
+    assert np.array_equal(scores_N, model.scores(frames("blue", 3)))
+
+
 def test_scores_are_the_largest_cosine_with_a_row_of_the_classifier(network: Path) -> None:
     model = taught(network)
     trunk, _ = split(load_backbone(network), 2)
@@ -575,6 +583,8 @@ def test_bad_input_gives_one_sentence_and_changes_nothing(
         ({"image_size": 33}, "image_size must be a multiple"),
         ({"precision": "int4"}, "precision must be one of"),
         ({"backbone": "no/such/place/here"}, "no such directory"),
+        ({"threshold": float("nan")}, "threshold must be a number, -1 to 1"),
+        ({"threshold": "0.2"}, "threshold must be a number"),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_named_when_learning_starts(

@@ -298,6 +298,100 @@ def test_teach_predict_classes_forget_and_export(capsys: pytest.CaptureFixture[s
     assert "teach" in refused(capsys, "predict", tmp_path / "nobody", tmp_path / "s2")
 
 
+@pytest.fixture(scope="module")
+def taught_robot(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a classifier in ``robot``, and pictures of what it knows below ``shown``."""
+    folder = tmp_path_factory.mktemp("taught")
+    for label, level in (("dark", 40), ("7", 210)):
+        (folder / "shown" / label).mkdir(parents=True)
+        for number in range(3):
+            Image.new("RGB", (40, 40), (level + number,) * 3).save(folder / "shown" / label / f"{number}.png")
+        assert main(["teach", str(folder / "robot"), "--label", label, str(folder / "shown" / label)]) == 0
+    return folder
+
+
+def test_quiet_prints_nothing_but_answers(
+    capsys: pytest.CaptureFixture[str], taught_robot: Path, tmp_path: Path
+) -> None:
+    robot, shown = tmp_path / "robot", taught_robot / "shown"
+    shutil.copytree(taught_robot / "robot", robot)
+    for line in (
+        ["teach", robot, "--label", "dark", shown / "dark"],
+        ["export", robot, tmp_path / "hf"],
+        ["forget", robot, "dark"],
+    ):
+        assert main([*map(str, line), "--quiet"]) == 0
+        assert capsys.readouterr().out == ""
+    assert main(["predict", str(robot), str(shown / "7" / "0.png"), "--quiet"]) == 0
+    assert capsys.readouterr().out.split("\t")[1:] == ["7", "1.000\n"]
+
+
+def test_settings_of_a_saved_classifier_are_not_silently_ignored(
+    capsys: pytest.CaptureFixture[str], taught_robot: Path
+) -> None:
+    robot, images = taught_robot / "robot", taught_robot / "shown" / "dark"
+    said = refused(capsys, "teach", robot, "--label", "mug", images, "--image-size", "64")
+    assert "made without --image-size" in said and "new directory" in said
+    assert "--memory 1500" in refused(capsys, "teach", robot, "--label", "mug", images, "--memory", "20MB")
+    assert main(["teach", str(robot), "--label", "dark", str(images), "--memory", "1500", "--quiet"]) == 0
+
+
+@pytest.mark.parametrize("label", ["", "  ", "a\nb", "a\tb"])
+def test_labels_that_lines_of_text_cannot_hold_are_refused(
+    capsys: pytest.CaptureFixture[str], taught_robot: Path, label: str
+) -> None:
+    images = taught_robot / "shown" / "dark"
+    assert "a label needs" in refused(capsys, "teach", taught_robot / "robot", "--label", label, images)
+
+
+def test_a_threshold_by_flag_decides_what_is_unknown_and_scores_are_printed(
+    capsys: pytest.CaptureFixture[str], taught_robot: Path
+) -> None:
+    line = ["predict", str(taught_robot / "robot"), str(taught_robot / "shown"), "--json", "--unknown", "?"]
+
+    def answers(*more: str) -> list[dict]:
+        assert main([*line, *more]) == 0
+        return [json.loads(row) for row in capsys.readouterr().out.splitlines()]
+
+    assert {row["label"] for row in answers("--threshold", "1")} == {"?"}
+    assert {row["label"] for row in answers("--threshold", "-1")} == {"dark", "7"}
+    middle = sum(sorted(row["score"] for row in answers())[2:4]) / 2
+    assert all(
+        (row["label"] == "?") == (row["score"] < middle) for row in answers("--threshold", str(middle))
+    )
+    assert "-1 to 1" in refused(capsys, *line, "--threshold", "nan")
+
+
+def test_the_model_card_has_classes_with_their_latents_and_the_accuracy_on_a_folder(
+    capsys: pytest.CaptureFixture[str], taught_robot: Path, tmp_path: Path
+) -> None:
+    line = ["export", str(taught_robot / "robot"), str(tmp_path / "hf"), "--json"]
+    assert main([*line, "--test", str(taught_robot / "shown")]) == 0
+    assert list(json.loads(capsys.readouterr().out)["figures"].values()) == ["100.0%"]
+    card = (tmp_path / "hf" / "README.md").read_text()
+    assert "accuracy on the 6 images of 2 classes in shown: 100.0%" in card
+    assert "named rightly: 100.0%" in card and "7 3" in card and "**2 classes.** dark, 7." in card
+    assert "no class folders" in refused(capsys, *line, "--test", taught_robot / "shown" / "7")
+    onnx = [*line, "--format", "onnx"]
+    assert "model card" in refused(capsys, *onnx, "--test", taught_robot / "shown")
+    assert "hf is a directory" in refused(capsys, *onnx)
+
+
+def test_serve_refuses_what_it_could_not_use_before_it_listens(
+    capsys: pytest.CaptureFixture[str], taught_robot: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("gradio")
+    (tmp_path / "file").write_text("mine")
+    for more, named in (
+        ([tmp_path / "file"], "cannot be written"),
+        ([taught_robot / "robot", "--threshold", "nan"], "-1 to 1"),
+        ([taught_robot / "robot", "--image-size", "64"], "new directory"),
+        ([taught_robot / "robot", "--port", "99999"], "--port"),
+        ([taught_robot / "robot", "--max-upload", "0"], "--max-upload"),
+    ):
+        assert named in refused(capsys, "serve", *more)
+
+
 def test_help_of_every_command_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     commands = [
         "train",
@@ -310,6 +404,7 @@ def test_help_of_every_command_has_an_example(capsys: pytest.CaptureFixture[str]
         "predict",
         "classes",
         "forget",
+        "serve",
     ]
     for command in [[c] for c in [*commands, "export"]] + [
         ["data", action] for action in ("list", "verify", "render")

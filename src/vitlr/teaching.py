@@ -190,6 +190,18 @@ class Taught:
         self.labels[index], self.stats = None, None
         return removed
 
+    def recalled(self) -> float:
+        """Share of the latents in the memory that get their own label, 0..1; NaN for an empty memory.
+
+        All of them were trained on: what it tells is how well they are kept apart, not how new images fare.
+        """
+        memory, hits = self.learner.memory, 0
+        for rows in np.array_split(np.arange(len(memory)), -(-len(memory) // 256) or 1):
+            if len(rows):
+                predicted = self.learner.logits(memory.draw(rows)).argmax(dim=1).numpy()
+                hits += int((predicted == memory.labels[rows]).sum())
+        return hits / len(memory) if len(memory) else float("nan")
+
     def snapshot(self) -> Snapshot:
         """Copies for answers."""
         rows = [index for index, label in enumerate(self.labels) if label is not None]

@@ -14,6 +14,11 @@ if not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
 
 from benchmarks.serve import browser_page, camera_file, rendered, server, start_camera, teach, wait_for_label
 
+LOSE_CAMERA = """() => {
+    const [track] = document.querySelector('#live-root video').srcObject.getVideoTracks();
+    track.dispatchEvent(new Event('ended'));
+}"""
+
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
@@ -37,7 +42,27 @@ def test_two_objects_are_taught_and_both_are_recognised_live_also_after_a_restar
                     "() => !document.querySelector('#live-root canvas').hidden", timeout=20_000
                 )
                 page.wait_for_function("() => document.querySelectorAll('#live-classes img').length === 2")
+                page.set_viewport_size({"width": 390, "height": 844})  # a phone: nothing beyond its edge
+                assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
+                page.evaluate(LOSE_CAMERA)
+                page.wait_for_function(
+                    "() => document.querySelector('#live-root .message').textContent.includes('camera is gone')"
+                )
                 assert page.faults == []
+
+
+def test_a_file_that_is_no_picture_gets_a_sentence_with_its_own_name(tmp_path: Path) -> None:
+    (tmp_path / "mug.jpg").write_text("no picture")
+    with server("--quiet") as (port, _), browser_page(port, None) as page:
+        page.click("text=From files instead of the camera")
+        page.set_input_files("input[type=file]", str(tmp_path / "mug.jpg"))
+        page.wait_for_selector("text=mug.jpg")
+        page.get_by_label("name of the object").nth(1).fill("mug")
+        page.click("text=Teach these")
+        page.wait_for_function(
+            "() => document.querySelector('#live-status').innerText.startsWith('mug.jpg is not an image')"
+        )
+        assert page.faults == []
 
 
 def test_without_a_camera_there_is_a_sentence(tmp_path: Path) -> None:

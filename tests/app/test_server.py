@@ -89,6 +89,18 @@ def test_bad_requests_get_a_sentence(client, path: str, body: bytes, status: int
     assert reply.status_code == status and sentence in reply.json()["error"]
 
 
+def test_names_and_files_of_visitors_are_shown_as_text_without_this_machines_folders() -> None:
+    from vitlr.app.page import _by_name, _class_list
+
+    thumbnail = np.full((96, 96, 3), 80, np.uint8)
+    drawn = _class_list([("<img src=x>", 1, thumbnail), ("a & b", 7, None)], 9)
+    assert "<img src=x>" not in drawn and "&lt;img src=x&gt;" in drawn and "a &amp; b" in drawn
+    assert "1 latent<" in drawn and "7 latents" in drawn and "2 of at most 9" in drawn
+    assert drawn.count("data:image/jpeg;base64,") == 1
+    uploads = ["/tmp/gradio/0a1b/mug.jpg", "/tmp/gradio/2c3d/cup.jpg"]
+    assert _by_name(f"{uploads[1]} is not an image", uploads) == "cup.jpg is not an image"
+
+
 def test_other_sites_cannot_use_it(client) -> None:
     assert client.post("/live/answer", content=jpeg(9)).status_code == 403
     assert (

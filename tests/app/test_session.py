@@ -13,6 +13,7 @@ from tests.vit.tiny_networks import make_directory
 
 from vitlr import LatentReplayClassifier
 from vitlr.app.session import THUMBNAILS, BusyError, Limits, LiveSession
+from vitlr.data.video import Video
 from vitlr.errors import ConfigError, DataError
 
 
@@ -40,7 +41,7 @@ def session(network: Path, tmp_path: Path):
 def show(session: LiveSession, name: str, level: int, frames: int = 6, visitor: str = "me"):
     for seed in range(frames):
         session.take(visitor, picture(level, seed))
-    return session.wait(session.release(visitor, name))
+    return session.wait(session.release(visitor, name), seconds=300)  # a busy machine is no failure
 
 
 def test_two_objects_are_taught_and_told_apart_and_the_second_answer_is_no_worse(
@@ -93,6 +94,18 @@ def test_what_was_saved_comes_back_with_its_thumbnails(session: LiveSession, tmp
     (tmp_path / "robot" / THUMBNAILS).write_bytes(b"\xff" * 100)
     session.load()
     assert [thumbnail for _, _, thumbnail in session.classes()] == [None, None]
+
+
+def test_a_class_taught_by_a_video_has_its_first_frame_as_thumbnail(
+    session: LiveSession, tmp_path: Path
+) -> None:
+    film = [Image.new("RGB", (64, 48), (level, level, level)) for level in (200, 60, 90)]
+    film[0].save(tmp_path / "film.gif", save_all=True, append_images=film[1:])
+    job = session.wait(session.teach([Video(tmp_path / "film.gif", None, 10)], "lamp"))
+    assert job.state == "done"
+    ((name, count, thumbnail),) = session.classes()
+    assert (name, count) == ("lamp", 3)
+    assert thumbnail is not None and thumbnail.shape == (96, 96, 3) and abs(thumbnail.mean() - 200) < 4
 
 
 @pytest.mark.parametrize(

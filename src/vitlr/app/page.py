@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import html
+import io
 import os
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from PIL import Image
 
 from vitlr.app.session import LiveSession
 from vitlr.data.video import Video, is_video
@@ -64,17 +71,15 @@ def build_page(session: LiveSession) -> gr.Blocks:
             with gr.Column(scale=3, min_width=320):
                 gr.HTML(_LIVE)
             with gr.Column(scale=2, min_width=300):
-                known = gr.Markdown("## Known objects")
-                gallery = gr.Gallery(
-                    show_label=False, columns=4, height="auto", object_fit="contain", interactive=False,
-                    allow_preview=False, buttons=[], elem_id="live-classes",
-                )  # fmt: skip
+                known = gr.HTML(_class_list([], limits.classes), elem_id="live-classes")
+                with gr.Row(equal_height=True):
+                    which = gr.Dropdown(
+                        choices=[], label="One to forget", interactive=True, scale=3, min_width=150
+                    )
+                    forget = gr.Button("Forget", scale=1, min_width=90)
                 with gr.Row():
-                    which = gr.Dropdown(choices=[], label="Object", interactive=True, scale=2)
-                    forget = gr.Button("Forget", scale=1)
-                with gr.Row():
-                    save = gr.Button("Save", interactive=session.directory is not None)
-                    load = gr.Button("Load", interactive=session.directory is not None)
+                    save = gr.Button("Save", interactive=session.directory is not None, min_width=90)
+                    load = gr.Button("Load", interactive=session.directory is not None, min_width=90)
                 status = gr.Markdown(elem_id="live-status")
                 with gr.Accordion("From files instead of the camera", open=False):
                     files = gr.File(
@@ -86,29 +91,25 @@ def build_page(session: LiveSession) -> gr.Blocks:
                         teach = gr.Button("Teach these")
                         look = gr.Button("What is on the first?")
                     shares = gr.Label(show_label=False, num_top_classes=5, visible=False)
-        views = [seen, known, gallery, which]
+        views = [seen, known, which]
 
         def refresh(last: str, chosen: str | None = None):
             classes = session.classes()
-            now = repr([(name, count) for name, count, _ in classes])
+            now = repr([(name, count, thumbnail is not None) for name, count, thumbnail in classes])
             if now == last:
-                return [gr.skip()] * 4
+                return [gr.skip()] * len(views)
             names = [each for each, _, _ in classes]
-            pictures = [
-                (thumbnail if thumbnail is not None else _blank(), f"{each} · {count} latents")
-                for each, count, thumbnail in classes
-            ]
-            heading = f"## Known objects ({len(classes)} of at most {limits.classes})"
             value = chosen if chosen in names else None
-            return [now, heading, pictures, gr.Dropdown(choices=names, value=value)]
+            return [now, _class_list(classes, limits.classes), gr.Dropdown(choices=names, value=value)]
 
-        def told(act, *values) -> str:
-            """The sentence for the page, of success or of what was wrong."""
+        def told(act, *values, uploads: Sequence[str] | None = None) -> str:
+            """The sentence for the page, of success or of what was wrong; uploads go by the visitor's names."""
             try:
-                return act(*values)
+                return _by_name(act(*values), uploads)
             except VitLRError as error:
-                gr.Warning(str(error))
-                return str(error)
+                sentence = _by_name(str(error), uploads)
+                gr.Warning(sentence)
+                return sentence
 
         def do_forget(chosen: str | None):
             return told(_forget, session, chosen)
@@ -120,7 +121,7 @@ def build_page(session: LiveSession) -> gr.Blocks:
             return told(lambda: f"Loaded from {session.load()}.")
 
         def do_teach(paths: list[str] | None, label: str):
-            return told(_teach, session, paths, label)
+            return told(_teach, session, paths, label, uploads=paths)
 
         def do_look(paths: list[str] | None):
             shown: dict[str, float] = {}
@@ -134,7 +135,7 @@ def build_page(session: LiveSession) -> gr.Blocks:
                     else "Nothing was taught yet."
                 )
 
-            text = told(act)
+            text = told(act, uploads=paths)
             return text, gr.Label(value=shown or None, visible=bool(shown))
 
         for button, act, inputs in ((forget, do_forget, [which]), (save, do_save, []), (load, do_load, [])):
@@ -147,10 +148,25 @@ def build_page(session: LiveSession) -> gr.Blocks:
     return page
 
 
-def _blank():
-    import numpy as np
+def _class_list(classes: Sequence[tuple[str, int, np.ndarray | None]], most: int) -> str:
+    """HTML: a heading, and name, number of latents and thumbnail of each class; names are visitors' text."""
+    cards = []
+    for name, count, thumbnail in classes:
+        shown = html.escape(name)
+        picture = (
+            '<div class="none"></div>' if thumbnail is None else f'<img src="{_as_url(thumbnail)}" alt="">'
+        )
+        number = f"{count} latent{'s' * (count != 1)}"
+        cards.append(f'<li>{picture}<b title="{shown}">{shown}</b><span>{number}</span></li>')
+    listed = f"<ul>{''.join(cards)}</ul>" if cards else "<p>Nothing yet. Show an object and name it.</p>"
+    return f"<h2>Known objects <small>{len(classes)} of at most {most}</small></h2>{listed}"
 
-    return np.full((96, 96, 3), 128, dtype=np.uint8)
+
+def _as_url(thumbnail_HWC: np.ndarray) -> str:
+    """The picture itself as an address, so that the page asks for nothing more."""
+    buffer = io.BytesIO()
+    Image.fromarray(thumbnail_HWC).save(buffer, "JPEG", quality=85)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def _forget(session: LiveSession, chosen: str | None) -> str:
@@ -167,11 +183,20 @@ def _teach(session: LiveSession, paths: list[str] | None, label: str) -> str:
         return "Choose pictures or a video first."
     job = session.wait(session.teach(sources, label), seconds=600)
     if job.state == "failed":
-        return job.message
-    return f"{job.label}: learned in {job.seconds:.1f} s. {job.message}"
+        raise VitLRError(job.message)
+    return f"{job.label}: learned in {job.seconds:.1f} s. {job.message}".rstrip()
 
 
 def _first(paths: list[str] | None) -> str:
     if not paths:
         raise VitLRError("Choose a picture first.")
-    return str(Path(paths[0]))
+    if is_video(paths[0]):
+        raise VitLRError(f"{paths[0]} is a video; choose a picture")
+    return paths[0]
+
+
+def _by_name(sentence: str, uploads: Sequence[str] | None) -> str:
+    """The sentence with files named as the visitor knows them, not by where they lie on this machine."""
+    for path in uploads or ():
+        sentence = sentence.replace(path, Path(path).name)
+    return sentence

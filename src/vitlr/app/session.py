@@ -25,6 +25,7 @@ from safetensors.numpy import save as save_arrays
 
 from vitlr.classifier import LatentReplayClassifier
 from vitlr.data.images import read_image
+from vitlr.data.video import Video, is_video, read_video
 from vitlr.errors import ConfigError, DataError, VitLRError
 from vitlr.files import write_atomically
 from vitlr.teaching import Label
@@ -173,7 +174,8 @@ class LiveSession:
     def _answer(self, picture_HWC: np.ndarray, attention: bool, top: int) -> Answer:
         if not self.known:
             return Answer(label=None)
-        labels, probabilities_C, score = self.model.answer_one(picture_HWC)
+        labels, probabilities_NC, scores_N = self.model.answers([picture_HWC])
+        probabilities_C, score = probabilities_NC[0], float(scores_N[0])
         order = np.argsort(-probabilities_C, kind="stable")[:top]
         best = tuple((str(labels[index]), float(probabilities_C[index])) for index in order)
         map_hw = None
@@ -319,10 +321,11 @@ class LiveSession:
         with self._lock:
             if name in self._thumbnails:
                 return
+        source = images[len(images) // 2]
         try:
-            picture = Image.fromarray(read_image(images[len(images) // 2]))
+            picture = Image.fromarray(_one_picture(source))
         except VitLRError:
-            return  # a video, perhaps
+            return  # what could be learned a moment ago is gone
         width, height = picture.size
         side = min(width, height)
         left, top = (width - side) // 2, (height - side) // 2
@@ -394,6 +397,14 @@ class LiveSession:
         except VitLRError as error:
             return f"learned, but not saved: {error}"
         return ""
+
+
+def _one_picture(source: Any) -> np.ndarray:
+    """(H, W, 3) of an image, or of a video's first frame."""
+    if not is_video(source):
+        return read_image(source)
+    path = source.path if isinstance(source, Video) else source
+    return read_video(Video(path, every=1, max_frames=1))[0]
 
 
 def _read_thumbnails(directory: Path) -> dict[str, np.ndarray]:

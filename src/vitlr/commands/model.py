@@ -8,13 +8,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vitlr.errors import RunError
+from vitlr.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from vitlr.classifier import LatentReplayClassifier
     from vitlr.data.video import Sampled, Video
+    from vitlr.teaching import Label
 
-__all__ = ["add_parsers"]
+__all__ = ["add_new_flags", "add_parsers", "checked_threshold", "is_saved", "new_or_saved"]
 
 
 def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
@@ -30,12 +33,7 @@ def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
     )
     teach_.add_argument("--label", required=True, help="name of what the images show")
     teach_.add_argument("paths", nargs="+", type=Path, help="images, videos, or folders of them")
-    teach_.add_argument("--backbone", default="bundled", help="network of a new classifier (default bundled)")
-    teach_.add_argument("--image-size", type=int, help="of a new classifier")
-    teach_.add_argument("--cut", type=int, help="of a new classifier")
-    teach_.add_argument(
-        "--memory", default="1500", help="of a new classifier: latents, or bytes such as 20MB (default 1500)"
-    )
+    add_new_flags(teach_)
     teach_.set_defaults(run_command=teach)
 
     predict_ = commands.add_parser(
@@ -44,22 +42,23 @@ def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
         epilog="example: vitlr predict robot photo.jpg --json",
         **common,
     )
-    predict_.add_argument("model", type=Path)
+    predict_.add_argument("model", type=Path, help="directory of the classifier")
     predict_.add_argument("paths", nargs="+", type=Path, help="images, videos, or folders of them")
     predict_.add_argument("--unknown", help="answer this where the score is below the classifier's threshold")
+    predict_.add_argument("--threshold", type=float, help="of scores, -1 to 1, in place of the classifier's")
     predict_.set_defaults(run_command=predict)
 
     classes_ = commands.add_parser(
         "classes", help="what a classifier knows", epilog="example: vitlr classes robot", **common
     )
-    classes_.add_argument("model", type=Path)
+    classes_.add_argument("model", type=Path, help="directory of the classifier")
     classes_.set_defaults(run_command=classes)
 
     forget_ = commands.add_parser(
         "forget", help="remove a class and its latents", epilog="example: vitlr forget robot mug", **common
     )
-    forget_.add_argument("model", type=Path)
-    forget_.add_argument("label")
+    forget_.add_argument("model", type=Path, help="directory of the classifier")
+    forget_.add_argument("label", help="as vitlr classes prints it")
     forget_.set_defaults(run_command=forget)
 
     export_ = commands.add_parser(
@@ -68,9 +67,12 @@ def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
         epilog="example: vitlr export robot robot.onnx --format onnx",
         **common,
     )
-    export_.add_argument("model", type=Path)
+    export_.add_argument("model", type=Path, help="directory of the classifier")
     export_.add_argument("out", type=Path, help="new directory, or file for onnx")
     export_.add_argument("--format", default="hf", help="hf (default) or onnx")
+    export_.add_argument(
+        "--test", type=Path, help="folder of class folders; the accuracy on it goes into hf's model card"
+    )
     export_.set_defaults(run_command=export)
     for parser in (teach_, predict_):
         parser.add_argument(
@@ -79,12 +81,73 @@ def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
         parser.add_argument("--max-frames", type=int, default=300, help="of a video (default 300)")
     for parser in (teach_, predict_, classes_, forget_, export_):
         parser.add_argument("--json", action="store_true", help="print JSON")
+        parser.add_argument(
+            "--quiet", action="store_true", help="print only answers and what --json asks for"
+        )
 
 
-def _open(path: Path):
+def add_new_flags(parser: argparse.ArgumentParser) -> None:
+    """Settings of a classifier that is made; ``new_or_saved`` reads them."""
+    parser.add_argument("--backbone", help="network of a new classifier (default bundled)")
+    parser.add_argument("--image-size", type=int, help="of a new classifier; the network's own by default")
+    parser.add_argument(
+        "--cut", type=int, help="of a new classifier: blocks that stay frozen; all but the last"
+    )
+    parser.add_argument("--memory", help="of a new classifier: latents, or bytes such as 20MB (default 1500)")
+
+
+def new_or_saved(options: argparse.Namespace) -> LatentReplayClassifier:
+    """The classifier in ``options.model``, or a new one with the settings given.
+
+    Raises:
+        ConfigError: a setting is given that the saved one does not have.
+    """
     from vitlr import LatentReplayClassifier
 
-    if not (path / "state.safetensors").is_file():
+    given = {
+        name: getattr(options, name)
+        for name in ("backbone", "image_size", "cut", "memory")
+        if getattr(options, name) is not None
+    }
+    if options.memory is not None and options.memory.isdigit():
+        given["memory"] = int(options.memory)
+    if options.model is None or not is_saved(options.model):
+        return LatentReplayClassifier(**given)
+    model = LatentReplayClassifier.load(options.model)
+    for name, value in given.items():
+        if (has := model.get_params()[name]) != value:
+            flag = name.replace("_", "-")
+            made = f"without --{flag}" if has is None else f"with --{flag} {has}"
+            raise ConfigError(
+                f"{options.model} is a classifier already, made {made}: leave out --{flag} {value},"
+                " or name a new directory"
+            )
+    return model
+
+
+def is_saved(directory: Path) -> bool:
+    """Whether a classifier is saved there."""
+    return (directory / "state.safetensors").is_file()
+
+
+def checked_name(text: str) -> str:
+    """A label as lines of text can hold it; ConfigError for an empty one or one with line breaks and the like."""
+    if not text.strip() or not text.isprintable():
+        raise ConfigError(f"a label needs at least one character and no line breaks or tabs, got {text!r}")
+    return text
+
+
+def checked_threshold(value: float) -> float:
+    """ConfigError for one that no score can be above or below."""
+    if not -1 <= value <= 1:  # false for NaN as well
+        raise ConfigError(f"--threshold must be -1 to 1, as scores are, got {value}")
+    return value
+
+
+def _open(path: Path) -> LatentReplayClassifier:
+    from vitlr import LatentReplayClassifier
+
+    if not is_saved(path):
         raise RunError(f"{path} holds no classifier; make one with vitlr teach {path} --label NAME IMAGE")
     return LatentReplayClassifier.load(path)
 
@@ -102,29 +165,33 @@ def _sources(options: argparse.Namespace, on_read: Callable[[Sampled], None]) ->
 
 
 def teach(options: argparse.Namespace) -> int:
-    from vitlr import LatentReplayClassifier
-
+    label = checked_name(options.label)
     videos: list[Sampled] = []
     sources = _sources(options, videos.append)
-    if (options.model / "state.safetensors").is_file():
-        model = LatentReplayClassifier.load(options.model)
-    else:
-        memory = int(options.memory) if options.memory.isdigit() else options.memory
-        model = LatentReplayClassifier(
-            options.backbone, image_size=options.image_size, cut=options.cut, memory=memory
-        )
-    model.partial_fit(sources, options.label)
+    model = new_or_saved(options)
+    model.partial_fit(sources, _as_known(model, label))
     model.save(options.model)
     remembered = model.remember()
     images = len(sources) - len(videos) + sum(video.taken for video in videos)
     if options.json:
-        content = {"label": options.label, "images": images, "classes": _counts(remembered)}
+        content = {"label": label, "images": images, "classes": _counts(remembered)}
         print(json.dumps(content | {"videos": [video.as_dict() for video in videos]}))
-    else:
+    elif not options.quiet:
         for video in videos:
             print(f"{video.path}: {video.counts}")
-        print(f"{options.label}: {images} images learned; {len(remembered.latents)} classes known")
+        known = len(remembered.latents)
+        print(f"{label}: {_some(images, 'image')} learned; {_some(known, 'class', 'classes')} known")
     return 0
+
+
+def _some(number: int, one: str, many: str | None = None) -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+def _as_known(model: LatentReplayClassifier, text: str) -> Label:
+    """The label that reads so, with its own type; the text where there is none."""
+    known: list[Label] = model.classes_.tolist() if hasattr(model, "classes_") else []
+    return next((label for label in known if str(label) == text), text)
 
 
 def _counts(remembered) -> dict[str, int]:
@@ -136,39 +203,34 @@ def predict(options: argparse.Namespace) -> int:
     videos: list[Sampled] = []
     sources = _sources(options, videos.append)
     model = _open(options.model)
+    threshold = model.threshold if options.threshold is None else checked_threshold(options.threshold)
     images = [source for source in sources if isinstance(source, str)]
-    answers = iter(_image_answers(model, images, options.unknown) if images else ())
-    lines: list[tuple[str, Any, float, Sampled | None]] = []
+    known: tuple[Label, ...] = ()
+    answered: Iterator[tuple[np.ndarray, float]] = iter(())
+    if images:
+        known, proba_NC, scores_N = model.answers(images)
+        answered = zip(proba_NC, scores_N.tolist(), strict=True)
+    lines: list[tuple[str, Any, float, float, Sampled | None]] = []
     for source in sources:
         if isinstance(source, str):
-            lines.append((source, *next(answers), None))
+            (proba_C, score), video, path = next(answered), None, source
         else:
-            label, probability = _video_answer(model, source, options.unknown)
-            lines.append((str(source.path), label, probability, videos[-1]))
-    for path, label, probability, video in lines:
+            known, proba_NC, scores_N = model.answers(source)
+            proba_C, score = proba_NC.mean(axis=0), float(scores_N.mean())
+            video, path = videos[-1], str(source.path)
+        label: Any = known[int(proba_C.argmax())]
+        if options.unknown is not None and score < threshold:
+            label = options.unknown
+        lines.append((path, label, float(proba_C.max()), score, video))
+    for path, label, probability, score, video in lines:
         if options.json:
             content = {"path": path, "label": label, "probability": round(probability, 6)}
-            print(json.dumps(content | ({} if video is None else {"video": video.as_dict()})))
+            content |= {"score": round(score, 6)} | ({} if video is None else {"video": video.as_dict()})
+            print(json.dumps(content))
         else:
             note = "" if video is None else f"\t{video.counts}"
             print(f"{path}\t{label}\t{probability:.3f}{note}")
     return 0
-
-
-def _image_answers(
-    model: LatentReplayClassifier, images: list[str], unknown: str | None
-) -> Iterator[tuple[Any, float]]:
-    labels = model.predict(images, unknown=unknown).tolist()
-    return zip(labels, model.predict_proba(images).max(axis=1).tolist(), strict=True)
-
-
-def _video_answer(model: LatentReplayClassifier, video: Video, unknown: str | None) -> tuple[Any, float]:
-    """Label of the largest mean probability, and that; ``unknown`` where the mean score is below the threshold."""
-    proba_C = model.predict_proba(video).mean(axis=0)
-    label = model.classes_.tolist()[int(proba_C.argmax())]
-    if unknown is not None and model.scores(video).mean() < model.threshold:
-        label = unknown
-    return label, float(proba_C.max())
 
 
 def classes(options: argparse.Namespace) -> int:
@@ -187,18 +249,37 @@ def classes(options: argparse.Namespace) -> int:
 
 def forget(options: argparse.Namespace) -> int:
     model = _open(options.model)
-    label = next((known for known in model.classes_.tolist() if str(known) == options.label), options.label)
-    removed = model.forget(label)
+    removed = model.forget(_as_known(model, options.label))
     model.save(options.model)
-    print(
-        json.dumps({"label": options.label, "latents": removed})
-        if options.json
-        else f"{options.label}: {removed} latents removed"
-    )
+    if options.json:
+        print(json.dumps({"label": options.label, "latents": removed}))
+    elif not options.quiet:
+        print(f"{options.label}: {_some(removed, 'latent')} removed")
     return 0
 
 
 def export(options: argparse.Namespace) -> int:
-    _open(options.model).export(options.out, options.format)
-    print(json.dumps({"out": str(options.out)}) if options.json else options.out)
+    if options.test is not None and options.format != "hf":
+        raise ConfigError(
+            f"--test is for the model card, which --format {options.format} does not have; leave it out"
+        )
+    model = _open(options.model)
+    figures = {} if options.test is None else _measured(model, options.test)
+    model.export(options.out, options.format, figures=figures)
+    if options.json:
+        print(json.dumps({"out": str(options.out)} | ({"figures": figures} if figures else {})))
+    elif not options.quiet:
+        print(options.out)
     return 0
+
+
+def _measured(model: LatentReplayClassifier, root: Path) -> dict[str, str]:
+    """Accuracy on a folder of class folders, for the card; a class that it does not know counts as wrong."""
+    from vitlr.data.folders import class_images
+
+    images = class_images(root)
+    paths = [path for each in images.values() for path in each]
+    labels = [_as_known(model, name) for name, each in images.items() for _ in each]
+    share = model.score(paths, labels)
+    what = f"{_some(len(paths), 'image')} of {_some(len(images), 'class', 'classes')}"
+    return {f"accuracy on the {what} in {root.absolute().name}": f"{share:.1%}"}

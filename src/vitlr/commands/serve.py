@@ -6,7 +6,9 @@ import argparse
 from importlib.util import find_spec
 from pathlib import Path
 
+from vitlr.commands.model import add_new_flags, checked_threshold, new_or_saved
 from vitlr.errors import ConfigError
+from vitlr.files import locked
 
 __all__ = ["add_parsers"]
 
@@ -25,10 +27,7 @@ def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
     parser.add_argument("model", type=Path, nargs="?", help="directory to load from and save to")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
     parser.add_argument("--port", type=int, default=7860, help="0 takes a free one (default 7860)")
-    parser.add_argument("--backbone", default="bundled", help="network of a new model (default bundled)")
-    parser.add_argument("--image-size", type=int, help="of a new model; the network's own by default")
-    parser.add_argument("--cut", type=int, help="of a new model: blocks that stay frozen")
-    parser.add_argument("--memory", default="1500", help="of a new model: latents, or bytes such as 20MB")
+    add_new_flags(parser)
     parser.add_argument(
         "--threshold", type=float, help="scores below it, -1 to 1, are unknown (a new model has 0.2)"
     )
@@ -46,23 +45,24 @@ def serve(options: argparse.Namespace) -> int:
     missing = [name for name in ("gradio", "fastapi", "uvicorn") if find_spec(name) is None]
     if missing:
         raise ConfigError(f"the live page needs {missing[0]}; install it with pip install 'vitlr[app]'")
-    from vitlr import LatentReplayClassifier
     from vitlr.app.session import Limits, LiveSession
     from vitlr.commands.console import err
 
+    for flag in ("max_classes", "max_frames", "max_upload"):
+        if getattr(options, flag) < 1:
+            name = flag.replace("_", "-")
+            raise ConfigError(f"--{name} must be at least 1, got {getattr(options, flag)}")
     limits = Limits(
         classes=options.max_classes, frames=options.max_frames, upload_bytes=options.max_upload * 10**6
     )
-    if options.model is not None and (options.model / "state.safetensors").is_file():
-        model = LatentReplayClassifier.load(options.model)
-    else:
-        memory = int(options.memory) if options.memory.isdigit() else options.memory
-        model = LatentReplayClassifier(
-            options.backbone, image_size=options.image_size, cut=options.cut, memory=memory
-        )
-        model.prepare()
+    model = new_or_saved(options).prepare()
+    if options.model is not None:
+        with locked(
+            options.model
+        ):  # what cannot be written is told now, not after the first object was taught
+            pass
     if options.threshold is not None:
-        model.set_params(threshold=options.threshold)
+        model.set_params(threshold=checked_threshold(options.threshold))
     from vitlr.app.server import LOOPBACK, listen, serve_forever
 
     bound = listen(options.host, options.port)

@@ -18,7 +18,7 @@ import numpy as np
 from vitlr.data.experience import TEST, Experience, Stream
 from vitlr.errors import DataError
 
-__all__ = ["IMAGE_SUFFIXES", "ORDERS", "folder_stream", "image_files"]
+__all__ = ["IMAGE_SUFFIXES", "ORDERS", "class_images", "folder_stream", "image_files"]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
 ORDERS = ("seed", "name")
@@ -85,6 +85,17 @@ def folder_stream(
         class_names=tuple(names),
         notes=notes,
     )
+
+
+def class_images(root: str | Path) -> ByClass:
+    """Paths of the images in each class folder of ``root``, at any depth; both sorted.
+
+    Raises:
+        DataError: a folder is missing, unreadable or without class folders, or a class has no image.
+    """
+    root = Path(root).expanduser()
+    found = _images_by_class(root, root)
+    return {name: [str(root / path) for path in images] for name, images in found.items()}
 
 
 def image_files(paths: Iterable[str | Path], also: tuple[str, ...] = ()) -> list[str]:

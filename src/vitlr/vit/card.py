@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["model_card"]
+__all__ = ["SHOWN", "model_card"]
 
-_SHOWN = 100  # class names; more are counted
+SHOWN = 100  # class names; more are counted
 
 
 def model_card(
@@ -21,15 +21,23 @@ def model_card(
     settings: Mapping[str, Any],
     data: str,
     figures: Mapping[str, str],
+    precision: str = "float32",
 ) -> str:
     """Markdown with the header that Hugging Face model directories have.
 
     Args:
         settings: as plain data, shown as JSON. data: a sentence on what was learned from.
         figures: name and value of what was measured; empty where nothing was.
+        precision: in which the frozen blocks ran while it was taught; exported weights are float32.
     """
-    names = ", ".join(str(name) for name in class_names[:_SHOWN])
-    more = f" and {len(class_names) - _SHOWN} more" if len(class_names) > _SHOWN else ""
+    names = ", ".join(str(name) for name in class_names[:SHOWN])
+    more = f" and {len(class_names) - SHOWN} more" if len(class_names) > SHOWN else ""
+    number = f"{len(class_names)} {'class' if len(class_names) == 1 else 'classes'}"
+    ran = (
+        ""
+        if precision == "float32"
+        else f" They ran in {precision} while it was taught and run in float32 here: probabilities differ slightly."
+    )
     measured = [f"* {name}: {value}" for name, value in figures.items()] or ["Nothing was measured."]
     return "\n".join(
         [
@@ -43,11 +51,11 @@ def model_card(
             "",
             f"A vision transformer of {num_blocks} blocks for images of {image_size} pixels. Blocks 1 to {cut}"
             f" are those of `{backbone}`; those above, the final norm and the classifier were trained,"
-            " experience by experience.",
+            f" experience by experience.{ran}",
             "",
             f"**Data.** {data}",
             "",
-            f"**{len(class_names)} classes.** {names}{more}. It answers one of these for any image,"
+            f"**{number}.** {names}{more}. It answers one of these for any image,"
             " also for things it was never shown.",
             "",
             "**Figures.**",

@@ -71,6 +71,9 @@ def save_onnx(
             f"the classifier has shape {tuple(weight_CD.shape)} and {len(class_names)} class names;"
             " teach it a class first"
         )
+    path = Path(path)
+    if path.is_dir():  # told before the export, which takes seconds
+        raise RunError(f"{path} is a directory: name a file, such as {path.name}.onnx")
     try:
         import onnx
         import onnxscript  # noqa: F401  torch's exporter needs it
@@ -101,7 +104,6 @@ def save_onnx(
     ):
         model.metadata_props.add(key=key, value=value)
     onnx.save(model, buffer)
-    path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -30,7 +30,7 @@
 
   async function start() {
     if (!navigator.mediaDevices) {
-      say("This browser gives no camera to pages that are neither on this machine nor encrypted; use uploads.", true);
+      say("This browser gives no camera to pages that are neither on this machine nor encrypted; teach from files.", true);
       return;
     }
     startButton.disabled = true;
@@ -38,6 +38,7 @@
       const stream = await navigator.mediaDevices.getUserMedia({ video: { width: 640, height: 480 }, audio: false });
       video.srcObject = stream;
       await video.play();
+      fit();
       stream.getVideoTracks()[0].addEventListener("ended", () => stop("The camera is gone. Connect it and start again.", true));
       running = true;
       part("hint").hidden = true;
@@ -46,7 +47,7 @@
       say("Give an object a name, show it, and hold the blue button.");
       loop();
     } catch (error) {
-      say(`No camera: ${error.message || error.name}. Allow it or connect one, or use uploads.`, true);
+      say(`No camera: ${error.message || error.name}. Allow it or connect one, or teach from files.`, true);
     } finally {
       startButton.disabled = false;
     }
@@ -58,12 +59,20 @@
     if (video.srcObject) video.srcObject.getTracks().forEach((track) => track.stop());
     video.srcObject = null;
     part("hint").hidden = false;
-    part("said").textContent = "";
-    part("bars").replaceChildren();
-    overlay.hidden = true;
+    clear();
     startButton.textContent = "Start camera";
     teachButton.disabled = true;
     say(text, bad);
+  }
+
+  function clear() { // no answer is better than an old one
+    part("said").textContent = "";
+    part("bars").replaceChildren();
+    overlay.hidden = true;
+  }
+
+  function fit() { // the picture is shown whole, also an upright one: where the map lies is where it was looked at
+    if (video.videoWidth) part("stage").style.aspectRatio = `${video.videoWidth} / ${video.videoHeight}`;
   }
 
   function frame() {
@@ -88,6 +97,7 @@
           show(await ask(`/live/answer?attention=${attention.checked ? 1 : 0}`, picture, "image/jpeg"));
         }
       } catch (error) {
+        clear();
         say(error.message === "Failed to fetch" ? "The page's server does not answer; is it still running?" : error.message, true);
         await sleep(1000);
       }
@@ -122,10 +132,10 @@
     const height = map.length, width = map[0].length;
     overlay.width = width;
     overlay.height = height;
-    const pixels = new ImageData(width, height);
-    map.flat().forEach((value, index) => {
-      const v = Math.sqrt(value); // rollout is steep: a few patches hold most of it
-      pixels.data.set([255 * Math.min(1, 1.6 * v), 220 * Math.max(0, 1.7 * v - 0.7), 60 * (1 - v), 30 + 225 * v], 4 * index);
+    const pixels = new ImageData(width, height), values = map.flat(), least = Math.min(...values);
+    values.forEach((value, index) => { // what was looked at least stays clear
+      const v = Math.sqrt((value - least) / Math.max(1e-9, 1 - least)); // rollout is steep: a few patches hold most of it
+      pixels.data.set([255, 90 + 140 * v, 0, 200 * v * v], 4 * index);
     });
     overlay.getContext("2d").putImageData(pixels, 0, 0);
   }
@@ -181,6 +191,7 @@
     teachButton = root.querySelector("button.teach");
     startButton = root.querySelector("button.start");
     attention = root.querySelector("input[type=checkbox]");
+    video.addEventListener("resize", fit); // a phone that is turned
     startButton.addEventListener("click", () => (running ? stop() : start()));
     teachButton.addEventListener("pointerdown", press);
     for (const kind of ["pointerup", "pointercancel"]) window.addEventListener(kind, () => letGo());
