@@ -20,12 +20,14 @@ h1 { font-size: 1.7rem; line-height: 1.25; margin: .5rem 0; } h2 { font-size: 1.
 p, li { max-width: 48rem; } .soft { color: var(--soft); } .bad { color: var(--bad); font-weight: 600; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .88rem; margin: .8rem 0; }
-th, td { border-bottom: 1px solid var(--line); padding: .32rem .7rem; text-align: right; white-space: nowrap; }
-th { vertical-align: bottom; } th.up { white-space: normal; min-width: 4.6rem; max-width: 8rem; }
-td:first-child, th:first-child { text-align: left; white-space: normal; min-width: 10rem; }
+th, td { border-bottom: 1px solid var(--line); padding: .32rem .55rem; text-align: right; white-space: nowrap; }
+th { vertical-align: bottom; } th.up { white-space: normal; max-width: 7rem; }
+td:first-child, th:first-child { text-align: left; white-space: normal; min-width: 7.5rem; }
 td { font-variant-numeric: tabular-nums; }
 figure { margin: .8rem 0 1.4rem; } figure svg { width: 100%; height: auto; background: var(--card);
   border-radius: 6px; display: block; }
+/* On a narrow screen a figure keeps a size at which its labels are read, and is scrolled. */
+figure .wide svg { min-width: 40rem; }
 figcaption { color: var(--soft); font-size: .9rem; margin-top: .35rem; max-width: 48rem; }
 pre { background: var(--code); padding: .8rem 1rem; border-radius: 6px; overflow-x: auto;
   font: .82rem/1.5 ui-monospace, monospace; }
@@ -82,7 +84,8 @@ def _part(part: Part, number: int) -> str:
     pieces += [_table(table) for table in part.tables]
     for index, (svg, caption) in enumerate(part.figures):
         pieces.append(
-            f"<figure>{_inline(svg, f'f{number}-{index}-')}<figcaption>{escape(caption)}</figcaption></figure>"
+            f'<figure><div class="wide">{_inline(svg, f"f{number}-{index}-")}</div>'
+            f"<figcaption>{escape(caption)}</figcaption></figure>"
         )
     for summary, text in part.folded:
         pieces.append(f"<details><summary>{escape(summary)}</summary><pre>{escape(text)}</pre></details>")

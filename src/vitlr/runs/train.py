@@ -21,17 +21,19 @@ from vitlr.data import load_stream
 from vitlr.data.experience import Experience, Stream
 from vitlr.data.images import resolve
 from vitlr.errors import RunError, VitLRError
-from vitlr.evaluation.metrics import confusion_matrix
+from vitlr.evaluation.groups import group_measures
+from vitlr.evaluation.metrics import RunningForgetting, confusion_matrix
 from vitlr.evaluation.run import Record, evaluate, iter_run
 from vitlr.files import locked, write_atomically
 from vitlr.learning import CLOSED_FORM, GradientLearner, Learner
 from vitlr.learning.learner import CLOSED_FORM_SETTINGS
-from vitlr.runs.build import Encoder, Network, build_learner, check_images_left, open_network
+from vitlr.runs.build import Encoder, Network, build_learner, check_images_left, encoded_test, open_network
 from vitlr.runs.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint, truncate_metrics
 from vitlr.runs.config import RunConfig, to_dict, to_yaml
 from vitlr.runs.interrupts import Interrupts
 from vitlr.runs.network import keep
 from vitlr.runs.tracking import (
+    GROUPED,
     EventWriter,
     MetricsWriter,
     machine,
@@ -45,7 +47,7 @@ from vitlr.vit.account import Account, account
 from vitlr.vit.card import model_card
 from vitlr.vit.identity import trunk_identity
 
-__all__ = ["Materials", "Result", "prepare", "read_config", "train"]
+__all__ = ["Materials", "Result", "judged_on", "prepare", "read_config", "train"]
 
 Encode = Callable[[Experience], tuple[Tensor, np.ndarray]]
 PREDICTIONS = "predictions.json"
@@ -60,6 +62,13 @@ class Materials:
     network: Network
     encode: Encode
     test: tuple[Tensor, np.ndarray]
+    test_rows: np.ndarray  # of each of them in stream.test: images that could not be read are left out
+
+    @property
+    def test_sessions(self) -> np.ndarray | None:
+        """(N,) recording session of each test image, where the data set has sessions."""
+        sessions = self.stream.test_sessions
+        return None if sessions is None else np.array(sessions, dtype=np.int64)[self.test_rows]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,11 +90,19 @@ def prepare(
     stream = load_stream(config.data, on_render)
     encoder = Encoder(network, stream, config)
     try:
-        test = encoder(stream.test, on_test)
+        latents, rows = encoded_test(lambda test: encoder(test, on_test), stream)
     finally:
         keep(network)
-    check_images_left(test[0], stream)
-    return Materials(stream=stream, network=network, encode=encoder, test=(network.placed(test[0]), test[1]))
+    return judged_on(latents, rows, stream, network, encoder)
+
+
+def judged_on(
+    latents: Tensor, rows: np.ndarray, stream: Stream, network: Network, encode: Encode
+) -> Materials:
+    """Materials with this encoded test set; DataError where it is empty."""
+    check_images_left(latents, stream)
+    test = (network.placed(latents), stream.test.labels[rows])
+    return Materials(stream=stream, network=network, encode=encode, test=test, test_rows=rows)
 
 
 def train(
@@ -148,13 +165,22 @@ def _run(
 ) -> Result:
     stream, began, evaluation = materials.stream, time.perf_counter(), None
     cost = account(materials.network.outline, materials.network.cut)
+    forgetting = _forgetting_so_far(stream, read_metrics(run_dir) if start else [])
+    labels, sessions = materials.test[1], materials.test_sessions
     metrics = MetricsWriter(run_dir)
     events = EventWriter(run_dir) if config.tensorboard else None
     try:
         position = start
         for record in iter_run(stream, materials.encode, learner, start=start, test=materials.test):
             interrupts.unsaved, position, evaluation = True, position + 1, record.evaluation
-            line = record_to_json(record, stream, _memory_capacity(learner), _gflop(record, learner, cost))
+            line = record_to_json(
+                record,
+                stream,
+                _memory_capacity(learner),
+                _gflop(record, learner, cost),
+                groups=group_measures(evaluation, labels, stream.class_names, sessions),
+                forgetting=forgetting.add(evaluation.class_accuracy, record.classes),
+            )
             metrics.write(line)
             if events is not None:
                 events.write(line, {} if record.stats is None else record.stats.gradients)
@@ -181,6 +207,7 @@ def _run(
             "class_names": list(stream.class_names),
             "labels": materials.test[1].tolist(),
             "predictions": evaluation.predictions.tolist(),
+            "sessions": None if sessions is None else sessions.tolist(),
             "confidence": [
                 None if math.isnan(value) else round(value, 6) for value in evaluation.confidence.tolist()
             ],
@@ -191,6 +218,15 @@ def _run(
         _save_model(config, learner, materials, run_dir, summary)
     write_json(run_dir / "summary.json", summary)
     return Result(run_dir=run_dir, summary=summary)
+
+
+def _forgetting_so_far(stream: Stream, lines: list[dict[str, Any]]) -> RunningForgetting:
+    """Forgetting as it stands after these records."""
+    running, place = RunningForgetting(stream.num_classes), {n: c for c, n in enumerate(stream.class_names)}
+    for line in lines:
+        accuracies = [line["class_accuracy"][name] for name in stream.class_names]
+        running.add(np.array(accuracies, dtype=np.float64), [place[name] for name in line["classes"]])
+    return running
 
 
 def _gflop(record: Record, learner: Learner, cost: Account) -> dict[str, float]:
@@ -375,6 +411,7 @@ def _summary(config: RunConfig, materials: Materials, run_dir: Path, seconds: fl
         "test_accuracy": accuracies[-1] if lines else None,
         "seen_accuracy": lines[-1]["seen_accuracy"] if lines else None,
         "average_test_accuracy": float(np.mean(accuracies)) if lines else None,
+        **{name: lines[-1].get(name) if lines else None for name in GROUPED},
         "seconds": {**totals, "wall": seconds},
         "seconds_per_experience": (totals["encode"] + totals["learn"]) / max(1, len(lines)),
         "cache": _cache_summary(materials),
