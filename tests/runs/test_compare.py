@@ -107,3 +107,23 @@ def test_repeating_refuses_what_it_cannot_do_before_anything_is_written(
     out = tmp_path / "many"
     assert main(["train", *flags, "--seeds=0-1", f"--out={out}", *more]) == 2
     assert not out.exists()
+
+
+def test_a_run_that_finds_too_little_memory_fails_alone(
+    flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vitlr.runs import compare
+
+    original = compare.train
+
+    def hungry(config, *rest, **options):
+        if config.seed == 0:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate\nmemory")
+        return original(config, *rest, **options)
+
+    monkeypatch.setattr(compare, "train", hungry)
+    out = tmp_path / "many"
+    assert main(["train", *flags, "--seeds=0,1", "--learner.epochs=1", f"--out={out}", "--quiet"]) == 1
+    (row,) = json.loads((out / "summary.json").read_text())["rows"]
+    assert row["runs"] == 1
+    assert row["failures"] == ["run 0, seed 0: RuntimeError: DefaultCPUAllocator: can't allocate memory"]

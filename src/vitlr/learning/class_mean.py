@@ -20,9 +20,9 @@ from torch.nn import functional
 
 from vitlr.errors import ConfigError
 from vitlr.learning.frozen import class_sums, frozen_features, grown, masked_logits, new_patterns, stats_of
-from vitlr.learning.learner import Head, LearnStats
+from vitlr.learning.learner import Head, LearnerConfig, LearnStats
 
-__all__ = ["ClassMeanConfig", "NearestClassMean"]
+__all__ = ["ClassMeanConfig", "NearestClassMean", "from_config"]
 
 METRICS = ("cosine", "euclidean")
 
@@ -92,3 +92,8 @@ class NearestClassMean:
     def load_state(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
         """Continue exactly where the learner whose ``state`` this is stood."""
         self._counts_C, self._sums_CD = tensors["counts"].clone(), tensors["sums"].clone()
+
+
+def from_config(head: Head, config: LearnerConfig, rng: np.random.Generator) -> NearestClassMean:
+    """The learner that ``learner.method class_mean`` names."""
+    return NearestClassMean(head)

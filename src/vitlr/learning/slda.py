@@ -30,9 +30,9 @@ from torch import Tensor
 
 from vitlr.errors import ConfigError
 from vitlr.learning.frozen import class_sums, frozen_features, grown, masked_logits, new_patterns, stats_of
-from vitlr.learning.learner import Head, LearnStats
+from vitlr.learning.learner import Head, LearnerConfig, LearnStats
 
-__all__ = ["SLDA", "SLDAConfig"]
+__all__ = ["SLDA", "SLDAConfig", "from_config"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,3 +113,8 @@ class SLDA:
         """Continue exactly where the learner whose ``state`` this is stood."""
         self._counts_C, self._means_CD = tensors["counts"].clone(), tensors["means"].clone()
         self._scatter_DD, self._solved = tensors["scatter"].clone(), None
+
+
+def from_config(head: Head, config: LearnerConfig, rng: np.random.Generator) -> SLDA:
+    """The learner that ``learner.method slda`` names."""
+    return SLDA(head, SLDAConfig(shrinkage=config.slda_shrinkage))

@@ -24,10 +24,10 @@ th, td { border-bottom: 1px solid var(--line); padding: .32rem .55rem; text-alig
 th { vertical-align: bottom; } th.up { white-space: normal; max-width: 7rem; }
 td:first-child, th:first-child { text-align: left; white-space: normal; min-width: 7.5rem; }
 td { font-variant-numeric: tabular-nums; }
-figure { margin: .8rem 0 1.4rem; } figure svg { width: 100%; height: auto; background: var(--card);
-  border-radius: 6px; display: block; }
-/* On a narrow screen a figure keeps a size at which its labels are read, and is scrolled. */
-figure .wide svg { min-width: 40rem; }
+figure { margin: .8rem 0 1.4rem; }
+/* As wide as the page, but letters grow little; on a narrow screen they stay legible and the figure is scrolled. */
+figure svg { display: block; height: auto; width: 100%; min-width: min(40rem, var(--own));
+  max-width: calc(1.25 * var(--own)); background: var(--card); border-radius: 6px; }
 figcaption { color: var(--soft); font-size: .9rem; margin-top: .35rem; max-width: 48rem; }
 pre { background: var(--code); padding: .8rem 1rem; border-radius: 6px; overflow-x: auto;
   font: .82rem/1.5 ui-monospace, monospace; }
@@ -101,9 +101,10 @@ def _table(table: Table) -> str:
 
 
 def _inline(svg: bytes, prefix: str) -> str:
-    """The ``<svg>`` element alone, its ids made unique on the page."""
+    """The ``<svg>`` element alone, its ids made unique on the page, its own width told to the page's style."""
     text = svg.decode("utf-8")
     text = text[text.index("<svg") :]
+    text = re.sub(r'<svg ([^>]*)\bwidth="([\d.]+pt)"', r'<svg \1style="--own: \2" width="\2"', text, count=1)
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'(\bid=")', rf"\1{prefix}", text)
     text = re.sub(r'(href="#)', rf"\1{prefix}", text)

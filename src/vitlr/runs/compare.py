@@ -220,6 +220,10 @@ def _one(
         )
     except VitLRError as error:
         return Outcome(variant=variant, config=config, metrics=[], failure=str(error))
+    except (MemoryError, OSError, RuntimeError) as error:
+        # Too little memory or a full disk is this run's failure (PyTorch says it by a RuntimeError): the others go on.
+        why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        return Outcome(variant=variant, config=config, metrics=[], failure=why)
     return Outcome(variant=variant, config=config, metrics=read_metrics(config.run_dir))
 
 

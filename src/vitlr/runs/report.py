@@ -50,10 +50,11 @@ PUBLISHED = {
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """The page, its figures by file name without suffix, and the table's figures for scripts."""
+    """The page, its figures and their SVG by file name without suffix, and the tables' numbers for scripts."""
 
     html: str
     figures: dict[str, Figure]
+    svgs: dict[str, bytes]
     rows: list[dict[str, Any]]
 
 
@@ -66,7 +67,7 @@ def make_report(runs: Sequence[RunData], failures: Sequence[str]) -> Report:
     finished = {name: group for name, group in finished.items() if group}
     rows = [_row(name, groups[name], finished.get(name, [])) for name in groups]
     problems = [*failures, *(f"{run.method}, {run.order}: {run.problem}" for run in runs if run.problem)]
-    figures: dict[str, Figure] = {}
+    figures = _Figures()
     parts: list[Part | None] = [_table_part(rows, problems), _sessions_part(finished)]
     if finished:
         parts += [_along(finished, figures), _classes(finished, figures), _confusions(finished, figures)]
@@ -76,7 +77,8 @@ def make_report(runs: Sequence[RunData], failures: Sequence[str]) -> Report:
     title = f"Continual learning report: {', '.join(streams) or 'no finished run'}"
     return Report(
         html=html_page(title, _note(runs, finished), [part for part in parts if part]),
-        figures=figures,
+        figures=figures.figures,
+        svgs=figures.svgs,
         rows=rows,
     )
 
@@ -272,12 +274,20 @@ def _cell(pair: Mapping[str, float | None] | None, text: Callable[[float], str])
 Groups = Mapping[str, Sequence[RunData]]
 
 
-def _svg(figures: dict[str, Figure], name: str, figure: Figure) -> bytes:
-    figures[name] = figure
-    return figure_bytes(figure, "svg")
+class _Figures:
+    """What has been drawn: figures, and their SVG, which page and files share."""
+
+    def __init__(self) -> None:
+        self.figures: dict[str, Figure] = {}
+        self.svgs: dict[str, bytes] = {}
+
+    def svg(self, name: str, figure: Figure) -> bytes:
+        """Keep a figure under a file name; returns its SVG."""
+        self.figures[name], self.svgs[name] = figure, figure_bytes(figure, "svg")
+        return self.svgs[name]
 
 
-def _along(groups: Groups, figures: dict[str, Figure]) -> Part:
+def _along(groups: Groups, figures: _Figures) -> Part:
     accuracy = {
         name: [[_value(line["test_accuracy"]) for line in run.metrics] for run in group]
         for name, group in groups.items()
@@ -288,7 +298,7 @@ def _along(groups: Groups, figures: dict[str, Figure]) -> Part:
     caption = "Accuracy along the stream: the mean of a method's runs, and a band of one standard deviation."
     if lines:
         caption += " Grey: published figures on the same data and protocol, with MobileNetV1."
-    shown = [(_svg(figures, "accuracy", drawn), caption)]
+    shown = [(figures.svg("accuracy", drawn), caption)]
     category = {
         name: [[_value(line.get("category_accuracy")) for line in run.metrics] for run in group]
         for name, group in groups.items()
@@ -298,12 +308,12 @@ def _along(groups: Groups, figures: dict[str, Figure]) -> Part:
         caption = (
             "The same predictions judged by category: right where the predicted object is of the right one."
         )
-        shown.append((_svg(figures, "accuracy-categories", drawn), caption))
+        shown.append((figures.svg("accuracy-categories", drawn), caption))
     if any(not np.isnan(run).all() for runs in lost.values() for run in runs):
         drawn = spread_curves(lost, ylabel="forgetting")
         shown.append(
             (
-                _svg(figures, "forgetting", drawn),
+                figures.svg("forgetting", drawn),
                 "Forgetting up to each experience: how far classes are below their best accuracy so far.",
             )
         )
@@ -320,13 +330,13 @@ def _published(groups: Groups) -> dict[str, float]:
     return PUBLISHED.get(str(scenarios.pop()), {}) if len(scenarios) == 1 else {}
 
 
-def _classes(groups: Groups, figures: dict[str, Figure]) -> Part:
+def _classes(groups: Groups, figures: _Figures) -> Part:
     shown = []
     for number, (name, group) in enumerate(list(groups.items())[:SHOWN]):
         matrix_EC, _ = class_matrix(group[0])
         drawn = class_heat_map(matrix_EC, list(group[0].metrics[0]["class_accuracy"]), title=name)
         caption = f"{name}, {group[0].order}: accuracy of each class; grey before it is known."
-        shown.append((_svg(figures, f"classes-{number + 1}", drawn), caption))
+        shown.append((figures.svg(f"classes-{number + 1}", drawn), caption))
     return Part(title="Classes over time", text=_only_first(groups), figures=tuple(shown))
 
 
@@ -337,7 +347,7 @@ def _only_first(groups: Groups) -> str:
     return text
 
 
-def _confusions(groups: Groups, figures: dict[str, Figure]) -> Part:
+def _confusions(groups: Groups, figures: _Figures) -> Part:
     shown = []
     for number, (name, group) in enumerate(list(groups.items())[:SHOWN]):
         told = [run.predictions for run in group if run.predictions]
@@ -353,20 +363,20 @@ def _confusions(groups: Groups, figures: dict[str, Figure]) -> Part:
         category_C, categories = metrics.categories_of(names)
         caption = f"{name}: {{}} classes, {runs}; a row is a true class and sums to 100 %."
         drawn = confusion_matrix(counts, names, title=name)
-        shown.append((_svg(figures, f"confusion-{number + 1}", drawn), caption.format(len(names))))
+        shown.append((figures.svg(f"confusion-{number + 1}", drawn), caption.format(len(names))))
         if category_C is not None:
             merged = np.zeros((len(categories), len(categories)), dtype=int)
             np.add.at(merged, (category_C[:, None], category_C[None, :]), counts)
             drawn = confusion_matrix(merged, categories, title=f"{name}, categories")
             shown.append(
-                (_svg(figures, f"confusion-categories-{number + 1}", drawn), caption.format(len(categories)))
+                (figures.svg(f"confusion-categories-{number + 1}", drawn), caption.format(len(categories)))
             )
     return Part(
         title="Confusion", text="After the last experience, on the whole test set.", figures=tuple(shown)
     )
 
 
-def _memory(groups: Groups, figures: dict[str, Figure]) -> Part | None:
+def _memory(groups: Groups, figures: _Figures) -> Part | None:
     shown = []
     for number, (name, group) in enumerate(list(groups.items())[:SHOWN]):
         lines = group[0].metrics
@@ -383,7 +393,7 @@ def _memory(groups: Groups, figures: dict[str, Figure]) -> Part | None:
         what = "category" if category_C is not None else "class"
         shown.append(
             (
-                _svg(figures, f"memory-{number + 1}", drawn),
+                figures.svg(f"memory-{number + 1}", drawn),
                 f"{name}, {group[0].order}: latents of each {what}.",
             )
         )
@@ -392,7 +402,7 @@ def _memory(groups: Groups, figures: dict[str, Figure]) -> Part | None:
     return Part(title="What is remembered", text=_only_first(groups), figures=tuple(shown))
 
 
-def _time(groups: Groups, figures: dict[str, Figure]) -> Part:
+def _time(groups: Groups, figures: _Figures) -> Part:
     seconds = {}
     for name, group in groups.items():
         length = min(len(run.metrics) for run in group)
@@ -417,7 +427,7 @@ def _time(groups: Groups, figures: dict[str, Figure]) -> Part:
         "Seconds to encode and learn each experience, the mean of a method's runs (latents that were encoded"
     )
     caption += f" before, for another run or on disk, cost no time again). {how}"
-    return Part(title="Time", figures=((_svg(figures, "time", drawn), caption),))
+    return Part(title="Time", figures=((figures.svg("time", drawn), caption),))
 
 
 def _stream(run: RunData) -> str:
