@@ -335,3 +335,28 @@ def test_native_replay_on_a_frozen_trunk_has_the_records_of_latent_replay(
 def test_a_codec_of_latents_is_refused_for_images(flags: list[str]) -> None:
     with pytest.raises(ConfigError, match=r"memory\.codec"):
         parse([*flags, "--learner.method=native", "--memory.codec=int8"])
+
+
+def test_blocks_trained_in_the_first_experience_cost_so_whatever_its_published_number(
+    flags: list[str], tmp_path: Path
+) -> None:
+    from tests.runs.conftest import save_tree
+
+    tree = save_tree(tmp_path / "core50", objects=(2, 7))  # the published experience 0 has none of them
+    run(flags, tmp_path / "run", "--learner.method=cwr", f"--data.root={tree}", "--backbone.cut=1")
+    lines = read_metrics(tmp_path / "run")
+    assert lines[0]["experience"] > 0
+    each = [line["gflop"]["head"] / line["num_images"] for line in lines]
+    assert each[0] > 1.5 * each[1] and each[1:] == pytest.approx([each[1]] * (len(each) - 1))
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux forgets a peak")
+def test_a_run_after_another_in_one_process_has_a_peak_of_its_own() -> None:
+    from vitlr.runs.tracking import forget_peak_memory, peak_memory_bytes
+
+    held = np.ones(300 << 17)  # 300 MiB
+    high = peak_memory_bytes()
+    del held
+    forget_peak_memory()
+    low = peak_memory_bytes()
+    assert high is not None and low is not None and high - low > 250 << 20

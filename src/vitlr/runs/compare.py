@@ -25,7 +25,7 @@ from vitlr.runs.build import Encoder, LatentStore, Network, encoded_test, open_n
 from vitlr.runs.config import YAML_FAULTS, RunConfig, differences, parse, to_dict
 from vitlr.runs.names import slug
 from vitlr.runs.network import keep
-from vitlr.runs.tracking import machine, read_metrics, write_json
+from vitlr.runs.tracking import forget_peak_memory, machine, read_metrics, write_json
 from vitlr.runs.train import Materials, judged_on, read_config, train
 from vitlr.vit.cache import LatentCache
 
@@ -201,6 +201,7 @@ def _one(
     if (config.run_dir / "summary.json").is_file():
         _same_config(config)
         return Outcome(variant=variant, config=config, metrics=read_metrics(config.run_dir))
+    forget_peak_memory()
     try:
         materials = shared.materials(config)
         done = [0]

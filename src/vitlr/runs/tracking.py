@@ -9,7 +9,7 @@ import platform
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ __all__ = [
     "GROUPED",
     "EventWriter",
     "MetricsWriter",
+    "forget_peak_memory",
     "machine",
     "peak_memory_bytes",
     "read_metrics",
@@ -42,13 +43,30 @@ def _number(value: float) -> float | None:
 
 
 def peak_memory_bytes() -> int | None:
-    """The most memory that this process ever held (resident); None where the system does not tell."""
+    """The most memory that this process held (resident) since it started, or since ``forget_peak_memory``.
+
+    None where the system does not tell.
+    """
+    try:
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+        return 1024 * int(status.split("VmHWM:", 1)[1].split(maxsplit=1)[0])
+    except (OSError, IndexError, ValueError):
+        pass  # not Linux
     try:
         import resource
     except ImportError:  # Windows
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def forget_peak_memory() -> None:
+    """Let the peak begin anew at what is held now, so that a run in one process with others has a peak of its own.
+
+    Where the system cannot (it takes Linux), the peak stays that of the whole process.
+    """
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def record_to_json(

@@ -236,7 +236,7 @@ def _gflop(record: Record, learner: Learner, cost: Account) -> dict[str, float]:
     flop = cost.head_flop
     if isinstance(learner, GradientLearner) and record.stats is not None:
         passes = record.num_images * learner.config.epochs + record.stats.num_replayed
-        trained = learner.method.train_blocks == "always" or record.experience == 0
+        trained = learner.method.train_blocks == "always" or learner.experiences_learned == 1
         flop = cost.head_step_flop if trained else cost.head_flop
     return {"trunk": record.num_images * cost.trunk_flop / 1e9, "head": passes * flop / 1e9}
 
