@@ -65,14 +65,21 @@ def test_the_memory_is_stacked_to_what_it_holds_also_after_a_single_experience()
         assert top == 5
 
 
-def test_methods_in_the_figure_of_times_differ_in_shape_and_each_stream_has_its_length() -> None:
-    seconds = {f"method {number}": [0.1, 0.2] for number in range(5)}
+def test_methods_in_the_figure_of_times_look_different_and_each_stream_has_its_length() -> None:
+    seconds = {f"method {number}": [0.1, 0.2] for number in range(12)}
     recorded = {"recorded length, a": [15.0, 15.0], "recorded length, b": [120.0]}
     axes = time_per_experience(seconds, recorded).axes[0]
-    points, lengths = axes.lines[:5], axes.lines[5:]
-    assert len({line.get_marker() for line in points}) == 5
-    assert [line.get_label() for line in lengths] == list(recorded)
-    assert [list(line.get_ydata()) for line in lengths] == list(recorded.values())
+    lines = {line.get_label(): line for line in axes.lines if not line.get_label().startswith("_")}
+    assert list(lines) == [*seconds, *recorded]
+    assert len({(lines[name].get_color(), lines[name].get_linestyle()) for name in seconds}) == 12
+    assert [list(lines[name].get_ydata()) for name in recorded] == list(recorded.values())
+
+
+def test_one_slow_experience_is_a_point_and_does_not_move_the_line_of_many() -> None:
+    seconds = [0.1] * 100
+    seconds[50] = 5.0
+    points, line = time_per_experience({"method": seconds}, {}).axes[0].lines
+    assert max(points.get_ydata()) == 5.0 and max(line.get_ydata()) == 0.1
 
 
 def test_arrays_that_do_not_fit_their_names_are_refused() -> None:

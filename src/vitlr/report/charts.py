@@ -19,7 +19,7 @@ from vitlr.report.figures import COLOURS, STYLES
 
 __all__ = ["class_heat_map", "memory_composition", "spread_curves", "time_per_experience"]
 
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+_AROUND = 0.05  # of a stream: the experiences whose median is drawn
 _LEVEL = 0.045  # of the axes' height: a line of small print
 
 # Paul Tol's "muted" scheme: ten areas that colour-blind people tell apart.
@@ -47,7 +47,7 @@ def spread_curves(
         length = min(len(run) for run in runs)
         values = np.array([list(run)[:length] for run in runs], dtype=float)
         steps = np.arange(1, length + 1)
-        colour, style = COLOURS[index % len(COLOURS)], STYLES[(index // len(COLOURS) + index) % len(STYLES)]
+        colour, style = _look(index)
         mean = values.mean(axis=0)
         axes.plot(steps, mean, style, color=colour, linewidth=1.8, label=name)
         if len(values) > 1:
@@ -143,6 +143,8 @@ def time_per_experience(
 ) -> Figure:
     """Seconds to learn each experience (encoding and learning), and how long its images took to record.
 
+    A point an experience, and a line through the median of those around it, in a method's colour and style.
+
     Args:
         seconds: for each method the seconds of experience 1, 2, ..., the mean of its runs.
         recorded: seconds of video behind each experience of each stream, where known, by the line's name.
@@ -150,17 +152,9 @@ def time_per_experience(
     figure, axes = _axes((8.6, 4.2), title)
     for index, (name, values) in enumerate(seconds.items()):
         steps = np.arange(1, len(values) + 1)
-        # Shapes as well as colours tell methods apart; many points are small ones.
-        marker, size = MARKERS[index % len(MARKERS)], 5.0 if len(values) <= 100 else 3.0
-        axes.plot(
-            steps,
-            values,
-            marker,
-            markersize=size,
-            linewidth=0,
-            color=COLOURS[index % len(COLOURS)],
-            label=name,
-        )
+        colour, style = _look(index)
+        axes.plot(steps, values, ".", markersize=2.5, alpha=0.35, linewidth=0, color=colour)
+        axes.plot(steps, _running_median(values), style, linewidth=1.8, color=colour, label=name)
     for index, (name, lengths) in enumerate(recorded.items()):
         steps, style = np.arange(1, len(lengths) + 1), STYLES[index % len(STYLES)]
         axes.plot(steps, lengths, style, color="0.3", linewidth=1.2, label=name, drawstyle="steps-mid")
@@ -171,6 +165,17 @@ def time_per_experience(
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return figure
+
+
+def _look(index: int) -> tuple[str, str]:
+    """Colour and style of a method's line: no two of 32 have both."""
+    return COLOURS[index % len(COLOURS)], STYLES[(index // len(COLOURS) + index) % len(STYLES)]
+
+
+def _running_median(values: Sequence[float]) -> list[float]:
+    """Median of each value and those around it, a twentieth of all; the values themselves where there are few."""
+    reach = round(_AROUND * len(values) / 2)
+    return [float(np.median(values[max(0, i - reach) : i + reach + 1])) for i in range(len(values))]
 
 
 def _axes(size: tuple[float, float], title: str) -> tuple[Figure, Axes]:

@@ -424,7 +424,8 @@ def _time(groups: Groups, figures: _Figures) -> Part:
         recorded = {f"recorded length, {name}": lengths for name, lengths in recorded.items()}
     drawn = time_per_experience(seconds, recorded)
     caption = (
-        "Seconds to encode and learn each experience, the mean of a method's runs (latents that were encoded"
+        "Seconds to encode and learn each experience, the mean of a method's runs: a point each, and a line through the"
+        " median of those around it (latents that were encoded"
     )
     caption += f" before, for another run or on disk, cost no time again). {how}"
     return Part(title="Time", figures=((figures.svg("time", drawn), caption),))
