@@ -180,6 +180,19 @@ def test_a_run_that_failed_in_a_comparison_is_named_once_with_its_reason(
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_a_run_that_failed_on_its_own_tells_why_until_it_is_run_again(
+    flags: list[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    one = ["train", *flags, "--quiet", f"--out={out}"]
+    assert main([*one, "--learner.lr=1e30", "--learner.first_lr=1e30"]) == 2
+    assert "run 0, seed 0: failed: the loss became" in make_report(*gather([out])).html
+    assert main([*one, "--overwrite"]) == 0
+    assert not (out / "failure.json").exists()
+    assert 'class="bad"' not in make_report(*gather([out])).html
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_runs_of_two_streams_are_no_repetitions_of_one_method(comparison: Path, tmp_path: Path) -> None:
     recipe = (comparison.parent / "recipe.yaml").read_text().replace("nicv2_391", "nc")
     (tmp_path / "recipe.yaml").write_text(recipe)

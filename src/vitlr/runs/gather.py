@@ -159,7 +159,9 @@ def _read(path: Path, comparison: _Comparison) -> RunData:
     )
     if run.finished:
         return run
-    why = comparison.failures.get((run.method, run.order))
+    why = (_json(path / "failure.json") or {}).get("failure") or comparison.failures.get(
+        (run.method, run.order)
+    )
     if why is None and not metrics:
         why = "there is no record of it"
     if why is not None:

@@ -9,6 +9,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,7 @@ __all__ = ["Materials", "Result", "judged_on", "prepare", "read_config", "train"
 
 Encode = Callable[[Experience], tuple[Tensor, np.ndarray]]
 PREDICTIONS = "predictions.json"
+FAILURE = "failure.json"  # why a run ended before its end
 _BEGUN = re.compile(r"\.lock|\.config\.yaml\.[0-9a-f]{8}\.tmp")
 
 
@@ -150,7 +152,14 @@ def train(
         if on_start is not None:
             on_start(materials, start)
         interrupts = Interrupts() if interrupts is None else interrupts
-        return _run(config, materials, learner, run_dir, start, identity, on_record, interrupts)
+        with suppress(OSError):  # of no weight once the run is finished
+            (run_dir / FAILURE).unlink(missing_ok=True)
+        try:
+            return _run(config, materials, learner, run_dir, start, identity, on_record, interrupts)
+        except VitLRError as error:
+            with suppress(VitLRError, OSError):  # a full disk may be what failed
+                write_json(run_dir / FAILURE, {"failure": str(error)})
+            raise
 
 
 def _run(
