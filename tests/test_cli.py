@@ -259,7 +259,7 @@ def test_compare_makes_table_and_figure_and_goes_on_where_it_was(
         for run in (1, 2)
     ]
     assert rows["naive"]["test_accuracy"] == pytest.approx([np.mean(finals), np.std(finals, ddof=1)])
-    assert "| broken | failed" in (out / "table.md").read_text()
+    assert "| broken | 0, 2 failed | failed" in (out / "table.md").read_text()
     with Image.open(out / "accuracy.png") as picture:
         assert picture.size[0] > 800
     times = {path: path.stat().st_mtime_ns for path in out.rglob("metrics.jsonl")}

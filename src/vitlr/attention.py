@@ -12,6 +12,7 @@ The method is in :mod:`vitlr.vit.rollout`, the drawing in :mod:`vitlr.report.ove
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +31,7 @@ __all__ = ["PAGE", "Network", "attention_pages", "look", "open_network", "open_u
 
 PAGE = 48  # pictures a page
 _BATCH = 8  # pictures decoded and encoded together
+_UNTOLD = re.compile(r"model|run\d+-seed\d+|\.{1,2}")
 _SIDE, _ALONE = 224, 384  # pixels a picture gets on a page, and where it is the only one
 
 
@@ -186,7 +188,7 @@ def page(
     note = f"attention rollout, {backbone.image_size} px, {backbone.num_blocks} blocks, {fuse} of heads"
     if discard:
         note += f", lowest {100 * discard:g} % discarded"
-    title = Path(networks[-1].name).name or networks[-1].name
+    title = _title(networks[-1].name)
     side = _ALONE if len(rows) == 1 else _SIDE
     return gallery(rows, headings=headings, title=title, note=note, side=side)
 
@@ -198,6 +200,15 @@ def _maps(
     sized = [read_image(picture, backbone.image_size, backbone.resample) for picture in pictures]
     images_NHWC = torch.from_numpy(np.stack(sized))
     return attention_rollout(backbone, images_NHWC, head, fuse=fuse, discard=discard).numpy()
+
+
+def _title(name: str) -> str:
+    """The last part of a path, and the part before where the last is but an order and a seed, or ``model``."""
+    parts = Path(name).parts
+    told = parts[-1:]
+    while told and len(told) < len(parts) and _UNTOLD.fullmatch(told[0]):
+        told = parts[-len(told) - 1 :]
+    return "/".join(told) or name
 
 
 def _run_of(path: Path) -> Path | None:

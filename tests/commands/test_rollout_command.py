@@ -226,3 +226,20 @@ def test_the_bundled_network_looks_at_the_object_more_than_at_the_rest() -> None
     images = torch.from_numpy(np.stack([read_image(frame, 128, backbone.resample) for frame in frames]))
     for map_hw in attention_rollout(backbone, images, discard=0.9).numpy():
         assert map_hw[2:6, 2:6].mean() > 2 * (map_hw.sum() - map_hw[2:6, 2:6].sum()) / 48
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("bundled", "bundled"),
+        ("google/vit-base-patch32-384", "vit-base-patch32-384"),
+        ("runs/demo/latent-replay/run0-seed0", "latent-replay/run0-seed0"),
+        ("runs/demo/latent-replay/run0-seed0/model", "latent-replay/run0-seed0/model"),
+        ("run1-seed0", "run1-seed0"),
+        (".", "."),
+    ],
+)
+def test_a_page_is_titled_by_what_tells_its_network_from_others(name: str, title: str) -> None:
+    from vitlr.attention import _title
+
+    assert _title(name) == title

@@ -273,3 +273,38 @@ def test_calibration_error_of_confidences_by_hand() -> None:
     assert metrics.calibration_error(confidence, correct, num_bins=10) == pytest.approx(
         0.5 * abs(0.5 - 0.55) + 0.5 * abs(1.0 - 0.95)
     )
+
+
+@given(matrices, st.integers(0, 100))
+@settings(max_examples=60, deadline=None)
+def test_running_forgetting_is_forgetting_at_every_experience(matrix: np.ndarray, seed: int) -> None:
+    num = len(matrix)
+    learned = np.random.default_rng(seed).integers(0, num, size=num)
+    matrix = np.where(np.arange(num)[:, None] < learned, np.nan, matrix)  # not judged before it is known
+    running = metrics.RunningForgetting(num)
+    for end in range(num):
+        known = learned <= end
+        expected = metrics.forgetting(matrix[: end + 1, known], learned[known])
+        got = running.add(matrix[end], np.flatnonzero(learned == end).tolist())
+        assert got == pytest.approx(expected, nan_ok=True)
+
+
+def test_running_forgetting_passes_over_what_was_said_of_a_class_before_it_was_known() -> None:
+    running = metrics.RunningForgetting(2)
+    assert math.isnan(running.add(np.array([0.5, 0.9]), [0]))
+    assert running.add(np.array([0.6, 0.2]), [1]) == pytest.approx(-0.1)
+    assert running.add(np.array([0.6, 0.1]), [0]) == pytest.approx((0.0 + 0.1) / 2)
+
+
+def test_confusions_are_the_largest_shares_off_the_diagonal() -> None:
+    confusion = np.array([[8, 2, 0], [0, 1, 3], [0, 0, 0]])
+    assert metrics.confusions(confusion) == [(1, 2, 0.75), (0, 1, 0.2)]
+    assert metrics.confusions(confusion, most=1) == [(1, 2, 0.75)]
+    assert metrics.confusions(np.eye(3)) == []
+
+
+def test_categories_are_read_from_numbered_names_only() -> None:
+    category_C, names = metrics.categories_of(["cup_1", "cup_2", "can_1", "can_2"])
+    assert category_C is not None and category_C.tolist() == [0, 0, 1, 1] and names == ["cup", "can"]
+    for other in ([], ["cup", "can"], ["cup_1", "can_1"], ["cup_1", "cup_2"]):
+        assert metrics.categories_of(other) == (None, [])

@@ -77,6 +77,12 @@ def same(a: Learner, b: Learner) -> bool:
     )
 
 
+@pytest.mark.parametrize("method", CLOSED_FORM)
+def test_a_method_in_closed_form_is_one_line_and_the_file_of_its_name(method: str) -> None:
+    module = type(learner(method)).__module__
+    assert module == f"vitlr.learning.{method}"
+
+
 @EVERY_METHOD
 def test_separable_classes_are_learned_from_one_experience(method: str) -> None:
     model = learner(method, epochs=10)

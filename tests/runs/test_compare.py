@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from vitlr.cli import main
+from vitlr.commands.compare import numbers
 from vitlr.errors import ConfigError
-from vitlr.runs.compare import read_plan
+from vitlr.runs.compare import read_plan, table_cells, table_lines
+from vitlr.runs.tracking import read_metrics
 
 
 def recipe(folder: Path, text: str) -> Path:
@@ -46,3 +51,79 @@ def test_a_recipe_that_says_something_else_is_refused_by_name(
 ) -> None:
     with pytest.raises(ConfigError, match=sentence):
         read_plan(recipe(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("0-2,5", (0, 1, 2, 5)), ("3", (3,)), ("1,1, 2", (1, 2)), ("4-4", (4,))]
+)
+def test_orders_and_seeds_are_written_as_ranges_and_lists(text: str, expected: tuple[int, ...]) -> None:
+    assert numbers(text, "--runs") == expected
+
+
+@pytest.mark.parametrize("text", ["", "a", "3-1", "-1", "1-", "1,,2", "0-99999999999", "0-999999999", "١"])
+def test_what_is_no_range_is_refused_by_name(text: str) -> None:
+    with pytest.raises(ConfigError, match="--seeds must be numbers"):
+        numbers(text, "--seeds")
+
+
+def test_train_repeats_one_method_over_orders_and_seeds_with_one_summary(
+    flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "many"
+    many = ["train", *flags, "--runs", "0-1", "--seeds=3,4", "--learner.epochs=1", f"--out={out}", "--quiet"]
+    assert main(many) == 0
+    told = capsys.readouterr().out
+    names = sorted(path.parent.relative_to(out).as_posix() for path in out.rglob("config.yaml"))
+    assert names == [f"latent-replay/run{run}-seed{seed}" for run in (0, 1) for seed in (3, 4)]
+    (row,) = json.loads((out / "summary.json").read_text())["rows"]
+    finals = [read_metrics(out / name)[-1]["test_accuracy"] for name in names]
+    assert row["runs"] == 4 and row["failures"] == []
+    assert row["test_accuracy"] == pytest.approx([np.mean(finals), np.std(finals, ddof=1)])
+    assert "accuracy.png" in told and "latent replay" in told
+    before = (out / names[0] / "metrics.jsonl").stat().st_mtime_ns
+    assert main(many) == 0  # goes on: nothing is run again
+    assert (out / names[0] / "metrics.jsonl").stat().st_mtime_ns == before
+
+
+def test_a_single_run_has_no_spread_and_one_that_failed_is_counted_beside_those_that_did_not() -> None:
+    row = {
+        "variant": "naive",
+        "runs": 1,
+        "failures": ["run 2, seed 0: the loss became nan"],
+        "test_accuracy": (0.5, 0.0),
+        "average_test_accuracy": (0.25, 0.0),
+        "forgetting": None,
+        "learn_seconds": (0.1, 0.0),
+        "memory_bytes": 0,
+    }
+    assert table_cells(row) == ("naive", "1, 1 failed", "50.0%", "25.0%", "-", "0.100", "0.0")
+    assert table_lines([row])[-1] == "* failed: naive, run 2, seed 0: the loss became nan"
+
+
+@pytest.mark.parametrize("more", [["--overwrite"], ["--resume=x"], ["--data.run=99"]])
+def test_repeating_refuses_what_it_cannot_do_before_anything_is_written(
+    flags: list[str], tmp_path: Path, more: list[str]
+) -> None:
+    out = tmp_path / "many"
+    assert main(["train", *flags, "--seeds=0-1", f"--out={out}", *more]) == 2
+    assert not out.exists()
+
+
+def test_a_run_that_finds_too_little_memory_fails_alone(
+    flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vitlr.runs import compare
+
+    original = compare.train
+
+    def hungry(config, *rest, **options):
+        if config.seed == 0:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate\nmemory")
+        return original(config, *rest, **options)
+
+    monkeypatch.setattr(compare, "train", hungry)
+    out = tmp_path / "many"
+    assert main(["train", *flags, "--seeds=0,1", "--learner.epochs=1", f"--out={out}", "--quiet"]) == 1
+    (row,) = json.loads((out / "summary.json").read_text())["rows"]
+    assert row["runs"] == 1
+    assert row["failures"] == ["run 0, seed 0: RuntimeError: DefaultCPUAllocator: can't allocate memory"]

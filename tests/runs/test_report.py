@@ -14,7 +14,7 @@ import pytest
 from vitlr.cli import main
 from vitlr.evaluation import metrics
 from vitlr.runs.gather import gather, named_by_difference
-from vitlr.runs.report import categories_of, class_matrix, make_report, measures, running_forgetting
+from vitlr.runs.report import class_matrix, forward_transfer, make_report, measures, running_forgetting
 
 RECIPE = """
 title: tiny
@@ -41,6 +41,12 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return where / "runs"
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are made but not drawn, which takes most of a report's time."""
+    monkeypatch.setattr("vitlr.runs.report.figure_bytes", lambda figure, kind: b'<svg width="1pt"></svg>')
+
+
 def test_the_page_needs_no_network_and_every_id_is_used_once(comparison: Path, tmp_path: Path) -> None:
     assert main(["report", str(comparison), "--out", str(tmp_path / "report"), "--quiet"]) == 0
     page = (tmp_path / "report" / "report.html").read_text()
@@ -48,6 +54,12 @@ def test_the_page_needs_no_network_and_every_id_is_used_once(comparison: Path, t
     assert "<script" not in page and "default-src 'none'" in page
     ids = re.findall(r'\bid="([^"]+)"', page)
     assert len(ids) == len(set(ids)) > 100
+    # A figure is never blown up beyond its own size by much, whatever the width of the page.
+    own = [
+        re.search(r'style="--own: [\d.]+pt" width="[\d.]+pt"', svg)
+        for svg in re.findall(r"<svg [^>]*>", page)
+    ]
+    assert len(own) >= 8 and all(own)
     for link in re.findall(r'href="#([^"]+)"', page):
         assert link in ids
     for name in ("accuracy", "forgetting", "classes-1", "confusion-1", "memory-1", "time"):
@@ -75,6 +87,48 @@ def test_the_table_holds_mean_and_sd_of_the_records(
     assert rows["latent replay"]["memory_bytes"]["mean"] > 0 == rows["naive"]["memory_bytes"]["mean"]
     assert rows["naive"]["gflop"]["mean"] > 0 and rows["naive"]["peak_memory_bytes"]["mean"] > 1e7
     assert 0 <= rows["naive"]["calibration_error"]["mean"] <= 1
+    assert rows["naive"]["learn_seconds"]["mean"] <= rows["naive"]["seconds"]["mean"]
+
+
+def test_forward_transfer_is_category_accuracy_before_an_object_came_minus_chance(comparison: Path) -> None:
+    for run in gather([comparison])[0]:
+        learned_C, names = class_matrix(run)[1], list(run.metrics[0]["class_accuracy"])
+        before = [
+            run.metrics[learned - 1]["class_category_accuracy"][name] - 1 / 10
+            for name, learned in zip(names, learned_C.tolist(), strict=True)
+            if 0 < learned < len(run.metrics)
+        ]
+        assert forward_transfer(run) == pytest.approx(np.mean(before)) and len(before) == 2
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_runs_made_before_a_measure_was_recorded_are_reported_without_it(
+    comparison: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    shutil.copytree(comparison, tmp_path / "runs")
+    later = (
+        "category_accuracy",
+        "class_category_accuracy",
+        "session_accuracy",
+        "calibration_error",
+        "forgetting",
+    )
+    for path in (tmp_path / "runs").rglob("metrics.jsonl"):
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        kept = [{key: value for key, value in line.items() if key not in later} for line in lines]
+        path.write_text("".join(json.dumps(line) + "\n" for line in kept))
+    report = make_report(*gather([tmp_path / "runs"]))
+    assert report.rows[0]["forward_transfer"] is None and report.rows[0]["forgetting"] is not None
+    assert "Sessions</h2>" not in report.html and "forward transfer, points" not in report.html
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_page_shows_each_session_and_the_categories_along_the_stream(comparison: Path) -> None:
+    report = make_report(*gather([comparison]))
+    assert "session 3</th>" in report.html and "session 7</th>" not in report.html
+    assert {"accuracy", "accuracy-categories", "forgetting"} <= set(report.figures)
 
 
 def test_the_running_forgetting_ends_where_the_measure_is(comparison: Path) -> None:
@@ -92,6 +146,7 @@ def test_the_running_forgetting_ends_where_the_measure_is(comparison: Path) -> N
         assert measures(run)["test_accuracy"] == pytest.approx(hits.mean())
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_unfinished_run_and_one_that_failed_are_named(comparison: Path, tmp_path: Path) -> None:
     import shutil
 
@@ -100,8 +155,59 @@ def test_an_unfinished_run_and_one_that_failed_are_named(comparison: Path, tmp_p
     (tmp_path / "runs" / "latent-replay" / "run1-seed0" / "metrics.jsonl").unlink()
     report = make_report(*gather([tmp_path / "runs"]))
     assert "naive, run 1, seed 0: not finished" in report.html
-    assert "latent replay, run 1, seed 0: failed before its first record" in report.html
-    assert [row["not_finished"] for row in report.rows] == [1, 1]
+    assert "latent replay, run 1, seed 0: failed: there is no record of it" in report.html
+    assert [(row["failed"], row["not_finished"]) for row in report.rows] == [(1, 0), (0, 1)]
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_run_that_failed_in_a_comparison_is_named_once_with_its_reason(
+    comparison: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = (comparison.parent / "recipe.yaml").read_text()
+    recipe = recipe.replace("  naive:", "  diverging: {learner: {lr: 1.0e+30, first_lr: 1.0e+30}}\n  naive:")
+    (tmp_path / "recipe.yaml").write_text(recipe)
+    assert main(["compare", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "runs"), "--quiet"]) == 1
+    assert "0, 2 failed" in capsys.readouterr().out
+    table = (tmp_path / "runs" / "table.md").read_text()
+    assert "| diverging | 0, 2 failed | failed |" in table
+    assert "* failed: diverging, run 0, seed 0: the loss became" in table
+    report = make_report(*gather([tmp_path / "runs"]))
+    assert report.html.count("diverging, run 0, seed 0: failed: the loss became") == 1
+    assert report.html.count('class="bad"') == 2
+    # In the order of the recipe, which also gives the colours.
+    assert [row["method"] for row in report.rows] == ["latent replay", "diverging", "naive"]
+    assert report.rows[1]["failed"] == 2 and "0, 2 failed" in report.html
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_run_that_failed_on_its_own_tells_why_until_it_is_run_again(
+    flags: list[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    one = ["train", *flags, "--quiet", f"--out={out}"]
+    assert main([*one, "--learner.lr=1e30", "--learner.first_lr=1e30"]) == 2
+    assert "run 0, seed 0: failed: the loss became" in make_report(*gather([out])).html
+    assert main([*one, "--overwrite"]) == 0
+    assert not (out / "failure.json").exists()
+    assert 'class="bad"' not in make_report(*gather([out])).html
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_runs_of_two_streams_are_no_repetitions_of_one_method(comparison: Path, tmp_path: Path) -> None:
+    recipe = (comparison.parent / "recipe.yaml").read_text().replace("nicv2_391", "nc")
+    (tmp_path / "recipe.yaml").write_text(recipe)
+    assert main(["compare", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "nc"), "--quiet"]) == 0
+    runs, failures = gather([comparison, tmp_path / "nc"])
+    report = make_report(runs, failures)
+    assert [(row["method"], row["runs"]) for row in report.rows] == [
+        ("latent replay (scenario nicv2_391)", 2),
+        ("naive (scenario nicv2_391)", 2),
+        ("latent replay (scenario nc)", 2),
+        ("naive (scenario nc)", 2),
+    ]
+    labels = [line.get_label() for line in report.figures["time"].axes[0].lines]
+    assert {"recorded length, core50 nc", "recorded length, core50 nicv2_391"} <= set(labels)
+    assert "core50 nc, core50 nicv2_391" in report.html
 
 
 def test_a_folder_without_runs_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -110,6 +216,7 @@ def test_a_folder_without_runs_is_refused(tmp_path: Path, capsys: pytest.Capture
     assert not (tmp_path / "report").exists()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_published_figures_are_not_drawn_beside_a_part_of_the_frames(comparison: Path) -> None:
     assert "MobileNetV1" not in make_report(*gather([comparison])).html
 
@@ -123,11 +230,11 @@ def test_runs_are_named_by_what_differs_but_order_and_seed() -> None:
     ]
 
 
-def test_categories_are_read_from_numbered_names_only() -> None:
-    category_C, names = categories_of(["cup_1", "cup_2", "can_1", "can_2"])
-    assert category_C is not None and category_C.tolist() == [0, 0, 1, 1] and names == ["cup", "can"]
-    for other in ([], ["cup", "can"], ["cup_1", "can_1"], ["cup_1", "cup_2"]):
-        assert categories_of(other) == (None, [])
+def test_a_setting_that_an_older_run_does_not_know_does_not_tell_it_from_later_ones() -> None:
+    old = {"learner.method": "naive", "data.scenario": "nc"}
+    assert named_by_difference([old, old | {"learner.train_precision": "auto"}]) == ["naive", "naive"]
+    given = named_by_difference([old, old | {"data.scenario": "ni"}], "my method")
+    assert given == ["my method (scenario nc)", "my method (scenario ni)"]
 
 
 def test_tensorboard_holds_the_confusion_matrix_as_a_picture(flags: list[str], tmp_path: Path) -> None:

@@ -52,6 +52,11 @@ def test_each_record_has_the_published_fields_with_sane_values(flags: list[str],
         assert line["test_loss"] > 0 and line["train_loss"] >= 0 and 0 <= line["train_accuracy"] <= 1
         assert set(line["seconds"]) == {"encode", "learn", "evaluate"}
         assert len(line["class_accuracy"]) == 50
+        assert list(line["session_accuracy"]) == ["3"]  # the one test session in the tree
+        assert line["session_accuracy"]["3"] == pytest.approx(line["test_accuracy"])
+        assert line["test_accuracy"] <= line["category_accuracy"] <= 1
+        assert line["class_category_accuracy"]["plug_adapter_1"] >= line["class_accuracy"]["plug_adapter_1"]
+        assert 0 <= line["calibration_error"] <= 1 and set(line["gflop"]) == {"trunk", "head"}
         assert line["class_accuracy"]["scissor_1"] is None  # no test image of it
         memory = line["memory"]
         assert memory["count"] == sum(memory["per_class"].values()) <= memory["capacity"] == 8
@@ -203,8 +208,48 @@ def test_tensorboard_reads_every_promised_tag(flags: list[str], tmp_path: Path) 
     assert {"class_accuracy/plug_adapter_1", "memory_count/plug_adapter_1"} <= tags
     trained = {"blocks.2.mlp.fc1.weight", "norm.bias", "classifier.weight"}
     assert {f"{kind}/{name}" for kind in ("gradient_mean", "gradient_max") for name in trained} <= tags
-    values = [event.value for event in events.Scalars("test_accuracy")]
-    assert values == pytest.approx([line["test_accuracy"] for line in read_metrics(tmp_path / "run")])
+    lines = read_metrics(tmp_path / "run")
+    for tag in ("test_accuracy", "category_accuracy", "calibration_error"):
+        assert [event.value for event in events.Scalars(tag)] == pytest.approx([line[tag] for line in lines])
+    assert [event.value for event in events.Scalars("session_accuracy/3")] == pytest.approx(
+        [line["session_accuracy"]["3"] for line in lines]
+    )
+    assert [event.value for event in events.Scalars("gflop/head")] == pytest.approx(
+        [line["gflop"]["head"] for line in lines]
+    )
+    assert events.Scalars("memory_bytes")[-1].value == lines[-1]["memory"]["bytes"]
+
+
+def test_every_number_of_a_record_is_a_tag(flags: list[str], tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run(flags, tmp_path / "run")
+    events = EventAccumulator(str(tmp_path / "run"), size_guidance={"scalars": 0})
+    events.Reload()
+    told = {"memory_bytes", "memory_latents"} | set(events.Tags()["scalars"])
+    for line in read_metrics(tmp_path / "run"):
+        numbers = {key for key, value in line.items() if isinstance(value, (int, float))}
+        assert numbers - {"experience"} <= told
+
+
+def test_a_resumed_run_knows_what_was_forgotten_before(flags: list[str], tmp_path: Path) -> None:
+    class Stopped(Exception):
+        pass
+
+    def stop(record) -> None:
+        if record.experience == stream[3].index:
+            raise Stopped
+
+    stream = prepare(parse([*flags, f"--out={tmp_path / 'whole'}"])).stream.experiences
+    run(flags, tmp_path / "whole")
+    every = "--checkpoint_every=1"
+    with pytest.raises(Stopped):
+        run(flags, tmp_path / "run", every, on_record=stop)
+    run(flags, tmp_path / "run", every, resume=True)
+    curves = [[line["forgetting"] for line in read_metrics(tmp_path / name)] for name in ("whole", "run")]
+    assert curves[0] == curves[1] and curves[0][0] is None and curves[0][-1] is not None
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["forgetting"] == curves[0][-1]
 
 
 def test_a_folder_of_class_folders_is_learned_too(tiny_vit: Path, tmp_path: Path) -> None:
@@ -240,6 +285,8 @@ def test_unreadable_images_stop_the_run_or_are_skipped_and_counted(
     assert not (tmp_path / "stopped").exists()
     result = run(flags, tmp_path / "run", *more, "--data.on_bad_image=skip")
     assert result.summary["skipped_images"] == 2 and result.summary["test_images"] == 7
+    told = json.loads((tmp_path / "run" / "predictions.json").read_text())
+    assert told["sessions"] == [3] * 7 and len(told["labels"]) == 7
 
 
 def test_the_trunk_sees_each_image_exactly_once_however_many_epochs(flags: list[str], tmp_path: Path) -> None:
@@ -326,3 +373,28 @@ def test_native_replay_on_a_frozen_trunk_has_the_records_of_latent_replay(
 def test_a_codec_of_latents_is_refused_for_images(flags: list[str]) -> None:
     with pytest.raises(ConfigError, match=r"memory\.codec"):
         parse([*flags, "--learner.method=native", "--memory.codec=int8"])
+
+
+def test_blocks_trained_in_the_first_experience_cost_so_whatever_its_published_number(
+    flags: list[str], tmp_path: Path
+) -> None:
+    from tests.runs.conftest import save_tree
+
+    tree = save_tree(tmp_path / "core50", objects=(2, 7))  # the published experience 0 has none of them
+    run(flags, tmp_path / "run", "--learner.method=cwr", f"--data.root={tree}", "--backbone.cut=1")
+    lines = read_metrics(tmp_path / "run")
+    assert lines[0]["experience"] > 0
+    each = [line["gflop"]["head"] / line["num_images"] for line in lines]
+    assert each[0] > 1.5 * each[1] and each[1:] == pytest.approx([each[1]] * (len(each) - 1))
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux forgets a peak")
+def test_a_run_after_another_in_one_process_has_a_peak_of_its_own() -> None:
+    from vitlr.runs.tracking import forget_peak_memory, peak_memory_bytes
+
+    held = np.ones(300 << 17)  # 300 MiB
+    high = peak_memory_bytes()
+    del held
+    forget_peak_memory()
+    low = peak_memory_bytes()
+    assert high is not None and low is not None and high - low > 250 << 20

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,9 @@ from typing import Any
 from vitlr.commands.console import Bar, err, out
 from vitlr.errors import ConfigError
 
-__all__ = ["add_parsers", "print_table", "run_plan"]
+__all__ = ["add_parsers", "finish", "numbers", "print_table", "run_plan"]
+
+_MOST = 10_000  # orders or seeds in one range
 
 
 def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
@@ -40,14 +43,15 @@ def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
 
 
 def numbers(text: str, flag: str) -> tuple[int, ...]:
-    """``0-2,5`` as 0, 1, 2, 5."""
+    """``0-2,5`` as 0, 1, 2, 5; each once."""
     found: list[int] = []
     for part in text.split(","):
-        first, _, last = part.partition("-")
-        if not first.isdigit() or (last and not last.isdigit()):
-            raise ConfigError(f"{flag} must be numbers such as 0-9 or 1,2,3, got {text!r}")
-        found += range(int(first), int(last or first) + 1)
-    return tuple(found)
+        match = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", part.strip(), re.ASCII)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if not first <= last < first + _MOST:
+            raise ConfigError(f"{flag} must be numbers such as 0-9 or 1,2,3, got {text!r:.60}")
+        found += range(first, last + 1)
+    return tuple(dict.fromkeys(found))
 
 
 def compare_variants(options: argparse.Namespace) -> int:
@@ -72,11 +76,17 @@ def compare_variants(options: argparse.Namespace) -> int:
     rows = run_plan(
         replace(plan, base=base, variants=variants), options.out, quiet=options.quiet or options.json
     )
-    if options.json:
+    return finish(plan.title, rows, options.out, as_json=options.json)
+
+
+def finish(title: str, rows: list[dict[str, Any]], where: Path, *, as_json: bool) -> int:
+    """Print the summary; returns the exit code, 1 where a run failed."""
+    if as_json:
         print(json.dumps(rows, indent=2))
     else:
-        print_table(plan.title, rows)
-        print(options.out / "accuracy.png")
+        print_table(title, rows)
+        if (where / "accuracy.png").is_file():  # not where every run failed
+            print(where / "accuracy.png")
     return 1 if any(row["failures"] for row in rows) else 0
 
 
@@ -115,28 +125,11 @@ def print_table(title: str, rows: list[dict[str, Any]]) -> None:
     """The summary as a table on the terminal."""
     from rich.table import Table
 
+    from vitlr.runs.compare import HEADINGS, table_cells
+
     table = Table(title=title, title_justify="left")
-    for heading in (
-        "method",
-        "final accuracy",
-        "average along the stream",
-        "learning, s an experience",
-        "memory, MB",
-    ):
+    for heading in HEADINGS:
         table.add_column(heading, justify="left" if heading == "method" else "right")
-
-    def percent(pair: tuple[float, float] | None, runs: int) -> str:
-        if pair is None:
-            return "failed"
-        return f"{pair[0]:.1%}" + (f" ± {100 * pair[1]:.1f}" if runs > 1 else "")
-
     for row in rows:
-        seconds = row["learn_seconds"]
-        table.add_row(
-            row["variant"],
-            percent(row["test_accuracy"], row["runs"]),
-            percent(row["average_test_accuracy"], row["runs"]),
-            "-" if seconds is None else f"{seconds[0]:.3f}",
-            f"{row['memory_bytes'] / 1e6:.1f}",
-        )
+        table.add_row(*table_cells(row))
     out().print(table)

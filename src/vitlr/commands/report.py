@@ -50,7 +50,7 @@ def report(options: argparse.Namespace) -> int:
     with Bar("drawing", quiet=options.quiet or options.json) as bar:
         progress = bar.callback()
         for number, (name, figure) in enumerate({} if options.no_images else made.figures.items()):
-            files += [(f"{name}.{kind}", figure_bytes(figure, kind)) for kind in ("png", "svg")]
+            files += [(f"{name}.png", figure_bytes(figure, "png")), (f"{name}.svg", made.svgs[name])]
             progress(number + 1, len(made.figures))
     page = options.out / "report.html"
     with locked(options.out):

@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
+from pathlib import Path
 
 from vitlr.commands.console import Bar, err
 from vitlr.errors import ConfigError
@@ -54,7 +55,10 @@ TensorBoard events, summary.json, predictions.json and model/, which transformer
 
 Flags besides the settings below:
 --resume RUN        go on with a run from its last checkpoint
---overwrite         remove an existing run directory first{_OURS}
+--overwrite         remove an existing run directory first
+--runs 0-9          several published orders, one after the other, with one summary, as vitlr compare makes it;
+                    started again, it goes on where it was
+--seeds 0,1,2       the same with several seeds{_OURS}
 
 example: vitlr train --data.dataset core50 --data.root ~/core50_128x128 --backbone.name B_32_imagenet1k
                      --backbone.image_size 128 --backbone.cut 11 --memory.capacity 1500 --out runs/first"""
@@ -96,10 +100,18 @@ def train(arguments: Sequence[str]) -> int:
     flags = Flags(arguments)
     quiet, as_json, overwrite = flags.switch("--quiet"), flags.switch("--json"), flags.switch("--overwrite")
     resume = flags.value("--resume")
-    if resume is not None and (flags.rest or overwrite):
+    repeats = {name: flags.value(f"--{name}") for name in ("runs", "seeds")}
+    repeated = any(text is not None for text in repeats.values())
+    if resume is not None and (flags.rest or overwrite or repeated):
         raise ConfigError("--resume takes its settings from the run; give no other setting with it")
+    if repeated and overwrite:
+        raise ConfigError(
+            "--runs and --seeds go on with what is there; remove the directory to start afresh, without --overwrite"
+        )
     if resume is None:
         config = _configuration(flags, "vitlr train", _TRAIN)
+    if repeated:
+        return _repeat(config, repeats, quiet, as_json)
     from vitlr.runs import train as runs
 
     if resume is not None:
@@ -153,6 +165,27 @@ def train(arguments: Sequence[str]) -> int:
             f" {summary['seconds_per_experience']:.2f} s an experience)\n{result.run_dir}"
         )
     return 0
+
+
+def _repeat(config, repeats: dict[str, str | None], quiet: bool, as_json: bool) -> int:
+    """One method on several orders and seeds: a comparison of one variant."""
+    from vitlr.commands.compare import finish, numbers, run_plan
+    from vitlr.runs.compare import Plan
+    from vitlr.runs.config import to_dict
+
+    given = {name: numbers(text, f"--{name}") for name, text in repeats.items() if text is not None}
+    data, method = config.data, config.learner.method
+    what = "folder" if data.dataset == "folder" else f"{data.dataset} {data.scenario}"
+    plan = Plan(
+        title=f"{method.replace('_', ' ')}, {what}",
+        base=to_dict(config),
+        variants={method.replace("_", " "): {}},
+        runs=given.get("runs", (data.run,)),
+        seeds=given.get("seeds", (config.seed,)),
+    )
+    where = Path(config.out or Path("runs") / f"{method} {what}".replace(" ", "-"))
+    rows = run_plan(plan, where, quiet=quiet or as_json)
+    return finish(plan.title, rows, where, as_json=as_json)
 
 
 def _prepare(config, quiet: bool):

@@ -252,7 +252,10 @@ def core50_stream(
     if empty:
         shown = ", ".join(map(str, empty[:10])) + (", ..." if len(empty) > 10 else "")
         notes.append(f"{len(empty)} of {len(experiences)} experiences have no frame and are skipped: {shown}")
-    return replace(lists, root=root, experiences=kept, test=test_set, notes=tuple(notes))
+    sessions = tuple(parse_frame(path)[0] for path in test_set.paths)
+    return replace(
+        lists, root=root, experiences=kept, test=test_set, notes=tuple(notes), test_sessions=sessions
+    )
 
 
 def find_root(root: str | Path) -> Path:

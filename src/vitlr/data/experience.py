@@ -54,6 +54,7 @@ class Stream:
     """A sequence of experiences and the test set they are judged on.
 
     ``notes`` are sentences the user should see, such as how many of the published frames were found.
+    ``test_sessions`` has the recording session of each test image, where the data set has sessions.
     """
 
     name: str
@@ -62,6 +63,14 @@ class Stream:
     test: Experience
     class_names: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    test_sessions: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.test_sessions is not None and len(self.test_sessions) != len(self.test):
+            raise DataError(
+                f"{self.name} has {len(self.test)} test images and {len(self.test_sessions)} sessions;"
+                " give one session for each image"
+            )
 
     def __len__(self) -> int:
         return len(self.experiences)

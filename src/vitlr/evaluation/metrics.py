@@ -11,11 +11,13 @@ not exist (no image of a class, no earlier experience) is NaN, and means leave i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
 
 __all__ = [
+    "RunningForgetting",
     "accuracy",
     "accuracy_matrix",
     "auroc",
@@ -24,10 +26,12 @@ __all__ = [
     "backward_transfer",
     "balanced_accuracy",
     "calibration_error",
+    "categories_of",
     "category_accuracy",
     "category_of_objects",
     "class_accuracy",
     "confusion_matrix",
+    "confusions",
     "expected_calibration_error",
     "forgetting",
     "forward_transfer",
@@ -35,6 +39,8 @@ __all__ = [
     "row_normalised",
     "session_accuracy",
 ]
+
+_OBJECT = re.compile(r"(.+)_(\d+)")
 
 
 # -- one model on one test set --------------------------------------------------------------------------
@@ -105,9 +111,34 @@ def session_accuracy(
     return {int(session): _mean(correct_N[sessions == session]) for session in np.unique(sessions)}
 
 
+def confusions(confusion_CC: np.ndarray, most: int = 5) -> list[tuple[int, int, float]]:
+    """The most frequent confusions, as (true class, predicted class, share of the true class's images).
+
+    At most ``most`` of them, largest share first; what never happened is left out.
+    """
+    shares_CC = np.nan_to_num(row_normalised(confusion_CC))
+    np.fill_diagonal(shares_CC, 0.0)
+    places = np.argsort(-shares_CC, axis=None, kind="stable")[: max(0, most)]
+    pairs = np.stack(np.unravel_index(places, shares_CC.shape), axis=1).tolist()
+    return [(true, said, float(shares_CC[true, said])) for true, said in pairs if shares_CC[true, said] > 0]
+
+
 def category_of_objects(num_objects: int = 50, objects_per_category: int = 5) -> np.ndarray:
     """(C,) category of each object: CORe50's 50 objects are ten categories of five consecutive ones."""
     return np.arange(num_objects) // objects_per_category
+
+
+def categories_of(names: Sequence[str]) -> tuple[np.ndarray | None, list[str]]:
+    """(C,) category of each class and the categories' names, for names such as ``cup_1`` to ``cup_5``; None
+    where classes are not numbered objects of some categories, several of each."""
+    found = [_OBJECT.fullmatch(name) for name in names]
+    if not names or not all(found):
+        return None, []
+    stems = [match.group(1) for match in found if match]
+    categories = list(dict.fromkeys(stems))
+    if len(categories) < 2 or len(categories) * 2 > len(names):
+        return None, []
+    return np.array([categories.index(stem) for stem in stems]), categories
 
 
 def category_accuracy(
@@ -219,6 +250,25 @@ def backward_transfer(matrix_EG: np.ndarray, learned_G: np.ndarray | None = None
     return _mean(matrix[-1, groups] - matrix[_learned(matrix, learned_G)[groups], groups])
 
 
+class RunningForgetting:
+    """:func:`forgetting` of the stream so far, over classes, an experience at a time.
+
+    Adding one takes time for C numbers, however many came before; a class counts from when it was learned.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        self._best_C = np.full(num_classes, np.nan)
+        self._learned_C = np.zeros(num_classes, dtype=bool)
+
+    def add(self, accuracy_C: np.ndarray, classes: Sequence[int]) -> float:
+        """Forgetting after an experience with these class indices, that left these accuracies; NaN if none."""
+        accuracy_C = np.asarray(accuracy_C, dtype=np.float64)
+        lost = _mean((self._best_C - accuracy_C)[self._learned_C])
+        self._learned_C[list(classes)] = True
+        self._best_C[self._learned_C] = np.fmax(self._best_C, accuracy_C)[self._learned_C]
+        return lost
+
+
 def forward_transfer(
     matrix_EG: np.ndarray, baseline_G: np.ndarray, learned_G: np.ndarray | None = None
 ) -> float:
@@ -227,7 +277,8 @@ def forward_transfer(
     FWT = mean over j of (R[learned_j - 1, j] - b_j), over the groups learned after the first experience, b_j
     being the accuracy of the model before it learned anything (Lopez-Paz & Ranzato 2017, equation 4). A
     classifier that never predicts unseen classes has 0 - b_j on new classes: the measure says something
-    where groups are sessions or domains.
+    where groups are sessions or domains, or where an object not yet learned may be taken for another one of
+    its category: R[i, j] is then the category accuracy on object j, and b_j chance.
     """
     matrix = _matrix(matrix_EG)
     learned = _learned(matrix, learned_G)

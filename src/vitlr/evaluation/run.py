@@ -39,6 +39,7 @@ class Evaluation:
         class_accuracy: (num_classes,) per class, NaN where the test set has no image of it.
         predictions: (N,) int64 predicted class index for each test image.
         confidence: (N,) float64 probability of that class, by softmax over the classes seen; NaN before any is.
+        seen: (N,) bool, whether the class of the image has been seen.
     """
 
     test_accuracy: float
@@ -47,6 +48,7 @@ class Evaluation:
     class_accuracy: np.ndarray
     predictions: np.ndarray
     confidence: np.ndarray
+    seen: np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +90,7 @@ def evaluate(learner: Learner, latents_NTD: Tensor, labels_N: np.ndarray, num_cl
         class_accuracy=class_accuracy,
         predictions=predictions.numpy(),
         confidence=logits_NC.double().softmax(dim=1).amax(dim=1).numpy(),
+        seen=seen,
     )
 
 

@@ -20,10 +20,10 @@ from torch.nn import functional
 
 from vitlr.errors import ConfigError
 from vitlr.learning.frozen import class_sums, frozen_features, grown, masked_logits, new_patterns, stats_of
-from vitlr.learning.learner import Head, LearnStats
+from vitlr.learning.learner import Head, LearnerConfig, LearnStats
 from vitlr.replay.saved import saved_tensor
 
-__all__ = ["ClassMeanConfig", "NearestClassMean"]
+__all__ = ["ClassMeanConfig", "NearestClassMean", "from_config"]
 
 METRICS = ("cosine", "euclidean")
 
@@ -95,3 +95,8 @@ class NearestClassMean:
         counts_C = saved_tensor(tensors, "counts", (None,), torch.float64)
         sums_CD = saved_tensor(tensors, "sums", (len(counts_C), self.head.width), torch.float64)
         self._counts_C, self._sums_CD = counts_C.clone(), sums_CD.clone()
+
+
+def from_config(head: Head, config: LearnerConfig, rng: np.random.Generator) -> NearestClassMean:
+    """The learner that ``learner.method class_mean`` names."""
+    return NearestClassMean(head)

@@ -104,7 +104,7 @@ METHODS: dict[str, Method] = {
 }
 
 
-# Methods in closed form on the features of a head that is never trained; see ``learning.registry``.
+# Methods in closed form on the features of a head that is never trained: each in the file of its name beside this one.
 CLOSED_FORM: dict[str, str] = {
     "class_mean": "nearest class mean of frozen features",
     "slda": "streaming linear discriminant analysis (Hayes & Kanan 2020)",

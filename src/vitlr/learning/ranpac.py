@@ -27,11 +27,11 @@ from torch import Tensor
 
 from vitlr.errors import ConfigError, RunError
 from vitlr.learning.frozen import class_sums, frozen_features, grown, masked_logits, new_patterns, stats_of
-from vitlr.learning.learner import Head, LearnStats
+from vitlr.learning.learner import Head, LearnerConfig, LearnStats
 from vitlr.learning.ridge import chosen_ridge, ridge_solution
 from vitlr.replay.saved import saved_tensor
 
-__all__ = ["RanPAC", "RanPACConfig"]
+__all__ = ["RanPAC", "RanPACConfig", "from_config"]
 
 HELD_OUT = 0.2
 
@@ -138,3 +138,8 @@ class RanPAC:
         self._projection_DM, self._gram_PMM = tensors["projection"].clone(), tensors["gram"].clone()
         self._sums_CPM, self._counts_CP = tensors["sums"].clone(), tensors["counts"].clone()
         self.rng.bit_generator.state, self._solved = plain["rng"], None
+
+
+def from_config(head: Head, config: LearnerConfig, rng: np.random.Generator) -> RanPAC:
+    """The learner that ``learner.method ranpac`` names."""
+    return RanPAC(head, RanPACConfig(width=config.ranpac_width, ridge=config.ranpac_ridge), rng)

@@ -1,17 +1,19 @@
-"""From a method's name to a learner. A new method in closed form is one file and one line here."""
+"""From a method's name to a learner.
+
+A new method in closed form is one file of its name in this folder, with a ``from_config``, and one line in
+``learning.methods.CLOSED_FORM``; one that the training loop can express is one line in ``METHODS``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from importlib import import_module
 from typing import Any, Protocol
 
 import numpy as np
 from torch import Tensor
 
-from vitlr.learning.class_mean import NearestClassMean
 from vitlr.learning.learner import GradientLearner, Head, LearnerConfig, LearnStats
-from vitlr.learning.ranpac import RanPAC, RanPACConfig
-from vitlr.learning.slda import SLDA, SLDAConfig
+from vitlr.learning.methods import CLOSED_FORM
 from vitlr.replay.memory import MemoryConfig
 
 __all__ = ["Learner", "new_learner"]
@@ -32,17 +34,9 @@ class Learner(Protocol):
     def load_state(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None: ...
 
 
-_CLOSED_FORM: dict[str, Callable[[Head, LearnerConfig, np.random.Generator], Learner]] = {
-    "class_mean": lambda head, config, rng: NearestClassMean(head),
-    "slda": lambda head, config, rng: SLDA(head, SLDAConfig(shrinkage=config.slda_shrinkage)),
-    "ranpac": lambda head, config, rng: RanPAC(
-        head, RanPACConfig(width=config.ranpac_width, ridge=config.ranpac_ridge), rng
-    ),
-}
-
-
 def new_learner(head: Head, config: LearnerConfig, memory: MemoryConfig, rng: np.random.Generator) -> Learner:
     """The learner that ``config.method`` names; those in closed form keep no replay memory."""
-    if config.method in _CLOSED_FORM:
-        return _CLOSED_FORM[config.method](head, config, rng)
+    if config.method in CLOSED_FORM:
+        learner: Learner = import_module(f"vitlr.learning.{config.method}").from_config(head, config, rng)
+        return learner
     return GradientLearner(head, config, memory, rng)

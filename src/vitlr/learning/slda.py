@@ -30,10 +30,10 @@ from torch import Tensor
 
 from vitlr.errors import ConfigError
 from vitlr.learning.frozen import class_sums, frozen_features, grown, masked_logits, new_patterns, stats_of
-from vitlr.learning.learner import Head, LearnStats
+from vitlr.learning.learner import Head, LearnerConfig, LearnStats
 from vitlr.replay.saved import saved_tensor
 
-__all__ = ["SLDA", "SLDAConfig"]
+__all__ = ["SLDA", "SLDAConfig", "from_config"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,3 +118,8 @@ class SLDA:
         scatter_DD = saved_tensor(tensors, "scatter", (width, width), torch.float64)
         self._counts_C, self._means_CD = counts_C.clone(), means_CD.clone()
         self._scatter_DD, self._solved = scatter_DD.clone(), None
+
+
+def from_config(head: Head, config: LearnerConfig, rng: np.random.Generator) -> SLDA:
+    """The learner that ``learner.method slda`` names."""
+    return SLDA(head, SLDAConfig(shrinkage=config.slda_shrinkage))

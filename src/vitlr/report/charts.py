@@ -19,6 +19,9 @@ from vitlr.report.figures import COLOURS, STYLES
 
 __all__ = ["class_heat_map", "memory_composition", "spread_curves", "time_per_experience"]
 
+_AROUND = 0.05  # of a stream: the experiences whose median is drawn
+_LEVEL = 0.045  # of the axes' height: a line of small print
+
 # Paul Tol's "muted" scheme: ten areas that colour-blind people tell apart.
 AREAS = (
     *("#332288", "#88CCEE", "#44AA99", "#117733", "#999933"),
@@ -44,18 +47,15 @@ def spread_curves(
         length = min(len(run) for run in runs)
         values = np.array([list(run)[:length] for run in runs], dtype=float)
         steps = np.arange(1, length + 1)
-        colour, style = COLOURS[index % len(COLOURS)], STYLES[(index // len(COLOURS) + index) % len(STYLES)]
+        colour, style = _look(index)
         mean = values.mean(axis=0)
         axes.plot(steps, mean, style, color=colour, linewidth=1.8, label=name)
         if len(values) > 1:
             spread = values.std(axis=0, ddof=1)
             axes.fill_between(steps, mean - spread, mean + spread, color=colour, alpha=0.18, linewidth=0)
-    for name, level in (lines or {}).items():
+    for level in (lines or {}).values():
         axes.axhline(level, color="0.45", linewidth=1, linestyle=(0, (6, 3)))
-        axes.annotate(
-            name, (0.01, level), xycoords=("axes fraction", "data"), xytext=(0, 3), fontsize=8,
-            textcoords="offset points", color="0.35",
-        )  # fmt: skip
+    _name_levels(axes, lines or {})
     axes.set_xlabel("experiences learned")
     axes.set_ylabel(ylabel)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
@@ -65,8 +65,24 @@ def spread_curves(
     return figure
 
 
+def _name_levels(axes: Axes, lines: Mapping[str, float]) -> None:
+    """Names at the left: above their levels, but the lowest of several close ones below, so that none is crossed."""
+    low, high = axes.get_ylim()
+    gap, place, ordered = _LEVEL * (high - low), -np.inf, sorted(lines.items(), key=lambda line: line[1])
+    for index, (name, level) in enumerate(ordered):
+        close = index + 1 < len(ordered) and ordered[index + 1][1] - level < gap
+        below = close and level - gap > place
+        place = level if below else max(level, place + gap)
+        axes.annotate(
+            f"{name} {level:.1%}", (0.01, place), xycoords=("axes fraction", "data"), color="0.3", fontsize=8,
+            xytext=(0, -2 if below else 2), textcoords="offset points", va="top" if below else "bottom",
+        )  # fmt: skip
+        place = level - gap if below else place
+    axes.set_ylim(low, max(high, place + gap))
+
+
 def class_heat_map(accuracy_EC: np.ndarray, names: Sequence[str], *, title: str = "") -> Figure:
-    """Accuracy of each class (row) after each experience (column), 0 white to 1 dark; grey before it is known.
+    """Accuracy of each class (row) after each experience (column), 0 yellow to 1 dark; grey before it is known.
 
     Args:
         accuracy_EC: fractions, NaN where a class is not known yet.
@@ -123,30 +139,43 @@ def memory_composition(counts_EG: np.ndarray, names: Sequence[str], *, title: st
 
 
 def time_per_experience(
-    seconds: Mapping[str, Sequence[float]], recorded_E: Sequence[float] | None, *, title: str = ""
+    seconds: Mapping[str, Sequence[float]], recorded: Mapping[str, Sequence[float]], *, title: str = ""
 ) -> Figure:
     """Seconds to learn each experience (encoding and learning), and how long its images took to record.
 
+    A point an experience, and a line through the median of those around it, in a method's colour and style.
+
     Args:
         seconds: for each method the seconds of experience 1, 2, ..., the mean of its runs.
-        recorded_E: seconds of video behind each experience, where known.
+        recorded: seconds of video behind each experience of each stream, where known, by the line's name.
     """
     figure, axes = _axes((8.6, 4.2), title)
     for index, (name, values) in enumerate(seconds.items()):
         steps = np.arange(1, len(values) + 1)
-        axes.plot(steps, values, ".", markersize=3.5, color=COLOURS[index % len(COLOURS)], label=name)
-    if recorded_E is not None:
-        steps = np.arange(1, len(recorded_E) + 1)
-        axes.plot(
-            steps, recorded_E, "-", color="0.3", linewidth=1.2, label="recorded length", drawstyle="steps-mid"
-        )
+        colour, style = _look(index)
+        axes.plot(steps, values, ".", markersize=2.5, alpha=0.35, linewidth=0, color=colour)
+        axes.plot(steps, _running_median(values), style, linewidth=1.8, color=colour, label=name)
+    for index, (name, lengths) in enumerate(recorded.items()):
+        steps, style = np.arange(1, len(lengths) + 1), STYLES[index % len(STYLES)]
+        axes.plot(steps, lengths, style, color="0.3", linewidth=1.2, label=name, drawstyle="steps-mid")
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.set_xlabel("experience")
     axes.set_ylabel("seconds")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9, markerscale=3)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return figure
+
+
+def _look(index: int) -> tuple[str, str]:
+    """Colour and style of a method's line: no two of 32 have both."""
+    return COLOURS[index % len(COLOURS)], STYLES[(index // len(COLOURS) + index) % len(STYLES)]
+
+
+def _running_median(values: Sequence[float]) -> list[float]:
+    """Median of each value and those around it, a twentieth of all; the values themselves where there are few."""
+    reach = round(_AROUND * len(values) / 2)
+    return [float(np.median(values[max(0, i - reach) : i + reach + 1])) for i in range(len(values))]
 
 
 def _axes(size: tuple[float, float], title: str) -> tuple[Figure, Axes]:

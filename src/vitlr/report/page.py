@@ -20,12 +20,14 @@ h1 { font-size: 1.7rem; line-height: 1.25; margin: .5rem 0; } h2 { font-size: 1.
 p, li { max-width: 48rem; } .soft { color: var(--soft); } .bad { color: var(--bad); font-weight: 600; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .88rem; margin: .8rem 0; }
-th, td { border-bottom: 1px solid var(--line); padding: .32rem .7rem; text-align: right; white-space: nowrap; }
-th { vertical-align: bottom; } th.up { white-space: normal; min-width: 4.6rem; max-width: 8rem; }
-td:first-child, th:first-child { text-align: left; white-space: normal; min-width: 10rem; }
+th, td { border-bottom: 1px solid var(--line); padding: .32rem .55rem; text-align: right; white-space: nowrap; }
+th { vertical-align: bottom; } th.up { white-space: normal; max-width: 7rem; }
+td:first-child, th:first-child { text-align: left; white-space: normal; min-width: 7.5rem; }
 td { font-variant-numeric: tabular-nums; }
-figure { margin: .8rem 0 1.4rem; } figure svg { width: 100%; height: auto; background: var(--card);
-  border-radius: 6px; display: block; }
+figure { margin: .8rem 0 1.4rem; }
+/* As wide as the page, but letters grow little; on a narrow screen they stay legible and the figure is scrolled. */
+figure svg { display: block; height: auto; width: 100%; min-width: min(40rem, var(--own));
+  max-width: calc(1.25 * var(--own)); background: var(--card); border-radius: 6px; }
 figcaption { color: var(--soft); font-size: .9rem; margin-top: .35rem; max-width: 48rem; }
 pre { background: var(--code); padding: .8rem 1rem; border-radius: 6px; overflow-x: auto;
   font: .82rem/1.5 ui-monospace, monospace; }
@@ -82,7 +84,8 @@ def _part(part: Part, number: int) -> str:
     pieces += [_table(table) for table in part.tables]
     for index, (svg, caption) in enumerate(part.figures):
         pieces.append(
-            f"<figure>{_inline(svg, f'f{number}-{index}-')}<figcaption>{escape(caption)}</figcaption></figure>"
+            f'<figure><div class="wide">{_inline(svg, f"f{number}-{index}-")}</div>'
+            f"<figcaption>{escape(caption)}</figcaption></figure>"
         )
     for summary, text in part.folded:
         pieces.append(f"<details><summary>{escape(summary)}</summary><pre>{escape(text)}</pre></details>")
@@ -98,9 +101,10 @@ def _table(table: Table) -> str:
 
 
 def _inline(svg: bytes, prefix: str) -> str:
-    """The ``<svg>`` element alone, its ids made unique on the page."""
+    """The ``<svg>`` element alone, its ids made unique on the page, its own width told to the page's style."""
     text = svg.decode("utf-8")
     text = text[text.index("<svg") :]
+    text = re.sub(r'<svg ([^>]*)\bwidth="([\d.]+pt)"', r'<svg \1style="--own: \2" width="\2"', text, count=1)
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'(\bid=")', rf"\1{prefix}", text)
     text = re.sub(r'(href="#)', rf"\1{prefix}", text)

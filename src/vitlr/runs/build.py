@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -254,6 +254,16 @@ class LatentStore:
         for batch, places, latents in self._encoder.encode(batches, progress):
             if hold or cache is None or not cache.has(cache.keys(batch.ids)):
                 self._held[batch.first] = (places, latents)
+
+
+def encoded_test(
+    encode: Callable[[Experience], tuple[Tensor, np.ndarray]], stream: Stream
+) -> tuple[Tensor, np.ndarray]:
+    """Latents of the test images that could be read, and their rows in ``stream.test``.
+
+    Rows travel in place of labels, so that whatever is known of an image stays with its latent.
+    """
+    return encode(replace(stream.test, labels=np.arange(len(stream.test))))
 
 
 def check_images_left(latents: Tensor, stream: Stream) -> None:

@@ -6,7 +6,6 @@ was: finished runs are read, not repeated. A run that failed is shown as failed.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,14 +21,15 @@ from vitlr.evaluation.run import Record
 from vitlr.files import locked, write_atomically
 from vitlr.learning.methods import keeps_images
 from vitlr.report.figures import accuracy_curves, figure_bytes
-from vitlr.runs.build import Encoder, LatentStore, Network, check_images_left, open_network
+from vitlr.runs.build import Encoder, LatentStore, Network, encoded_test, open_network
 from vitlr.runs.config import YAML_FAULTS, RunConfig, differences, parse, to_dict
+from vitlr.runs.names import slug
 from vitlr.runs.network import keep
-from vitlr.runs.tracking import machine, read_metrics, write_json
-from vitlr.runs.train import Materials, read_config, train
+from vitlr.runs.tracking import forget_peak_memory, machine, read_metrics, write_json
+from vitlr.runs.train import Materials, judged_on, read_config, train
 from vitlr.vit.cache import LatentCache
 
-__all__ = ["Outcome", "Plan", "compare", "read_plan", "table_lines"]
+__all__ = ["HEADINGS", "Outcome", "Plan", "compare", "read_plan", "table_cells", "table_lines"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,10 +68,10 @@ class Outcome:
     metrics: list[dict[str, Any]]
     failure: str | None = None
 
-
-def slug(name: str) -> str:
-    """A directory name for a variant."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "variant"
+    @property
+    def order(self) -> str:
+        """``run 1, seed 0``."""
+        return f"run {self.config.data.run}, seed {self.config.seed}"
 
 
 def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -161,10 +161,7 @@ class _Shared:
                 keep(network)
             self._store = (key, store)
         encode: Callable[[Experience], Any] = self._store[1]
-        test = encode(stream.test)
-        check_images_left(test[0], stream)
-        test = (network.placed(test[0]), test[1])
-        return Materials(stream=stream, network=network, encode=encode, test=test)
+        return judged_on(*encoded_test(encode, stream), stream, network, encode)
 
 
 def compare(
@@ -205,6 +202,7 @@ def _one(
     if (config.run_dir / "summary.json").is_file():
         _same_config(config)
         return Outcome(variant=variant, config=config, metrics=read_metrics(config.run_dir))
+    forget_peak_memory()
     try:
         materials = shared.materials(config)
         done = [0]
@@ -224,6 +222,10 @@ def _one(
         )
     except VitLRError as error:
         return Outcome(variant=variant, config=config, metrics=[], failure=str(error))
+    except (MemoryError, OSError, RuntimeError) as error:
+        # Too little memory or a full disk is this run's failure (PyTorch says it by a RuntimeError): the others go on.
+        why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        return Outcome(variant=variant, config=config, metrics=[], failure=why)
     return Outcome(variant=variant, config=config, metrics=read_metrics(config.run_dir))
 
 
@@ -254,11 +256,12 @@ def summarise(plan: Plan, outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
             {
                 "variant": variant,
                 "runs": len(good),
-                "failures": [outcome.failure for outcome in mine if outcome.failure],
+                "failures": [f"{outcome.order}: {outcome.failure}" for outcome in mine if outcome.failure],
                 "test_accuracy": _mean_sd([metrics[-1]["test_accuracy"] for metrics in good]),
                 "average_test_accuracy": _mean_sd(
                     [float(np.mean([line["test_accuracy"] for line in metrics])) for metrics in good]
                 ),
+                "forgetting": _mean_sd([_forgetting(metrics) for metrics in good]),
                 "learn_seconds": _mean_sd(
                     [float(np.mean([line["seconds"]["learn"] for line in metrics])) for metrics in good]
                 ),
@@ -268,29 +271,58 @@ def summarise(plan: Plan, outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
     return rows
 
 
+def _forgetting(metrics: Sequence[Mapping[str, Any]]) -> float:
+    """Over classes, after the last experience; NaN where a record does not tell."""
+    value = metrics[-1].get("forgetting")
+    return float("nan") if value is None else float(value)
+
+
 def _mean_sd(values: Sequence[float]) -> tuple[float, float] | None:
-    if not values:
+    """Mean and sample s.d., 0 for one value; None where a value is missing."""
+    if not values or np.isnan(values).any():
         return None
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
 
-def table_lines(plan: Plan, rows: Sequence[dict[str, Any]]) -> list[str]:
-    """The summary as a Markdown table."""
+HEADINGS = (
+    "method",
+    "runs",
+    "final accuracy",
+    "average along the stream",
+    "forgetting, points",
+    "learning, s an experience",
+    "memory, MB",
+)
 
-    def percent(pair: tuple[float, float] | None) -> str:
-        return "failed" if pair is None else f"{pair[0]:.1%} ± {100 * pair[1]:.1f}"
 
-    lines = [
-        "| method | final accuracy | average along the stream | learning, s an experience | memory, MB |",
-        "|---|---|---|---|---|",
-    ]
-    for row in rows:
-        seconds = "-" if row["learn_seconds"] is None else f"{row['learn_seconds'][0]:.3f}"
-        lines.append(
-            f"| {row['variant']} | {percent(row['test_accuracy'])} | {percent(row['average_test_accuracy'])}"
-            f" | {seconds} | {row['memory_bytes'] / 1e6:.1f} |"
-        )
-    return lines
+def table_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """A summary's row as text under ``HEADINGS``; runs that failed are counted as such."""
+    failed = len(row["failures"])
+
+    def pair(key: str, unit: str) -> str:
+        if row[key] is None:
+            return "failed" if failed and not row["runs"] else "-"
+        mean, spread = (100 * value for value in row[key])
+        return f"{mean:.1f}{unit}" + (f" ± {spread:.1f}" if row["runs"] > 1 else "")
+
+    seconds = "-" if row["learn_seconds"] is None else f"{row['learn_seconds'][0]:.3f}"
+    return (
+        row["variant"],
+        f"{row['runs']}" + (f", {failed} failed" if failed else ""),
+        pair("test_accuracy", "%"),
+        pair("average_test_accuracy", "%"),
+        pair("forgetting", ""),
+        seconds,
+        f"{row['memory_bytes'] / 1e6:.1f}",
+    )
+
+
+def table_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The summary as a Markdown table, and below it why runs failed."""
+    lines = [f"| {' | '.join(HEADINGS)} |", "|" + "---|" * len(HEADINGS)]
+    lines += [f"| {' | '.join(table_cells(row))} |" for row in rows]
+    failures = [f"* failed: {row['variant']}, {why}" for row in rows for why in row["failures"]]
+    return lines + (["", *failures] if failures else [])
 
 
 def _write(plan: Plan, outcomes: Sequence[Outcome], out: Path) -> None:
@@ -305,7 +337,7 @@ def _write(plan: Plan, outcomes: Sequence[Outcome], out: Path) -> None:
         f"{' mean and sample s.d.;' if len(plan.runs) * len(plan.seeds) > 1 else ''}"
         f" {info['processor']}, {info['threads']} thread{'' if info['threads'] == 1 else 's'}"
     )
-    text = "\n".join([f"# {plan.title}", "", *table_lines(plan, rows), "", note, ""])
+    text = "\n".join([f"# {plan.title}", "", *table_lines(rows), "", note, ""])
     write_atomically(out / "table.md", [text.encode()])
     curves = {
         variant: [

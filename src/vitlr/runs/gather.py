@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import yaml
 
 from vitlr.errors import RunError
 from vitlr.runs.config import YAML_FAULTS
+from vitlr.runs.names import slug
 from vitlr.runs.tracking import read_metrics
 
 __all__ = ["RunData", "gather", "named_by_difference"]
@@ -40,6 +41,7 @@ class RunData:
         metrics: its records, one an experience.
         summary, predictions: None until it is finished.
         problem: why it is not whole: a sentence; empty for a finished run.
+        failed: whether that is for good; a run that was only stopped can be gone on with.
     """
 
     path: Path
@@ -49,6 +51,7 @@ class RunData:
     summary: dict[str, Any] | None = None
     predictions: dict[str, Any] | None = None
     problem: str = ""
+    failed: bool = False
     flat: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -61,6 +64,7 @@ class RunData:
         return f"run {self.flat.get('data.run')}, seed {self.flat.get('seed')}"
 
 
+_FAILURE = re.compile(r"(run \d+, seed \d+): (.*)", re.DOTALL)
 _REPETITION = re.compile(r"run\d+-seed\d+")
 
 
@@ -74,13 +78,30 @@ def gather(paths: Sequence[str | Path]) -> tuple[list[RunData], list[str]]:
     failures: list[str] = []
     for given in map(Path, paths):
         found = _below(given)
-        if not found:
+        comparison = _comparison(given)
+        if not found and not comparison.failures:
             raise RunError(f"{given} holds no run; give the directory of a vitlr train or compare")
-        variants, failed = _comparison(given)
-        failures += failed
-        runs += [_read(path, _variant(path, variants)) for path in found]
+        read = [_read(path, comparison) for path in found]
+        # In the order of the recipe, so that a method has its colour on the page and in the comparison's figure.
+        places = {name: place for place, name in enumerate(comparison.variants.values())}
+        runs += sorted(read, key=lambda run: places.get(run.method, len(places)))
+        there = {(run.method, run.order) for run in read}
+        failures += [
+            f"{', '.join(filter(None, (variant, order)))}: failed: {why}"
+            for (variant, order), why in comparison.failures.items()
+            if (variant, order) not in there
+        ]
     seen: dict[Path, RunData] = {run.path.resolve(): run for run in runs}
     return _with_names(list(seen.values())), failures
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Comparison:
+    """What a comparison's summary tells: its variants' names by their directories, and why runs failed by
+    variant and order."""
+
+    variants: dict[str, str]
+    failures: dict[tuple[str, str], str]
 
 
 def _below(path: Path) -> list[Path]:
@@ -97,16 +118,16 @@ def _below(path: Path) -> list[Path]:
     return found
 
 
-def _comparison(path: Path) -> tuple[dict[str, str], list[str]]:
-    """Names of a comparison's variants by their directories, and what failed in it."""
-    summary = _json(path / "summary.json") or {}
-    names, failed = {}, []
-    rows = summary.get("rows")
+def _comparison(path: Path) -> _Comparison:
+    rows = (_json(path / "summary.json") or {}).get("rows")
+    variants, failures = {}, {}
     for row in rows if isinstance(rows, list) else []:
         name = str(row.get("variant"))
-        names[re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "variant"] = name
-        failed += [f"{name} failed: {sentence}" for sentence in row.get("failures") or []]
-    return names, failed
+        variants[slug(name)] = name
+        for sentence in row.get("failures") or []:
+            told = _FAILURE.fullmatch(str(sentence))
+            failures[name, told[1] if told else ""] = told[2] if told else str(sentence)
+    return _Comparison(variants=variants, failures=failures)
 
 
 def _variant(path: Path, names: Mapping[str, str]) -> str:
@@ -117,7 +138,7 @@ def _variant(path: Path, names: Mapping[str, str]) -> str:
     return names.get(folder, folder.replace("-", " "))
 
 
-def _read(path: Path, method: str) -> RunData:
+def _read(path: Path, comparison: _Comparison) -> RunData:
     try:
         config = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
     except (OSError, *YAML_FAULTS) as error:
@@ -127,20 +148,26 @@ def _read(path: Path, method: str) -> RunData:
     if not isinstance(config, dict):
         raise RunError(f"{path / 'config.yaml'} is damaged; leave this run out or run it again")
     metrics = read_metrics(path) if (path / "metrics.jsonl").is_file() else []
-    summary, problem = _json(path / "summary.json"), ""
-    if not metrics:
-        problem = "failed before its first record"
-    elif summary is None:
-        problem = f"not finished: {len(metrics)} experiences recorded; vitlr train --resume {path} goes on"
-    return RunData(
+    run = RunData(
         path=path,
-        method=method,
+        method=_variant(path, comparison.variants),
         config=config,
         metrics=metrics,
-        summary=summary,
+        summary=_json(path / "summary.json"),
         predictions=_json(path / "predictions.json"),
-        problem=problem,
         flat=_flat(config),
+    )
+    if run.finished:
+        return run
+    why = (_json(path / "failure.json") or {}).get("failure") or comparison.failures.get(
+        (run.method, run.order)
+    )
+    if why is None and not metrics:
+        why = "there is no record of it"
+    if why is not None:
+        return replace(run, problem=f"failed: {why}", failed=True)
+    return replace(
+        run, problem=f"not finished: {len(metrics)} experiences recorded; vitlr train --resume {path} goes on"
     )
 
 
@@ -162,19 +189,27 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _with_names(runs: list[RunData]) -> list[RunData]:
-    from dataclasses import replace
+    """Each run under a method's name, which runs of other settings never share, whoever gave it."""
+    named: dict[str, list[RunData]] = {}
+    for run in runs:
+        named.setdefault(run.method, []).append(run)
+    names = {
+        id(run): name
+        for method, group in named.items()
+        for run, name in zip(group, named_by_difference([r.flat for r in group], method), strict=True)
+    }
+    return [replace(run, method=names[id(run)]) for run in runs]
 
-    names = named_by_difference([run.flat for run in runs])
-    return [run if run.method else replace(run, method=name) for run, name in zip(runs, names, strict=True)]
 
-
-def named_by_difference(settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A name for each: its method, and those of its settings in which not all agree."""
-    keys = [key for key in settings[0] if key not in _APART and key != "learner.method"] if settings else []
-    differing = [key for key in keys if len({repr(flat.get(key)) for flat in settings}) > 1]
+def named_by_difference(settings: Sequence[Mapping[str, Any]], name: str = "") -> list[str]:
+    """A name for each: ``name`` or its method, and those of its settings in which not all agree."""
+    apart = _APART if name else (*_APART, "learner.method")
+    keys = [key for key in dict.fromkeys(key for flat in settings for key in flat) if key not in apart]
+    # A setting that came after a run was made does not tell it from later ones.
+    differing = [key for key in keys if len({repr(flat[key]) for flat in settings if key in flat}) > 1]
     names = []
     for flat in settings:
-        method = str(flat.get("learner.method", "run")).replace("_", " ")
+        method = name or str(flat.get("learner.method", "run")).replace("_", " ")
         told = ", ".join(f"{key.rpartition('.')[2]} {flat.get(key)}" for key in differing)
         names.append(f"{method} ({told})" if told else method)
     return names

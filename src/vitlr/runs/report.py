@@ -20,32 +20,41 @@ from vitlr.report.figures import figure_bytes
 from vitlr.report.page import Part, Table, html_page
 from vitlr.runs.gather import RunData
 
-__all__ = ["Report", "categories_of", "make_report", "measures"]
+__all__ = ["Report", "make_report", "measures"]
 
 FRAMES_PER_SECOND = 20  # at which CORe50 was recorded (Lomonaco & Maltoni 2017)
 SHOWN = 12  # methods with figures of their own
 
-# Published beside CORe50 at full size; another network each, so levels to compare with and no targets.
-# Lomonaco et al. 2020 (arXiv:1907.03799), mean of ten runs, no replay; Pellegrini et al. 2020 (arXiv:1912.01100).
+# Published beside CORe50 at full size, another network each (MobileNetV1, 128 pixels), so levels to compare with
+# and no targets. Without replay: Lomonaco et al. 2020 (arXiv:1907.03799), mean of ten runs; latent replay, 1500
+# patterns: the PyTorch port of Pellegrini et al. 2020 (arXiv:1912.01100).
 PUBLISHED = {
     "nicv2_391": {
-        "latent replay, MobileNetV1, 1500 patterns": 0.77,
-        "AR1*, MobileNetV1": 0.5632,
-        "CWR*, MobileNetV1": 0.5699,
+        "published: latent replay, 1500 patterns": 0.77,
+        "published: CWR*, no replay": 0.5699,
+        "published: AR1*, no replay": 0.5632,
+        "published: naive": 0.0803,
     },
-    "nicv2_196": {"AR1*, MobileNetV1": 0.6058, "CWR*, MobileNetV1": 0.5688},
-    "nicv2_79": {"AR1*, MobileNetV1": 0.6350, "CWR*, MobileNetV1": 0.5707},
+    "nicv2_196": {
+        "published: AR1*, no replay": 0.6058,
+        "published: CWR*, no replay": 0.5688,
+        "published: naive": 0.1888,
+    },
+    "nicv2_79": {
+        "published: AR1*, no replay": 0.6350,
+        "published: CWR*, no replay": 0.5707,
+        "published: naive": 0.2675,
+    },
 }
-
-_OBJECT = re.compile(r"(.+)_(\d+)")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """The page, its figures by file name without suffix, and the table's figures for scripts."""
+    """The page, its figures and their SVG by file name without suffix, and the tables' numbers for scripts."""
 
     html: str
     figures: dict[str, Figure]
+    svgs: dict[str, bytes]
     rows: list[dict[str, Any]]
 
 
@@ -58,19 +67,18 @@ def make_report(runs: Sequence[RunData], failures: Sequence[str]) -> Report:
     finished = {name: group for name, group in finished.items() if group}
     rows = [_row(name, groups[name], finished.get(name, [])) for name in groups]
     problems = [*failures, *(f"{run.method}, {run.order}: {run.problem}" for run in runs if run.problem)]
-    figures: dict[str, Figure] = {}
-    parts: list[Part | None] = [_table_part(rows, problems)]
+    figures = _Figures()
+    parts: list[Part | None] = [_table_part(rows, problems), _sessions_part(finished)]
     if finished:
         parts += [_along(finished, figures), _classes(finished, figures), _confusions(finished, figures)]
         parts += [_memory(finished, figures), _time(finished, figures)]
     parts.append(_settings(groups))
-    streams = sorted(
-        {str((run.summary or {}).get("stream", "")).rpartition(" run ")[0] for run in runs} - {""}
-    )
+    streams = sorted({_stream(run) for run in runs} - {""})
     title = f"Continual learning report: {', '.join(streams) or 'no finished run'}"
     return Report(
         html=html_page(title, _note(runs, finished), [part for part in parts if part]),
-        figures=figures,
+        figures=figures.figures,
+        svgs=figures.svgs,
         rows=rows,
     )
 
@@ -84,7 +92,7 @@ def measures(run: RunData) -> dict[str, float]:
     last, told = run.metrics[-1], run.predictions or {}
     names = told.get("class_names", [])
     labels, predictions = np.array(told.get("labels", []), int), np.array(told.get("predictions", []), int)
-    category_C = categories_of(names)[0]
+    category_C = metrics.categories_of(names)[0]
     confidence = np.array(told.get("confidence", []), float)
     seconds = [line["seconds"]["encode"] + line["seconds"]["learn"] for line in run.metrics]
     gflop = [sum(line["gflop"].values()) for line in run.metrics if line.get("gflop")]
@@ -97,12 +105,14 @@ def measures(run: RunData) -> dict[str, float]:
         ),
         "forgetting": metrics.forgetting(matrix_EC[:, known], learned_C[known]),
         "backward_transfer": metrics.backward_transfer(matrix_EC[:, known], learned_C[known]),
+        "forward_transfer": forward_transfer(run),
         "category_accuracy": metrics.category_accuracy(labels, predictions, category_C)
         if category_C is not None and len(labels)
         else float("nan"),
         "calibration_error": metrics.calibration_error(confidence, labels == predictions)
         if len(confidence)
         else float("nan"),
+        "learn_seconds": float(np.mean([line["seconds"]["learn"] for line in run.metrics])),
         "seconds": float(np.mean(seconds)),
         "memory_bytes": float(max(line["memory"]["bytes"] for line in run.metrics)),
         "peak_memory_bytes": _value((run.summary or {}).get("peak_memory_bytes")),
@@ -123,29 +133,34 @@ def class_matrix(run: RunData) -> tuple[np.ndarray, np.ndarray]:
     return matrix_EC, learned_C
 
 
+def forward_transfer(run: RunData) -> float:
+    """``metrics.forward_transfer`` to objects not yet learned, judged by their category; NaN without categories.
+
+    As an object no class is ever right before it is learned; but it may already be taken for another object of
+    its category. What the model had before it learned anything is chance: one over the number of categories.
+    """
+    names = list(run.metrics[0]["class_accuracy"])
+    category_C, categories = metrics.categories_of(names)
+    if category_C is None or not run.metrics[0].get("class_category_accuracy"):
+        return float("nan")
+    matrix_EC = np.array(
+        [[_value(line["class_category_accuracy"][name]) for name in names] for line in run.metrics]
+    )
+    chance_C = np.full(len(names), 1 / len(categories))
+    return metrics.forward_transfer(matrix_EC, chance_C, class_matrix(run)[1])
+
+
 def running_forgetting(run: RunData) -> list[float]:
     """``metrics.forgetting`` of the stream up to each experience, over classes; NaN where there is none yet."""
-    matrix_EC, learned_C = class_matrix(run)
-    best_EC = np.fmax.accumulate(matrix_EC, axis=0)
-    curve = [float("nan")]
-    for end in range(1, len(matrix_EC)):
-        drop_C = (best_EC[end - 1] - matrix_EC[end])[learned_C < end]
-        drop_C = drop_C[~np.isnan(drop_C)]
-        curve.append(float(drop_C.mean()) if drop_C.size else float("nan"))
-    return curve
-
-
-def categories_of(names: Sequence[str]) -> tuple[np.ndarray | None, list[str]]:
-    """(C,) category of each class and the categories' names, for names such as ``cup_1`` to ``cup_5``; None
-    where classes are not numbered objects of some categories, several of each."""
-    found = [_OBJECT.fullmatch(name) for name in names]
-    if not names or not all(found):
-        return None, []
-    stems = [match.group(1) for match in found if match]
-    categories = list(dict.fromkeys(stems))
-    if len(categories) < 2 or len(categories) * 2 > len(names):
-        return None, []
-    return np.array([categories.index(stem) for stem in stems]), categories
+    names = list(run.metrics[0]["class_accuracy"])
+    place, running = {name: index for index, name in enumerate(names)}, metrics.RunningForgetting(len(names))
+    return [
+        running.add(
+            np.array([_value(line["class_accuracy"][name]) for name in names]),
+            [place[name] for name in line["classes"] if name in place],
+        )
+        for line in run.metrics
+    ]
 
 
 def _value(value: Any) -> float:
@@ -156,44 +171,95 @@ def _value(value: Any) -> float:
 
 _PERCENT: Callable[[float], str] = lambda value: f"{100 * value:.1f}"  # noqa: E731
 _MEGA: Callable[[float], str] = lambda value: f"{value / 1e6:.1f}"  # noqa: E731
-_COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
+_ACCURACY: dict[str, tuple[str, Callable[[float], str]]] = {
     "test_accuracy": ("final accuracy, %", _PERCENT),
     "seen_accuracy": ("on seen classes, %", _PERCENT),
     "average_accuracy": ("average along the stream, %", _PERCENT),
+    "category_accuracy": ("category accuracy, %", _PERCENT),
     "forgetting": ("forgetting, points", _PERCENT),
     "backward_transfer": ("backward transfer, points", _PERCENT),
-    "category_accuracy": ("category accuracy, %", _PERCENT),
+    "forward_transfer": ("forward transfer, points", _PERCENT),
     "calibration_error": ("calibration error, %", _PERCENT),
-    "seconds": ("s an experience", lambda value: f"{value:.2f}"),
-    "gflop": ("GFLOP an experience", lambda value: f"{value:.0f}"),
-    "memory_bytes": ("replay, MB", _MEGA),
-    "peak_memory_bytes": ("peak memory, MB", lambda value: f"{value / 1e6:.0f}"),
+}
+_COST: dict[str, tuple[str, Callable[[float], str]]] = {
+    "learn_seconds": ("learning, s an experience", lambda value: f"{value:.3f}"),
+    "seconds": ("with encoding, s", lambda value: f"{value:.3f}"),
+    "gflop": ("GFLOP an experience", lambda value: f"{value:.1f}"),
+    "memory_bytes": ("remembered, MB", lambda value: f"{value / 1e6:.2f}"),
+    "peak_memory_bytes": ("peak memory of the process, MB", lambda value: f"{value / 1e6:.0f}"),
 }
 
 
 def _row(name: str, group: Sequence[RunData], finished: Sequence[RunData]) -> dict[str, Any]:
-    row: dict[str, Any] = {"method": name, "runs": len(finished), "not_finished": len(group) - len(finished)}
+    failed = sum(run.failed for run in group)
+    row: dict[str, Any] = {
+        "method": name,
+        "runs": len(finished),
+        "failed": failed,
+        "not_finished": len(group) - len(finished) - failed,
+    }
     values = [measures(run) for run in finished]
-    for key in _COLUMNS if values else ():
-        mean, spread = metrics.mean_and_sd([value[key] for value in values])
-        row[key] = None if np.isnan(mean) else {"mean": mean, "sd": None if np.isnan(spread) else spread}
+    for key in (*_ACCURACY, *_COST) if values else ():
+        row[key] = _mean_sd([value[key] for value in values])
     return row
 
 
+def _mean_sd(values: Sequence[float]) -> dict[str, float | None] | None:
+    mean, spread = metrics.mean_and_sd(values)
+    return None if np.isnan(mean) else {"mean": mean, "sd": None if np.isnan(spread) else spread}
+
+
 def _table_part(rows: Sequence[dict[str, Any]], problems: Sequence[str]) -> Part:
-    shown = [key for key in _COLUMNS if any(row.get(key) for row in rows)]
-    lines = []
-    for row in rows:
-        runs = f"{row['runs']}" + (f" ({row['not_finished']} not finished)" if row["not_finished"] else "")
-        lines.append((row["method"], runs, *(_cell(row.get(key), _COLUMNS[key][1]) for key in shown)))
     return Part(
         title="Results",
-        text="Mean ± sample standard deviation over runs. Forgetting is the best accuracy that a class ever had before"
-        " the last experience minus its last, averaged over classes (Chaudhry et al. 2018); backward transfer is its"
-        " last accuracy minus that after its first experience (Lopez-Paz & Ranzato 2017); calibration error is the"
-        " expected one with 15 bins (Guo et al. 2017). Images of classes not yet seen count as wrong in the accuracy.",
+        text="Mean ± sample standard deviation over runs. Images of classes not yet seen count as wrong in the"
+        " accuracy. Forgetting is the best accuracy that a class ever had before the last experience minus its last,"
+        " averaged over classes (Chaudhry et al. 2018); backward transfer is its last accuracy minus that after its"
+        " first experience, and forward transfer how often an object is taken for one of its category just before"
+        " its first experience, minus chance (Lopez-Paz & Ranzato 2017); calibration error is the expected one with 15"
+        " bins (Guo et al. 2017), of probabilities by softmax, which the scores of nearest class mean and RanPAC are"
+        " not made for.",
         warnings=tuple(problems),
-        tables=(Table(headings=("method", "runs", *(_COLUMNS[key][0] for key in shown)), rows=tuple(lines)),),
+        tables=(_table(rows, _ACCURACY), _table(rows, _COST)),
+    )
+
+
+def _table(
+    rows: Sequence[dict[str, Any]], columns: Mapping[str, tuple[str, Callable[[float], str]]]
+) -> Table:
+    shown = [key for key in columns if any(row.get(key) for row in rows)]
+    lines = [
+        (row["method"], _count(row), *(_cell(row.get(key), columns[key][1]) for key in shown)) for row in rows
+    ]
+    return Table(headings=("method", "runs", *(columns[key][0] for key in shown)), rows=tuple(lines))
+
+
+def _count(row: Mapping[str, Any]) -> str:
+    """``2, 1 failed``."""
+    others = [f"{row[key]} {key.replace('_', ' ')}" for key in ("failed", "not_finished") if row[key]]
+    return ", ".join([str(row["runs"]), *others])
+
+
+def _sessions_part(groups: Groups) -> Part | None:
+    """Final accuracy by recording session, where the runs tell it."""
+    told = {
+        name: [run.metrics[-1].get("session_accuracy") or {} for run in group]
+        for name, group in groups.items()
+    }
+    sessions = sorted({session for runs in told.values() for run in runs for session in run}, key=int)
+    if not sessions:
+        return None
+    rows = [
+        (
+            name,
+            *(_cell(_mean_sd([run.get(session, np.nan) for run in runs]), _PERCENT) for session in sessions),
+        )
+        for name, runs in told.items()
+    ]
+    return Part(
+        title="Sessions",
+        text="Final accuracy, %, on the test images of each recording session, none of which was trained on.",
+        tables=(Table(headings=("method", *(f"session {each}" for each in sessions)), rows=tuple(rows)),),
     )
 
 
@@ -208,12 +274,20 @@ def _cell(pair: Mapping[str, float | None] | None, text: Callable[[float], str])
 Groups = Mapping[str, Sequence[RunData]]
 
 
-def _svg(figures: dict[str, Figure], name: str, figure: Figure) -> bytes:
-    figures[name] = figure
-    return figure_bytes(figure, "svg")
+class _Figures:
+    """What has been drawn: figures, and their SVG, which page and files share."""
+
+    def __init__(self) -> None:
+        self.figures: dict[str, Figure] = {}
+        self.svgs: dict[str, bytes] = {}
+
+    def svg(self, name: str, figure: Figure) -> bytes:
+        """Keep a figure under a file name; returns its SVG."""
+        self.figures[name], self.svgs[name] = figure, figure_bytes(figure, "svg")
+        return self.svgs[name]
 
 
-def _along(groups: Groups, figures: dict[str, Figure]) -> Part:
+def _along(groups: Groups, figures: _Figures) -> Part:
     accuracy = {
         name: [[_value(line["test_accuracy"]) for line in run.metrics] for run in group]
         for name, group in groups.items()
@@ -223,13 +297,23 @@ def _along(groups: Groups, figures: dict[str, Figure]) -> Part:
     drawn = spread_curves(accuracy, ylabel="accuracy on the whole test set", lines=lines)
     caption = "Accuracy along the stream: the mean of a method's runs, and a band of one standard deviation."
     if lines:
-        caption += " Dashed: published figures on the same data and protocol, with another network."
-    shown = [(_svg(figures, "accuracy", drawn), caption)]
+        caption += " Grey: published figures on the same data and protocol, with MobileNetV1."
+    shown = [(figures.svg("accuracy", drawn), caption)]
+    category = {
+        name: [[_value(line.get("category_accuracy")) for line in run.metrics] for run in group]
+        for name, group in groups.items()
+    }
+    if any(not np.isnan(run).all() for runs in category.values() for run in runs):
+        drawn = spread_curves(category, ylabel="category accuracy on the whole test set")
+        caption = (
+            "The same predictions judged by category: right where the predicted object is of the right one."
+        )
+        shown.append((figures.svg("accuracy-categories", drawn), caption))
     if any(not np.isnan(run).all() for runs in lost.values() for run in runs):
         drawn = spread_curves(lost, ylabel="forgetting")
         shown.append(
             (
-                _svg(figures, "forgetting", drawn),
+                figures.svg("forgetting", drawn),
                 "Forgetting up to each experience: how far classes are below their best accuracy so far.",
             )
         )
@@ -246,13 +330,13 @@ def _published(groups: Groups) -> dict[str, float]:
     return PUBLISHED.get(str(scenarios.pop()), {}) if len(scenarios) == 1 else {}
 
 
-def _classes(groups: Groups, figures: dict[str, Figure]) -> Part:
+def _classes(groups: Groups, figures: _Figures) -> Part:
     shown = []
     for number, (name, group) in enumerate(list(groups.items())[:SHOWN]):
         matrix_EC, _ = class_matrix(group[0])
         drawn = class_heat_map(matrix_EC, list(group[0].metrics[0]["class_accuracy"]), title=name)
         caption = f"{name}, {group[0].order}: accuracy of each class; grey before it is known."
-        shown.append((_svg(figures, f"classes-{number + 1}", drawn), caption))
+        shown.append((figures.svg(f"classes-{number + 1}", drawn), caption))
     return Part(title="Classes over time", text=_only_first(groups), figures=tuple(shown))
 
 
@@ -263,7 +347,7 @@ def _only_first(groups: Groups) -> str:
     return text
 
 
-def _confusions(groups: Groups, figures: dict[str, Figure]) -> Part:
+def _confusions(groups: Groups, figures: _Figures) -> Part:
     shown = []
     for number, (name, group) in enumerate(list(groups.items())[:SHOWN]):
         told = [run.predictions for run in group if run.predictions]
@@ -276,23 +360,23 @@ def _confusions(groups: Groups, figures: dict[str, Figure]) -> Part:
                 labels, predictions = np.array(each["labels"]), np.array(each["predictions"])
                 counts += metrics.confusion_matrix(labels, predictions, len(names))
         runs = "1 run" if len(told) == 1 else f"{len(told)} runs together"
-        category_C, categories = categories_of(names)
+        category_C, categories = metrics.categories_of(names)
         caption = f"{name}: {{}} classes, {runs}; a row is a true class and sums to 100 %."
         drawn = confusion_matrix(counts, names, title=name)
-        shown.append((_svg(figures, f"confusion-{number + 1}", drawn), caption.format(len(names))))
+        shown.append((figures.svg(f"confusion-{number + 1}", drawn), caption.format(len(names))))
         if category_C is not None:
             merged = np.zeros((len(categories), len(categories)), dtype=int)
             np.add.at(merged, (category_C[:, None], category_C[None, :]), counts)
             drawn = confusion_matrix(merged, categories, title=f"{name}, categories")
             shown.append(
-                (_svg(figures, f"confusion-categories-{number + 1}", drawn), caption.format(len(categories)))
+                (figures.svg(f"confusion-categories-{number + 1}", drawn), caption.format(len(categories)))
             )
     return Part(
         title="Confusion", text="After the last experience, on the whole test set.", figures=tuple(shown)
     )
 
 
-def _memory(groups: Groups, figures: dict[str, Figure]) -> Part | None:
+def _memory(groups: Groups, figures: _Figures) -> Part | None:
     shown = []
     for number, (name, group) in enumerate(list(groups.items())[:SHOWN]):
         lines = group[0].metrics
@@ -300,7 +384,7 @@ def _memory(groups: Groups, figures: dict[str, Figure]) -> Part | None:
             continue
         names = list(lines[0]["class_accuracy"])
         counts_EC = np.array([[line["memory"]["per_class"].get(each, 0) for each in names] for line in lines])
-        category_C, groups_of = categories_of(names)
+        category_C, groups_of = metrics.categories_of(names)
         if category_C is not None:
             merged = np.zeros((len(counts_EC), len(groups_of)), dtype=int)
             np.add.at(merged.T, category_C, counts_EC.T)
@@ -309,7 +393,7 @@ def _memory(groups: Groups, figures: dict[str, Figure]) -> Part | None:
         what = "category" if category_C is not None else "class"
         shown.append(
             (
-                _svg(figures, f"memory-{number + 1}", drawn),
+                figures.svg(f"memory-{number + 1}", drawn),
                 f"{name}, {group[0].order}: latents of each {what}.",
             )
         )
@@ -318,7 +402,7 @@ def _memory(groups: Groups, figures: dict[str, Figure]) -> Part | None:
     return Part(title="What is remembered", text=_only_first(groups), figures=tuple(shown))
 
 
-def _time(groups: Groups, figures: dict[str, Figure]) -> Part:
+def _time(groups: Groups, figures: _Figures) -> Part:
     seconds = {}
     for name, group in groups.items():
         length = min(len(run.metrics) for run in group)
@@ -327,14 +411,30 @@ def _time(groups: Groups, figures: dict[str, Figure]) -> Part:
             for run in group
         ]
         seconds[name] = np.mean([run[:length] for run in each], axis=0).tolist()
-    first = next(iter(groups.values()))[0]
-    recorded, how = _recorded(first)
+    recorded: dict[str, Sequence[float]] = {}
+    how = ""
+    for run in (group[0] for group in groups.values()):
+        lengths, told = _recorded(run)
+        if lengths is not None:
+            recorded.setdefault(_stream(run), lengths)
+            how = how or told
+    if len(recorded) == 1:
+        recorded = {"recorded length": next(iter(recorded.values()))}
+    else:
+        recorded = {f"recorded length, {name}": lengths for name, lengths in recorded.items()}
     drawn = time_per_experience(seconds, recorded)
     caption = (
-        "Seconds to encode and learn each experience, the mean of a method's runs (latents that were encoded"
+        "Seconds to encode and learn each experience, the mean of a method's runs: a point each, and a line through the"
+        " median of those around it (latents that were encoded"
     )
     caption += f" before, for another run or on disk, cost no time again). {how}"
-    return Part(title="Time", figures=((_svg(figures, "time", drawn), caption),))
+    return Part(title="Time", figures=((figures.svg("time", drawn), caption),))
+
+
+def _stream(run: RunData) -> str:
+    """``core50 nicv2_391``; empty for a run that is not finished, as it does not tell."""
+    name = str((run.summary or {}).get("stream", ""))
+    return re.sub(r" run \d+$", "", name)
 
 
 def _recorded(run: RunData) -> tuple[list[float] | None, str]:

@@ -11,7 +11,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,15 @@ import numpy as np
 
 from vitlr.data.experience import Stream
 from vitlr.errors import RunError
+from vitlr.evaluation.groups import GroupMeasures
 from vitlr.evaluation.run import Record
 from vitlr.files import sync_directory, write_all, write_atomically
 
 __all__ = [
+    "GROUPED",
     "EventWriter",
     "MetricsWriter",
+    "forget_peak_memory",
     "machine",
     "peak_memory_bytes",
     "read_metrics",
@@ -35,6 +38,9 @@ __all__ = [
 
 _NUMBERS = count()  # of event files that this process writes
 
+# Of a record, beside the accuracies: what its summary repeats of the last one.
+GROUPED = ("category_accuracy", "session_accuracy", "calibration_error", "forgetting")
+
 
 def _number(value: float) -> float | None:
     """JSON has no NaN or infinity: null."""
@@ -42,7 +48,15 @@ def _number(value: float) -> float | None:
 
 
 def peak_memory_bytes() -> int | None:
-    """The most memory that this process ever held (resident); None where the system does not tell."""
+    """The most memory that this process held (resident) since it started, or since ``forget_peak_memory``.
+
+    None where the system does not tell.
+    """
+    try:
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+        return 1024 * int(status.split("VmHWM:", 1)[1].split(maxsplit=1)[0])
+    except (OSError, IndexError, ValueError):
+        pass  # not Linux
     try:
         import resource
     except ImportError:  # Windows
@@ -51,15 +65,34 @@ def peak_memory_bytes() -> int | None:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+def forget_peak_memory() -> None:
+    """Let the peak begin anew at what is held now, so that a run in one process with others has a peak of its own.
+
+    Where the system cannot (it takes Linux), the peak stays that of the whole process.
+    """
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
 def record_to_json(
-    record: Record, stream: Stream, capacity: int | None = None, gflop: dict[str, float] | None = None
+    record: Record,
+    stream: Stream,
+    capacity: int | None = None,
+    gflop: dict[str, float] | None = None,
+    *,
+    groups: GroupMeasures,
+    forgetting: float,
 ) -> dict[str, Any]:
     """One line of metrics.jsonl; accuracies are fractions, seconds wall-clock, absent values null.
 
-    ``capacity`` is how many latents the memory may hold; null where it is not bounded, or there is none.
-    ``gflop``: billions of operations in trunk and head.
+    Args:
+        capacity: how many latents the memory may hold; null where it is not bounded, or there is none.
+        gflop: billions of operations in trunk and head.
+        groups: the evaluation by sessions and categories.
+        forgetting: over classes, of the stream so far; see ``metrics.forgetting``.
     """
     evaluation, stats, names = record.evaluation, record.stats, stream.class_names
+    by_class = groups.class_category_accuracy
     return {
         "experience": record.experience,
         "name": record.name,
@@ -74,6 +107,13 @@ def record_to_json(
             name: _number(value)
             for name, value in zip(names, evaluation.class_accuracy.tolist(), strict=True)
         },
+        "category_accuracy": _number(groups.category_accuracy),
+        "class_category_accuracy": {}
+        if by_class is None
+        else {name: _number(value) for name, value in zip(names, by_class.tolist(), strict=True)},
+        "session_accuracy": {str(session): value for session, value in groups.session_accuracy.items()},
+        "calibration_error": _number(groups.calibration_error),
+        "forgetting": _number(forgetting),
         "seconds": {part: round(value, 6) for part, value in record.seconds.items()},
         "gflop": gflop,
         "memory": {
@@ -142,7 +182,7 @@ def read_metrics(run_dir: str | Path) -> list[dict[str, Any]]:
 
 
 class EventWriter:
-    """TensorBoard events, one a record with all its scalars (tags as in the README).
+    """TensorBoard events, one a record with all its numbers, by the names that they have in the record.
 
     TensorBoard's own writer has a thread, which meets a full disk alone and with a traceback; here each event
     is in the file when ``write`` returns, or RunError says why not.
@@ -166,13 +206,17 @@ class EventWriter:
 
     def write(self, line: dict[str, Any], gradients: dict[str, tuple[float, float]]) -> None:
         """The scalars of one record, at the step of its experience."""
-        scalars: dict[str, float | None] = {
-            tag: line[tag]
-            for tag in ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "seen_accuracy")
-        }
-        scalars |= {f"class_accuracy/{name}": value for name, value in line["class_accuracy"].items()}
-        scalars |= {f"memory_count/{name}": count for name, count in line["memory"]["per_class"].items()}
-        scalars |= {f"seconds/{part}": value for part, value in line["seconds"].items()}
+        # A number keeps its name; those of a group are below the group's, as TensorBoard shows them together.
+        scalars: dict[str, float | None] = {}
+        for tag, value in line.items():
+            if isinstance(value, dict):
+                if tag != "memory":
+                    scalars |= {f"{tag}/{name}": each for name, each in value.items()}
+            elif tag != "experience" and not isinstance(value, (str, list)):
+                scalars[tag] = value
+        memory = line["memory"]
+        scalars |= {"memory_bytes": memory["bytes"], "memory_latents": memory["count"]}
+        scalars |= {f"memory_count/{name}": count for name, count in memory["per_class"].items()}
         for name, (mean, largest) in gradients.items():
             scalars |= {f"gradient_mean/{name}": mean, f"gradient_max/{name}": largest}
         values = [self._summary.Value(tag=tag, simple_value=v) for tag, v in scalars.items() if v is not None]

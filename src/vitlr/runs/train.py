@@ -8,6 +8,7 @@ import os
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,17 +21,19 @@ from vitlr.data import load_stream
 from vitlr.data.experience import Experience, Stream
 from vitlr.data.images import resolve
 from vitlr.errors import RunError, VitLRError
-from vitlr.evaluation.metrics import confusion_matrix
+from vitlr.evaluation.groups import group_measures
+from vitlr.evaluation.metrics import RunningForgetting, confusion_matrix
 from vitlr.evaluation.run import Record, evaluate, iter_run
 from vitlr.files import clear_directory, locked, write_atomically
 from vitlr.learning import CLOSED_FORM, GradientLearner, Learner
 from vitlr.learning.learner import CLOSED_FORM_SETTINGS
-from vitlr.runs.build import Encoder, Network, build_learner, check_images_left, open_network
+from vitlr.runs.build import Encoder, Network, build_learner, check_images_left, encoded_test, open_network
 from vitlr.runs.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint, truncate_metrics
 from vitlr.runs.config import RunConfig, to_dict, to_yaml
 from vitlr.runs.interrupts import Interrupts
 from vitlr.runs.network import keep
 from vitlr.runs.tracking import (
+    GROUPED,
     EventWriter,
     MetricsWriter,
     machine,
@@ -44,10 +47,11 @@ from vitlr.vit.account import Account, account
 from vitlr.vit.card import model_card
 from vitlr.vit.identity import trunk_identity
 
-__all__ = ["Materials", "Result", "prepare", "read_config", "train"]
+__all__ = ["Materials", "Result", "judged_on", "prepare", "read_config", "train"]
 
 Encode = Callable[[Experience], tuple[Tensor, np.ndarray]]
 PREDICTIONS = "predictions.json"
+FAILURE = "failure.json"  # why a run ended before its end
 _BEGUN = re.compile(r"\.lock|\.config\.yaml\.[0-9a-f]{8}\.tmp")
 
 
@@ -59,6 +63,13 @@ class Materials:
     network: Network
     encode: Encode
     test: tuple[Tensor, np.ndarray]
+    test_rows: np.ndarray  # of each of them in stream.test: images that could not be read are left out
+
+    @property
+    def test_sessions(self) -> np.ndarray | None:
+        """(N,) recording session of each test image, where the data set has sessions."""
+        sessions = self.stream.test_sessions
+        return None if sessions is None else np.array(sessions, dtype=np.int64)[self.test_rows]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,11 +91,19 @@ def prepare(
     stream = load_stream(config.data, on_render)
     encoder = Encoder(network, stream, config)
     try:
-        test = encoder(stream.test, on_test)
+        latents, rows = encoded_test(lambda test: encoder(test, on_test), stream)
     finally:
         keep(network)
-    check_images_left(test[0], stream)
-    return Materials(stream=stream, network=network, encode=encoder, test=(network.placed(test[0]), test[1]))
+    return judged_on(latents, rows, stream, network, encoder)
+
+
+def judged_on(
+    latents: Tensor, rows: np.ndarray, stream: Stream, network: Network, encode: Encode
+) -> Materials:
+    """Materials with this encoded test set; DataError where it is empty."""
+    check_images_left(latents, stream)
+    test = (network.placed(latents), stream.test.labels[rows])
+    return Materials(stream=stream, network=network, encode=encode, test=test, test_rows=rows)
 
 
 def train(
@@ -133,7 +152,14 @@ def train(
         if on_start is not None:
             on_start(materials, start)
         interrupts = Interrupts() if interrupts is None else interrupts
-        return _run(config, materials, learner, run_dir, start, identity, on_record, interrupts)
+        with suppress(OSError):  # of no weight once the run is finished
+            (run_dir / FAILURE).unlink(missing_ok=True)
+        try:
+            return _run(config, materials, learner, run_dir, start, identity, on_record, interrupts)
+        except VitLRError as error:
+            with suppress(VitLRError, OSError):  # a full disk may be what failed
+                write_json(run_dir / FAILURE, {"failure": str(error)})
+            raise
 
 
 def _run(
@@ -148,13 +174,22 @@ def _run(
 ) -> Result:
     stream, began, evaluation = materials.stream, time.perf_counter(), None
     cost = account(materials.network.outline, materials.network.cut)
+    forgetting = _forgetting_so_far(stream, read_metrics(run_dir) if start else [])
+    labels, sessions = materials.test[1], materials.test_sessions
     metrics = MetricsWriter(run_dir)
     events = EventWriter(run_dir) if config.tensorboard else None
     try:
         position = start
         for record in iter_run(stream, materials.encode, learner, start=start, test=materials.test):
             interrupts.unsaved, position, evaluation = True, position + 1, record.evaluation
-            line = record_to_json(record, stream, _memory_capacity(learner), _gflop(record, learner, cost))
+            line = record_to_json(
+                record,
+                stream,
+                _memory_capacity(learner),
+                _gflop(record, learner, cost),
+                groups=group_measures(evaluation, labels, stream.class_names, sessions),
+                forgetting=forgetting.add(evaluation.class_accuracy, record.classes),
+            )
             metrics.write(line)
             if events is not None:
                 events.write(line, {} if record.stats is None else record.stats.gradients)
@@ -181,6 +216,7 @@ def _run(
             "class_names": list(stream.class_names),
             "labels": materials.test[1].tolist(),
             "predictions": evaluation.predictions.tolist(),
+            "sessions": None if sessions is None else sessions.tolist(),
             "confidence": [
                 None if math.isnan(value) else round(value, 6) for value in evaluation.confidence.tolist()
             ],
@@ -193,6 +229,15 @@ def _run(
     return Result(run_dir=run_dir, summary=summary)
 
 
+def _forgetting_so_far(stream: Stream, lines: list[dict[str, Any]]) -> RunningForgetting:
+    """Forgetting as it stands after these records."""
+    running, place = RunningForgetting(stream.num_classes), {n: c for c, n in enumerate(stream.class_names)}
+    for line in lines:
+        accuracies = [line["class_accuracy"][name] for name in stream.class_names]
+        running.add(np.array(accuracies, dtype=np.float64), [place[name] for name in line["classes"]])
+    return running
+
+
 def _gflop(record: Record, learner: Learner, cost: Account) -> dict[str, float]:
     """Billions of operations for an experience: each image once through the trunk, each latent in a mini-batch
     through the head, forward and backward where its blocks are trained. Solving in closed form is not in it."""
@@ -200,7 +245,7 @@ def _gflop(record: Record, learner: Learner, cost: Account) -> dict[str, float]:
     flop = cost.head_flop
     if isinstance(learner, GradientLearner) and record.stats is not None:
         passes = record.num_images * learner.config.epochs + record.stats.num_replayed
-        trained = learner.method.train_blocks == "always" or record.experience == 0
+        trained = learner.method.train_blocks == "always" or learner.experiences_learned == 1
         flop = cost.head_step_flop if trained else cost.head_flop
     return {"trunk": record.num_images * cost.trunk_flop / 1e9, "head": passes * flop / 1e9}
 
@@ -363,6 +408,7 @@ def _summary(config: RunConfig, materials: Materials, run_dir: Path, seconds: fl
         "test_accuracy": accuracies[-1] if lines else None,
         "seen_accuracy": lines[-1]["seen_accuracy"] if lines else None,
         "average_test_accuracy": float(np.mean(accuracies)) if lines else None,
+        **{name: lines[-1].get(name) if lines else None for name in GROUPED},
         "seconds": {**totals, "wall": seconds},
         "seconds_per_experience": (totals["encode"] + totals["learn"]) / max(1, len(lines)),
         "cache": _cache_summary(materials),

@@ -1,0 +1,89 @@
+"""Figures of a report: everything named, nothing over anything else."""
+
+from __future__ import annotations
+
+import io
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from vitlr.errors import DataError
+from vitlr.report.charts import class_heat_map, memory_composition, spread_curves, time_per_experience
+from vitlr.runs.report import PUBLISHED
+
+
+def drawn(figure: Figure) -> Figure:
+    figure.savefig(io.BytesIO(), format="png")
+    return figure
+
+
+def test_the_band_is_one_sample_standard_deviation_around_the_mean() -> None:
+    runs = [[0.1, 0.2], [0.3, 0.6]]
+    axes = spread_curves({"method": runs}, ylabel="accuracy").axes[0]
+    np.testing.assert_allclose(axes.lines[0].get_ydata(), [0.2, 0.4])
+    heights = axes.collections[0].get_paths()[0].vertices[:, 1]
+    assert heights.max() == pytest.approx(0.4 + np.std([0.2, 0.6], ddof=1))
+    assert heights.min() == pytest.approx(0.2 - np.std([0.1, 0.3], ddof=1))
+
+
+@pytest.mark.parametrize("scenario", PUBLISHED)
+def test_published_levels_are_named_and_no_name_lies_over_another_or_over_a_line(scenario: str) -> None:
+    levels = PUBLISHED[scenario]
+    rising = np.linspace(0.05, 0.75, 50)
+    figure = drawn(spread_curves({"method": [rising, rising]}, ylabel="accuracy", lines=levels))
+    axes = figure.axes[0]
+    boxes = {text.get_text(): text.get_window_extent() for text in axes.texts}
+    assert sorted(boxes) == sorted(f"{name} {level:.1%}" for name, level in levels.items())
+    pairs = [(a, b) for a in boxes for b in boxes if a < b]
+    assert not any(boxes[a].overlaps(boxes[b]) for a, b in pairs)
+    for level in levels.values():
+        height = axes.transData.transform((0, level))[1]
+        assert not any(box.y0 < height < box.y1 for box in boxes.values())
+    assert all(axes.bbox.y0 <= box.y0 and box.y1 <= axes.bbox.y1 for box in boxes.values())
+
+
+def test_a_class_that_is_not_known_yet_is_grey_in_the_heat_map() -> None:
+    figure = class_heat_map(np.array([[0.5, np.nan], [1.0, 0.0]]), ["cup", "can"])
+    shown = figure.axes[0].images[0].get_array()
+    assert shown.mask.tolist() == [[False, False], [True, False]]
+    assert figure.axes[0].get_facecolor() == (0.88, 0.88, 0.88, 1.0)
+
+
+def test_names_of_50_classes_do_not_overlap_in_the_heat_map() -> None:
+    names = [f"remote_control_{number}" for number in range(50)]
+    figure = drawn(class_heat_map(np.zeros((391, 50)), names))
+    boxes = [label.get_window_extent() for label in figure.axes[0].get_yticklabels()]
+    assert all(below.y1 <= above.y0 for above, below in pairwise(boxes))
+
+
+def test_the_memory_is_stacked_to_what_it_holds_also_after_a_single_experience() -> None:
+    for counts in ([[2, 3]], [[2, 3], [1, 4]]):
+        axes = memory_composition(np.array(counts), ["cup", "can"]).axes[0]
+        top = max(area.get_paths()[0].vertices[:, 1].max() for area in axes.collections)
+        assert top == 5
+
+
+def test_methods_in_the_figure_of_times_look_different_and_each_stream_has_its_length() -> None:
+    seconds = {f"method {number}": [0.1, 0.2] for number in range(12)}
+    recorded = {"recorded length, a": [15.0, 15.0], "recorded length, b": [120.0]}
+    axes = time_per_experience(seconds, recorded).axes[0]
+    lines = {line.get_label(): line for line in axes.lines if not line.get_label().startswith("_")}
+    assert list(lines) == [*seconds, *recorded]
+    assert len({(lines[name].get_color(), lines[name].get_linestyle()) for name in seconds}) == 12
+    assert [list(lines[name].get_ydata()) for name in recorded] == list(recorded.values())
+
+
+def test_one_slow_experience_is_a_point_and_does_not_move_the_line_of_many() -> None:
+    seconds = [0.1] * 100
+    seconds[50] = 5.0
+    points, line = time_per_experience({"method": seconds}, {}).axes[0].lines
+    assert max(points.get_ydata()) == 5.0 and max(line.get_ydata()) == 0.1
+
+
+def test_arrays_that_do_not_fit_their_names_are_refused() -> None:
+    with pytest.raises(DataError, match="heat map of 1 classes"):
+        class_heat_map(np.zeros((2, 3)), ["cup"])
+    with pytest.raises(DataError, match="memory of 1 groups"):
+        memory_composition(np.zeros((2, 3)), ["cup"])
