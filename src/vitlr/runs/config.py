@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import difflib
 import re
+from argparse import RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -273,13 +274,17 @@ def _check_values(path: Path, content: dict[str, Any], kind: type) -> None:
                 _check_values(path, content[name], section)
 
 
+class _Formatter(RawDescriptionHelpFormatter, DefaultHelpFormatter):
+    """Keeps the lines of a command's description, which are a list of flags and an example."""
+
+
 def make_parser(prog: str, description: str) -> ArgumentParser:
     """The flags of a run: one for each setting of :class:`RunConfig`."""
     parser = ArgumentParser(
         prog=prog,
         description=description,
         exit_on_error=False,
-        formatter_class=DefaultHelpFormatter,
+        formatter_class=_Formatter,
         default_env=False,
     )
     parser.add_argument("--config", action="config", help="YAML file with settings; flags after it win")
