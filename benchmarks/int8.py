@@ -3,7 +3,8 @@
     python benchmarks/int8.py --json int8.json               # ViT-B/32 at 128 px, cut 11
     pip install 'vitlr[onnx]' torchao                        # for the ways that need more than PyTorch
 
-Ways: ``float32`` and ``bfloat16`` as this package runs them; ``int8`` of this package (PyTorch's int8 kernels, one
+Ways: ``float32`` and ``bfloat16`` as this package runs them; ``plain bfloat16``, the network as transformers runs it;
+``int8`` of this package (PyTorch's int8 kernels, one
 scale a token); ONNX Runtime's dynamic quantisation of the exported trunk; PyTorch's export quantisation (PT2E,
 torchao's X86InductorQuantizer, compiled). Start-up is everything from the loaded network to the first latents. They
 alternate in one run; medians. The distance is |latents - float32 latents| / |float32 latents| on noise, the same
@@ -19,6 +20,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +59,12 @@ def own(precision: str) -> Callable[[Trunk, Tensor, object], Encode]:
         return Trunk(backbone, trunk.cut, precision=precision)
 
     return make
+
+
+def plain_bfloat16(trunk: Trunk, images: Tensor, backbone: Backbone) -> Encode:
+    """transformers' own blocks after ``model.bfloat16()``."""
+    network = deepcopy(FromPixels(backbone, trunk.cut)).bfloat16()
+    return lambda images: network(pixels_of(backbone, images).bfloat16()).float()
 
 
 def onnx_runtime(trunk: Trunk, images: Tensor, backbone: Backbone) -> Encode:
@@ -109,6 +117,7 @@ def pt2e(trunk: Trunk, images: Tensor, backbone: Backbone) -> Encode:
 WAYS = {
     "float32": own("float32"),
     "bfloat16": own("bfloat16"),
+    "plain bfloat16": plain_bfloat16,
     "int8": own("int8"),
     "ONNX Runtime int8": onnx_runtime,
     "PyTorch PT2E int8": pt2e,
