@@ -17,8 +17,8 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.stream import VIDEO, lay_out, run
 from safetensors.numpy import load_file
+from stream import VIDEO, lay_out, run
 
 from vitlr.data.synthetic import render_dataset
 from vitlr.replay import MemoryConfig
