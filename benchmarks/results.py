@@ -192,7 +192,10 @@ def figures(part: str, plan: Plan, rows: dict[str, dict], outcomes: list[Outcome
         key = f"cut {cut}, by codec" if codec else f"cut {cut}, float32 by number of latents"
         label = codec[0] if codec else (count[1] if count else "300")
         if codec and count:
-            label = f"{codec[0]}, {count[1]}"
+            key, label = f"cut {cut}, {codec[0]} by number of latents", count[1]
+            fewer = rows[f"latent replay (cut {cut}, {codec[0]})"]  # where this line begins
+            if fewer["runs"]:
+                series.setdefault(key, []).append(_point(fewer, fewer["memory_bytes"]))
         point = _point(rows[name], rows[name]["memory_bytes"], label)
         series.setdefault(key, []).append(point)
         if name == f"latent replay (cut {BLOCKS[part] - 1})":  # in both lines: it is where they meet
