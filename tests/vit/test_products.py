@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from vitlr.vit import Trunk, load_backbone, products
+from vitlr.vit.frozen_block import FrozenPatches
 from vitlr.vit.products import FrozenLinear, TrainedLinear, plain, trained
 from vitlr.vit.whole_block import attend
 
@@ -98,6 +99,17 @@ def test_the_trunk_is_the_same_network_with_and_without_onednn(
     found = Trunk(backbone, 3)(images)
     monkeypatch.setattr(products, "has_onednn", lambda: False)
     torch.testing.assert_close(found, Trunk(backbone, 3)(images))
+
+
+@pytest.mark.parametrize("side", [32, 35])
+def test_patches_as_rows_are_the_convolution_also_where_pixels_are_left_over(kernels: str, side: int) -> None:
+    torch.manual_seed(0)
+    patches = nn.Module()
+    patches.projection, patches.patch_size = nn.Conv2d(3, 12, 8, stride=8), (8, 8)
+    pixels = torch.randn(2, 3, side, side)
+    with torch.no_grad():
+        expected = patches.projection(pixels).flatten(2).transpose(1, 2)
+        torch.testing.assert_close(FrozenPatches(patches)(pixels), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("tokens", [5, 70])

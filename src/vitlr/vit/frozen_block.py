@@ -98,6 +98,7 @@ class FrozenPatches(nn.Module):
         N, S = len(pixels), self.side
         pixels_NHWC = pixels.permute(0, 2, 3, 1)  # as they came from the image
         rows, columns = pixels_NHWC.shape[1] // S, pixels_NHWC.shape[2] // S
+        pixels_NHWC = pixels_NHWC[:, : rows * S, : columns * S]  # what is left over belongs to no patch
         patches = pixels_NHWC.reshape(N, rows, S, columns, S * 3).transpose(2, 3)
         return self.linear(patches.reshape(N, rows * columns, S * S * 3))
 
