@@ -57,9 +57,8 @@ def serve(options: argparse.Namespace) -> int:
     )
     model = new_or_saved(options).prepare()
     if options.model is not None:
-        with locked(
-            options.model
-        ):  # what cannot be written is told now, not after the first object was taught
+        # What cannot be written is told now, not after the first object was taught.
+        with locked(options.model):
             pass
     if options.threshold is not None:
         model.set_params(threshold=checked_threshold(options.threshold))

@@ -5,7 +5,7 @@ unit unused. oneDNN, which PyTorch carries too and uses for bfloat16, does not. 
 cubed; 128 rows by 3072 x 768, forward, as a mini-batch of the head's MLP):
 
     float32     MKL 207, 197        oneDNN 453, 461      packed 479, 498
-    bfloat16                        oneDNN 885, 929      packed 972, 949
+    bfloat16                        oneDNN 885, 929      packed 972, 942
 
 Packing puts the weights in the order in which the kernel reads them. The kernel can apply GELU and add a residual
 while a result is still in registers, which saves a pass over memory each.
