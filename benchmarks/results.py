@@ -8,7 +8,8 @@
 Every variant of ``recipes/results-PART.yaml`` is run on orders 1, 2 and 3, each run in one thread, ``--processes``
 of them side by side, so that their own clocks mean little: ``--time`` learns the beginning of each again, one after the
 other. Started again, it goes on where it was. The page's text is written by hand; what stands
-between ``<!-- NAME -->`` and ``<!-- end -->`` is replaced.
+between ``<!-- NAME -->`` and ``<!-- end -->`` is replaced, but the row of a variant whose
+runs are not all finished here stays as it is, and a figure is drawn only where all of its variants are finished.
 """
 
 from __future__ import annotations
@@ -122,23 +123,36 @@ def finished_runs(plan: Plan, out: Path) -> list[Outcome]:
     ]
 
 
-def table(rows: dict[str, dict], names: list[str], expected: int, seconds: dict[str, float]) -> str:
+def table(
+    rows: dict[str, dict],
+    names: list[str],
+    expected: int,
+    seconds: dict[str, float],
+    standing: dict[str, str],
+) -> str:
+    """The rows as Markdown; ``standing``: the page's own by variant, kept where not all runs are finished."""
     lines = [
         "| | final accuracy, % | average along the stream, % | learning, s an experience | memory, kB |",
         "|---|---|---|---|---|",
     ]
     for name in names:
-        row = rows[name]
-        if not row["runs"]:
+        row, kept = rows[name], standing.get(_md(name), "not run")
+        if row["runs"] < expected and "not run" not in kept:
+            lines.append(kept)
+        elif not row["runs"]:
             lines.append(f"| {_md(name)} | not run | | | |")
-            continue
-        (final, final_sd), (mean, mean_sd) = row["test_accuracy"], row["average_test_accuracy"]
-        few = "" if row["runs"] == expected else f" ({row['runs']} of {expected} orders)"
-        lines.append(
-            f"| {_md(name)}{few} | {100 * final:.1f} ± {100 * final_sd:.1f} | {100 * mean:.1f} ± {100 * mean_sd:.1f}"
-            f" | {_seconds(seconds.get(name))} | {row['memory_bytes'] / 1e3:,.0f} |"
-        )
+        else:
+            few = "" if row["runs"] == expected else f" ({row['runs']} of {expected} orders)"
+            lines.append(
+                f"| {_md(name)}{few} | {_percent(row, 'test_accuracy')} | {_percent(row, 'average_test_accuracy')}"
+                f" | {_seconds(seconds.get(name))} | {row['memory_bytes'] / 1e3:,.0f} |"
+            )
     return "\n".join(lines)
+
+
+def _percent(row: dict, measure: str) -> str:
+    mean, spread = row[measure]
+    return f"{100 * mean:.1f}" + (f" ± {100 * spread:.1f}" if row["runs"] > 1 else "")
 
 
 def _seconds(value: float | None) -> str:
@@ -154,10 +168,13 @@ def groups(plan: Plan, last: int) -> dict[str, list[str]]:
     names = list(plan.variants)
     memory = [n for n in names if "memory" in n or re.search(r"bfloat16|int\d", n)]
     streams = [n for n in names if n.startswith(("NICv2-79", "NC "))]
-    cuts = [n for n in names if re.fullmatch(r"latent replay \(cut \d+\)", n)]
+    cuts = [n for n in names if re.fullmatch(r"latent replay \(cut \d+(, training in 16 bits)?\)", n)]
     others = [n for n in names if n not in {*memory, *streams, *cuts}]
     base = [f"latent replay (cut {last})", f"latent replay (cut {last - 1})"]
-    return {"methods": [*others, *base], "cuts": cuts, "memory": [*base, *memory], "streams": streams}
+    precision = [n for n in others if "trunk" in n]
+    methods = [n for n in others if n not in precision]
+    found = {"methods": [*methods, *base], "cuts": cuts, "memory": [*base, *memory], "streams": streams}
+    return {**found, "precision": [base[1], *precision]} if precision else found
 
 
 def _point(row: dict, x: float, name: str = "") -> Point:
@@ -167,25 +184,27 @@ def _point(row: dict, x: float, name: str = "") -> Point:
 def figures(part: str, plan: Plan, rows: dict[str, dict], outcomes: list[Outcome], note: str) -> dict:
     grouped = groups(plan, BLOCKS[part])
     made = {}
-    curves = {
-        name: [[line["test_accuracy"] for line in o.metrics] for o in outcomes if o.variant == name]
-        for name in grouped["methods"]
-        if rows[name]["runs"]
+    expected = len(plan.runs) * len(plan.seeds)
+    whole = {
+        group for group, names in grouped.items() if all(rows[name]["runs"] == expected for name in names)
     }
-    if curves:
+    if "methods" in whole:
+        curves = {
+            name: [[line["test_accuracy"] for line in o.metrics] for o in outcomes if o.variant == name]
+            for name in grouped["methods"]
+        }
         made["methods"] = accuracy_curves(
             curves, title=f"{plan.title}, NICv2-391", note=note, size=(9.4, 5.4)
         )
-    found = [n for n in grouped["cuts"] if rows[n]["runs"]]
-    if found:
-        points = [_point(rows[n], int(re.search(r"cut (\d+)", n)[1])) for n in found]  # type: ignore[index]
+    if "cuts" in whole:
+        points = [_point(rows[n], int(re.search(r"cut (\d+)", n)[1])) for n in grouped["cuts"]]  # type: ignore[index]
         made["cuts"] = accuracy_against_cut(
             {"latent replay, 300 latents": points}, num_blocks=BLOCKS[part], title=plan.title, note=note
         )
+    if "memory" not in whole:
+        return made
     series: dict[str, list[Point]] = {}
     for name in grouped["memory"]:
-        if not rows[name]["runs"]:
-            continue
         cut = re.search(r"cut (\d+)", name)[1]  # type: ignore[index]
         codec = re.search(r"bfloat16|int\d", name)
         count = re.search(r"memory (\d+)", name)
@@ -194,14 +213,12 @@ def figures(part: str, plan: Plan, rows: dict[str, dict], outcomes: list[Outcome
         if codec and count:
             key, label = f"cut {cut}, {codec[0]} by number of latents", count[1]
             fewer = rows[f"latent replay (cut {cut}, {codec[0]})"]  # where this line begins
-            if fewer["runs"]:
-                series.setdefault(key, []).append(_point(fewer, fewer["memory_bytes"]))
+            series.setdefault(key, []).append(_point(fewer, fewer["memory_bytes"]))
         point = _point(rows[name], rows[name]["memory_bytes"], label)
         series.setdefault(key, []).append(point)
         if name == f"latent replay (cut {BLOCKS[part] - 1})":  # in both lines: it is where they meet
             series.setdefault(f"cut {cut}, by codec", []).append(replace(point, name="float32"))
-    if series:
-        made["memory"] = accuracy_against_bytes(series, title=plan.title, note=note)
+    made["memory"] = accuracy_against_bytes(series, title=plan.title, note=note)
     return made
 
 
@@ -216,7 +233,10 @@ def write_page(part: str, plan: Plan, out: Path, page: Path) -> None:
     place = out / "seconds.json"
     seconds = json.loads(place.read_text()) if place.is_file() else {}
     for group, names in groups(plan, BLOCKS[part]).items():
-        text = _put(text, f"{part}-{group}", table(rows, names, len(plan.runs) * len(plan.seeds), seconds))
+        place = _place(text, f"{part}-{group}")
+        standing = {line.split(" | ")[0].removeprefix("| "): line for line in place[2].splitlines()}
+        made = table(rows, names, len(plan.runs) * len(plan.seeds), seconds, standing)
+        text = f"{text[: place.start(2)]}{made}\n{text[place.end(2) :]}"
     folder = page.parent / "figures"
     folder.mkdir(exist_ok=True)
     for name, figure in figures(part, plan, rows, outcomes, note).items():
@@ -224,11 +244,12 @@ def write_page(part: str, plan: Plan, out: Path, page: Path) -> None:
     write_atomically(page, [text.encode()])
 
 
-def _put(text: str, name: str, content: str) -> str:
-    pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-    if not pattern.search(text):
+def _place(text: str, name: str) -> re.Match[str]:
+    """Where the page has this table: its second group."""
+    found = re.search(rf"(<!-- {name} -->\n)(.*?)(<!-- end -->)", text, re.DOTALL)
+    if found is None:
         raise SystemExit(f"the page has no <!-- {name} --> … <!-- end -->")
-    return pattern.sub(lambda match: f"{match[1]}{content}\n{match[2]}", text)
+    return found
 
 
 def main() -> None:

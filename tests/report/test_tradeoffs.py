@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from matplotlib.path import Path
+
 from vitlr.report.figures import figure_bytes
 from vitlr.report.tradeoffs import Point, accuracy_against_bytes, accuracy_against_cut
 
@@ -36,3 +38,26 @@ def test_the_same_figure_gives_the_same_bytes() -> None:
         return figure_bytes(accuracy_against_bytes({"a": [point]}), "png")
 
     assert made() == made()
+
+
+def test_a_point_s_name_lies_over_no_error_bar_line_or_other_name_where_series_meet() -> None:
+    def series(*points: tuple[float, float, str]) -> list[Point]:
+        return [Point(x=x * 1e6, accuracy=y, spread=0.02, name=name) for x, y, name in points]
+
+    figure = accuracy_against_bytes(
+        {
+            "number": series((5, 0.502, "100"), (15, 0.614, "300"), (50, 0.664, "1000")),
+            "codec": series((2, 0.596, "int4"), (3.8, 0.613, "int8"), (7.5, 0.615, "bfloat16"), (15, 0.614, "float32")),
+            "int8": series((3.8, 0.613, ""), (12.7, 0.664, "1000")),
+        }
+    )  # fmt: skip
+    figure.canvas.draw()
+    axes = figure.axes[0]
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert len(boxes) == 8
+    assert not any(a.overlaps(b) for n, a in enumerate(boxes) for b in boxes[:n])
+    paths = []
+    for line, _, bars in (series.lines for series in axes.containers):  # type: ignore[attr-defined]
+        paths += [line.get_xydata(), *(ends for bar in bars for ends in bar.get_segments())]
+    for path in (Path(axes.transData.transform(places)) for places in paths):
+        assert not any(path.intersects_bbox(box, filled=False) for box in boxes)

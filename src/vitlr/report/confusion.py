@@ -21,6 +21,8 @@ from vitlr.evaluation.metrics import row_normalised
 
 __all__ = ["confusion_matrix"]
 
+# Letters in a cell go with the cell's colour: neither is the page's white or black, which a dark page exchanges.
+_ON_DARK, _ON_LIGHT = "#fefefe", "#252525"
 _WRITTEN = 20  # classes up to which a number fits into its cell
 
 
@@ -103,5 +105,5 @@ def _write_shares(axes: Axes, shares_CC: np.ma.MaskedArray, fontsize: float) -> 
             ha="center",
             va="center",
             fontsize=fontsize,
-            color="white" if share > 0.5 else "0.15",
+            color=_ON_DARK if share > 0.5 else _ON_LIGHT,
         )

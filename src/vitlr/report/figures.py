@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
@@ -39,7 +39,7 @@ def accuracy_curves(
     figure = Figure(figsize=(size[0], height), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    ends: list[tuple[float, str, str]] = []
+    ends: list[tuple[float, str, str, str]] = []
     for index, (name, runs) in enumerate(curves.items()):
         length = min(len(run) for run in runs)
         values = np.array([list(run)[:length] for run in runs], dtype=float)
@@ -49,7 +49,7 @@ def accuracy_curves(
         if len(values) > 1:
             spread = values.std(axis=0, ddof=1)
             axes.fill_between(steps, mean - spread, mean + spread, color=colour, alpha=0.18, linewidth=0)
-        ends.append((float(mean[-1]), name, colour))
+        ends.append((float(mean[-1]), name, colour, style))
     axes.set_ylim(bottom=0)
     _label_ends(axes, ends, gap=axes.get_ylim()[1] * _LABEL / (height - _AROUND))
     axes.set_xlabel("experiences learned")
@@ -66,27 +66,37 @@ def accuracy_curves(
     return figure
 
 
-def _label_ends(axes: Any, ends: list[tuple[float, str, str]], gap: float) -> None:
-    """Name and final value at the right end of each line, at least ``gap`` apart and none above the axes."""
+def _label_ends(axes: Axes, ends: list[tuple[float, str, str, str]], gap: float) -> None:
+    """A piece of each line, its name and its final value beside its right end, at least ``gap`` apart and none
+    above the axes. Letters are dark whatever the line's colour: a thin letter in yellow cannot be read."""
     ends = sorted(ends)
-    places = [value for value, _, _ in ends]
+    places = [value for value, *_ in ends]
     for index in range(1, len(places)):
         places[index] = max(places[index], places[index - 1] + gap)
     places[-1] = min(places[-1], axes.get_ylim()[1])
     for index in reversed(range(len(places) - 1)):
         places[index] = min(places[index], places[index + 1] - gap)
-    for place, (value, name, colour) in zip(places, ends, strict=True):
+    for place, (value, name, colour, style) in zip(places, ends, strict=True):
         axes.annotate(
             f"{name} {value:.1%}",
             xy=(1.0, place),
             xycoords=("axes fraction", "data"),
-            xytext=(6, 0),
+            xytext=(38, 0),
             textcoords="offset points",
             va="center",
-            color=colour,
             fontsize=9,
             annotation_clip=False,
         )
+        piece = axes.annotate(
+            "",
+            xy=(1.0, place),
+            xycoords=("axes fraction", "data"),
+            xytext=(34, 0),
+            textcoords="offset points",
+            arrowprops={"arrowstyle": "-", "color": colour, "linestyle": style, "linewidth": 2, "shrinkA": 0},
+            annotation_clip=False,
+        )
+        piece.arrow_patch.shrinkB = 6  # type: ignore[union-attr]
 
 
 def figure_bytes(figure: Figure, kind: str) -> bytes:

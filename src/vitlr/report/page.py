@@ -9,11 +9,31 @@ from html import escape
 
 __all__ = ["Part", "Table", "html_page"]
 
+# What a figure's colours turn into on a dark page: paper and ink change places, greys and dark hues get lighter, and
+# every other hue stays, so that a method keeps its colour. Colours that stand for values (heat maps) are not here.
+_DARK = {
+    "#ffffff": "#1a1f26",  # paper, and the seams between areas
+    "#000000": "#e6e9ed",  # ink
+    "#262626": "#f0f2f4",
+    "#b0b0b0": "#59636e",  # grid
+    "#cccccc": "#3a424c",
+    "#d9d9d9": "#515b66",  # heat maps: nothing is known
+    "#e0e0e0": "#515b66",
+    "#4c4c4c": "#b7c0ca",  # small print and levels to compare with
+    "#595959": "#a3adb8",
+    "#737373": "#8b96a2",
+    "#0072b2": "#3b9fe0",
+    "#8a7a00": "#c2af1c",
+    "#332288": "#6f5fd0",
+    "#117733": "#2b9a52",
+    "#882255": "#982c62",
+}
+
 _STYLE = """
 :root { color-scheme: light dark; --text: #1b1f24; --soft: #59636e; --page: #ffffff; --line: #d1d9e0;
   --card: #ffffff; --code: #f3f5f7; --bad: #b3261e; }
 @media (prefers-color-scheme: dark) { :root { --text: #e6e9ed; --soft: #a3adb8; --page: #14181d;
-  --line: #3a424c; --card: #f4f5f6; --code: #1e242b; --bad: #ff8a80; } }
+  --line: #3a424c; --card: #1a1f26; --code: #1e242b; --bad: #ff8a80; DARK } }
 body { margin: 0 auto; max-width: 62rem; padding: 1.5rem 1.25rem 4rem; background: var(--page);
   color: var(--text); font: 16px/1.55 system-ui, sans-serif; }
 h1 { font-size: 1.7rem; line-height: 1.25; margin: .5rem 0; } h2 { font-size: 1.25rem; margin: 2.6rem 0 .4rem; }
@@ -27,12 +47,13 @@ td { font-variant-numeric: tabular-nums; }
 figure { margin: .8rem 0 1.4rem; }
 /* As wide as the page, but letters grow little; on a narrow screen they stay legible and the figure is scrolled. */
 figure svg { display: block; height: auto; width: 100%; min-width: min(40rem, var(--own));
-  max-width: calc(1.25 * var(--own)); background: var(--card); border-radius: 6px; }
+  max-width: calc(1.25 * var(--own)); background: var(--card); border-radius: 6px;
+  fill: var(--text); } /* letters that the figure leaves to the reader */
 figcaption { color: var(--soft); font-size: .9rem; margin-top: .35rem; max-width: 48rem; }
 pre { background: var(--code); padding: .8rem 1rem; border-radius: 6px; overflow-x: auto;
   font: .82rem/1.5 ui-monospace, monospace; }
 summary { cursor: pointer; margin: .5rem 0; } nav a { margin-right: 1rem; } a { color: inherit; }
-"""
+""".replace("DARK", " ".join(f"--fig-{light[1:]}: {dark};" for light, dark in _DARK.items()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,14 +122,21 @@ def _table(table: Table) -> str:
 
 
 def _inline(svg: bytes, prefix: str) -> str:
-    """The ``<svg>`` element alone, its ids made unique on the page, its own width told to the page's style."""
+    """The ``<svg>`` element alone, its ids made unique on the page, its own width told to the page's style, and
+    its colours to be changed by a dark page."""
     text = svg.decode("utf-8")
     text = text[text.index("<svg") :]
     text = re.sub(r'<svg ([^>]*)\bwidth="([\d.]+pt)"', r'<svg \1style="--own: \2" width="\2"', text, count=1)
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r"(?:(?<=fill: )|(?<=stroke: ))#[0-9a-f]{6}", _on_both, text)
     text = re.sub(r'(\bid=")', rf"\1{prefix}", text)
     text = re.sub(r'(href="#)', rf"\1{prefix}", text)
     return re.sub(r"(url\(#)", rf"\1{prefix}", text)
+
+
+def _on_both(match: re.Match[str]) -> str:
+    """A colour as it is on a light page, by a name that a dark page gives another."""
+    return f"var(--fig-{match[0][1:]}, {match[0]})" if match[0] in _DARK else match[0]
 
 
 def _slug(title: str) -> str:

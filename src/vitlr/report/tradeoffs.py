@@ -8,12 +8,22 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.path import Path
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, PercentFormatter
 
 from vitlr.report.figures import COLOURS
 
 __all__ = ["Point", "accuracy_against_bytes", "accuracy_against_cut"]
 
+# Where a point's name may stand, in the order of liking; 1 and -1: at an end of its error bar, 0: beside the point.
+_PLACES = (
+    ({"xytext": (-6, 5), "ha": "right", "va": "bottom"}, 0),
+    ({"xytext": (0, 4), "ha": "center", "va": "bottom"}, 1),
+    ({"xytext": (0, -4), "ha": "center", "va": "top"}, -1),
+    ({"xytext": (7, -5), "ha": "left", "va": "top"}, 0),
+    ({"xytext": (7, 5), "ha": "left", "va": "bottom"}, 0),
+    ({"xytext": (-6, -5), "ha": "right", "va": "top"}, 0),
+)
 MARKERS = ("o", "s", "D", "^", "v", "P")
 
 
@@ -38,17 +48,6 @@ def accuracy_against_bytes(
     figure, axes = _axes(title, note)
     for index, (name, points) in enumerate(series.items()):
         _errorbars(axes, points, name, index)
-        for point in points:
-            axes.annotate(
-                point.name,
-                (point.x, point.accuracy),
-                # Lines rise to the right: above left and below right are free.
-                xytext=(8, -11) if index % 2 else (-6, 6),
-                ha="left" if index % 2 else "right",
-                textcoords="offset points",
-                fontsize=8,
-                color=COLOURS[index % len(COLOURS)],
-            )
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _bytes(value)))
     axes.xaxis.set_minor_formatter(NullFormatter())
@@ -57,6 +56,7 @@ def accuracy_against_bytes(
     axes.legend(
         frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(0, -0.32), ncols=2, borderaxespad=0
     )
+    _name_points(figure, axes, series)
     return figure
 
 
@@ -108,6 +108,44 @@ def _errorbars(axes: Axes, points: Sequence[Point], name: str, index: int) -> No
         capsize=3,
         label=name,
     )
+
+
+def _name_points(figure: Figure, axes: Axes, series: Mapping[str, Sequence[Point]]) -> None:
+    """Write each point's name where it meets the fewest lines, error bars and names beside it."""
+    figure.draw_without_rendering()  # the layout is settled: places on the page are known
+    taken: list[Path] = []
+    for points in series.values():
+        ordered = sorted(points, key=lambda point: point.x)
+        taken.append(Path(axes.transData.transform([(point.x, point.accuracy) for point in ordered])))
+        for point in points:
+            ends = [(point.x, point.accuracy + sign * point.spread) for sign in (-1, 1)]
+            taken.append(Path(axes.transData.transform(ends)))
+    for index, points in enumerate(series.values()):
+        for point in (point for point in points if point.name):
+            tries = []
+            for place, end in _PLACES:
+                text = axes.annotate(
+                    point.name,
+                    (point.x, point.accuracy + end * point.spread),
+                    textcoords="offset points",
+                    fontsize=8,
+                    color=COLOURS[index % len(COLOURS)],
+                    **place,  # type: ignore[arg-type]
+                )
+                box = text.get_window_extent().padded(2)
+                tries.append((sum(path.intersects_bbox(box, filled=False) for path in taken), text, box))
+            _, kept, box = min(tries, key=lambda one: one[0])
+            for _, text, _ in tries:
+                if text is not kept:
+                    text.remove()
+            corners = [
+                (box.x0, box.y0),
+                (box.x1, box.y0),
+                (box.x1, box.y1),
+                (box.x0, box.y1),
+                (box.x0, box.y0),
+            ]
+            taken += [Path(corners), Path([corners[0], corners[2]])]
 
 
 def _bytes(value: float) -> str:
