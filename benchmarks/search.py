@@ -10,6 +10,7 @@ One thread; started again, it goes on where it was. The page's text is written b
 from __future__ import annotations
 
 import argparse
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from vitlr.files import write_atomically
 from vitlr.learning import LearnerConfig
 from vitlr.runs.compare import Outcome, Plan, read_plan, summarise
 from vitlr.runs.tracking import read_metrics
+from vitlr.runs.train import FAILURE
 
 SEARCHED: dict[str, tuple[str, ...]] = {
     "ar1": ("lr", "si_lambda"),
@@ -32,13 +34,19 @@ SEARCHED: dict[str, tuple[str, ...]] = {
 HERE = Path(__file__).resolve().parent.parent
 
 
-def finished(plan: Plan, out: Path) -> list[Outcome]:
-    return [
-        Outcome(variant=variant, config=config, metrics=read_metrics(config.run_dir))
-        for variant in plan.variants
-        for config in plan.configs(variant, out)
-        if (config.run_dir / "summary.json").is_file()
-    ]
+def ended(plan: Plan, out: Path) -> list[Outcome]:
+    """The runs that came to their end, and those that failed on the way."""
+    outcomes = []
+    for variant in plan.variants:
+        for config in plan.configs(variant, out):
+            failure = config.run_dir / FAILURE
+            if (config.run_dir / "summary.json").is_file():
+                metrics = read_metrics(config.run_dir)
+                outcomes.append(Outcome(variant=variant, config=config, metrics=metrics))
+            elif failure.is_file():
+                why = json.loads(failure.read_text())["failure"]
+                outcomes.append(Outcome(variant=variant, config=config, metrics=[], failure=why))
+    return outcomes
 
 
 def method_of(plan: Plan, variant: str) -> tuple[str, int]:
@@ -73,7 +81,8 @@ def table(plan: Plan, rows: dict[str, dict[str, Any]]) -> str:
         for variant in variants:
             row = rows[variant]
             if not row["runs"]:
-                lines.append(f"| {method} (cut {cut}) | {settings_of(plan, variant)} | not finished | |")
+                why = "failed: " + row["failures"][0].split(": ", 1)[1] if row["failures"] else "not run"
+                lines.append(f"| {method} (cut {cut}) | {settings_of(plan, variant)} | {why} | |")
                 continue
             final, average = row["test_accuracy"][0], row["average_test_accuracy"][0]
             shown = f"**{100 * final:.1f}**" if final == best and len(variants) > 1 else f"{100 * final:.1f}"
@@ -102,7 +111,7 @@ def main() -> None:
     plan = replace(plan, base=base)
     if not options.page_only:
         run_plan(plan, options.out, quiet=False)
-    rows = {row["variant"]: row for row in summarise(plan, finished(plan, options.out))}
+    rows = {row["variant"]: row for row in summarise(plan, ended(plan, options.out))}
     text = options.page.read_text(encoding="utf-8")
     pattern = re.compile(r"(<!-- search -->\n).*?(<!-- end -->)", re.DOTALL)
     if not pattern.search(text):
