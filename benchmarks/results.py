@@ -1,21 +1,19 @@
 """Make docs/results.md's tables and figures from the recipes, and write them into the page.
 
-    python benchmarks/results.py rendered
-    python benchmarks/results.py real --data-root OBJECTS --backbone VIT_TINY
-    python benchmarks/results.py real … --time               # seconds an experience, with nothing else running
-    python benchmarks/results.py real … --page-only          # from the runs that are finished
+    python benchmarks/results.py rendered real --data-root OBJECTS --backbone VIT_TINY
+    python benchmarks/results.py rendered                    # needs no download
+    python benchmarks/results.py rendered real --page-only   # from the runs that are finished
 
 Every variant of ``recipes/results-PART.yaml`` is run on orders 1, 2 and 3, each run in one thread, ``--processes``
-of them side by side, so that their own clocks mean little: ``--time`` learns the beginning of each again, one after the
-other. Started again, it goes on where it was. The page's text is written by hand; what stands
-between ``<!-- NAME -->`` and ``<!-- end -->`` is replaced, but the row of a variant whose
-runs are not all finished here stays as it is, and a figure is drawn only where all of its variants are finished.
+of them side by side. Started again, it goes on where it was. Seconds are those of a run's median experience, averaged
+over the orders. The page's text is written by hand; what stands between ``<!-- NAME -->`` and ``<!-- end -->`` is
+replaced, but the row of a variant whose runs are not all finished here stays as it is, and a figure is drawn only
+where all of its variants are finished.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import queue
 import re
@@ -29,24 +27,25 @@ from pathlib import Path
 
 from vitlr.report.figures import accuracy_curves, figure_bytes
 from vitlr.report.tradeoffs import Point, accuracy_against_bytes, accuracy_against_cut
-from vitlr.runs.build import build_learner
 from vitlr.runs.compare import Outcome, Plan, read_plan, summarise
 from vitlr.runs.files import write_atomically
 from vitlr.runs.tracking import machine, read_metrics
-from vitlr.runs.train import prepare
 
 HERE = Path(__file__).resolve().parent.parent
 BLOCKS = {"real": 12, "rendered": 6}
 
 
-def work(plan: Plan, options: argparse.Namespace, out: Path) -> list[str]:
+def work(plan: Plan, recipe: Path, options: argparse.Namespace, out: Path) -> list[str]:
     """Run what is not finished, a run a process; returns what failed."""
     tasks: queue.Queue[tuple[str, int]] = queue.Queue()
     for run in plan.runs:
         for variant in plan.variants:
             tasks.put((variant, run))
     total, failed, lock = tasks.qsize(), [], threading.Lock()
-    finished = [0]
+    finished, given = (
+        [0],
+        recipe.stem.endswith("real"),
+    )  # rendered objects and the bundled network are never given
 
     def worker() -> None:
         while True:
@@ -59,10 +58,10 @@ def work(plan: Plan, options: argparse.Namespace, out: Path) -> list[str]:
             state = "found"
             if not (config.run_dir / "summary.json").is_file():
                 command = [
-                    *(sys.executable, "-m", "vitlr", "compare", str(options.recipe), "--out", str(out)),
+                    *(sys.executable, "-m", "vitlr", "compare", str(recipe), "--out", str(out)),
                     *("--only", variant, "--runs", str(run), "--quiet"),
-                    *(("--data-root", options.data_root) if options.data_root else ()),
-                    *(("--backbone", options.backbone) if options.backbone else ()),
+                    *(("--data-root", options.data_root) if options.data_root and given else ()),
+                    *(("--backbone", options.backbone) if options.backbone and given else ()),
                 ]
                 result = subprocess.run(
                     command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True
@@ -83,37 +82,6 @@ def work(plan: Plan, options: argparse.Namespace, out: Path) -> list[str]:
     return failed
 
 
-def timed(plan: Plan, options: argparse.Namespace, out: Path) -> None:
-    """Seconds to learn an experience, alone on the machine: the median of five once the memory is full (cumulative: the
-    mean of the whole stream, as it never is), on the first order. Written to seconds.json after each variant."""
-    place = out / "seconds.json"
-    found = json.loads(place.read_text()) if place.is_file() else {}
-    over = {"data": {"root": options.data_root} if options.data_root else {}, "backbone": {}}
-    if options.backbone:
-        over["backbone"]["name"] = options.backbone
-    base = {**plan.base, **{room: {**plan.base[room], **settings} for room, settings in over.items()}}
-    plan = replace(plan, base=base, runs=plan.runs[:1])
-    for variant in plan.variants:
-        if variant in found:
-            continue
-        config = next(iter(plan.configs(variant, out)))
-        materials = prepare(config)
-        learner = build_learner(config, materials.network)
-        unbounded = config.learner.method == "cumulative"
-        spent, seen = [], 0
-        for experience in materials.stream.experiences:
-            latents, labels = materials.encode(experience)
-            began = time.perf_counter()
-            learner.learn(latents, labels, experience.index)
-            spent.append(time.perf_counter() - began)
-            seen += len(labels) if not unbounded and len(spent) > 1 else 0
-            if seen >= config.memory.capacity + 4 * len(labels):
-                break
-        found[variant] = statistics.fmean(spent) if unbounded else statistics.median(spent[-5:])
-        print(f"{variant}: {found[variant]:.4f} s", flush=True)
-        write_atomically(place, [json.dumps(found, indent=2).encode()])
-
-
 def finished_runs(plan: Plan, out: Path) -> list[Outcome]:
     return [
         Outcome(variant=variant, config=config, metrics=read_metrics(config.run_dir))
@@ -121,6 +89,16 @@ def finished_runs(plan: Plan, out: Path) -> list[Outcome]:
         for config in plan.configs(variant, out)
         if (config.run_dir / "summary.json").is_file()
     ]
+
+
+def learn_seconds(outcomes: list[Outcome]) -> dict[str, float]:
+    """Seconds to learn a run's median experience, by variant, averaged over its runs: one that waited for the machine
+    does not count."""
+    found: dict[str, list[float]] = {}
+    for outcome in outcomes:
+        spent = statistics.median(line["seconds"]["learn"] for line in outcome.metrics)
+        found.setdefault(outcome.variant, []).append(spent)
+    return {variant: statistics.fmean(values) for variant, values in found.items()}
 
 
 def table(
@@ -145,7 +123,7 @@ def table(
             few = "" if row["runs"] == expected else f" ({row['runs']} of {expected} orders)"
             lines.append(
                 f"| {_md(name)}{few} | {_percent(row, 'test_accuracy')} | {_percent(row, 'average_test_accuracy')}"
-                f" | {_seconds(seconds.get(name))} | {row['memory_bytes'] / 1e3:,.0f} |"
+                f" | {seconds[name]:.2g} | {row['memory_bytes'] / 1e3:,.0f} |"
             )
     return "\n".join(lines)
 
@@ -153,10 +131,6 @@ def table(
 def _percent(row: dict, measure: str) -> str:
     mean, spread = row[measure]
     return f"{100 * mean:.1f}" + (f" ± {100 * spread:.1f}" if row["runs"] > 1 else "")
-
-
-def _seconds(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2g}"
 
 
 def _md(name: str) -> str:
@@ -230,8 +204,7 @@ def write_page(part: str, plan: Plan, out: Path, page: Path) -> None:
         f" {machine()['processor']}, one thread a run"
     )
     text = page.read_text(encoding="utf-8")
-    place = out / "seconds.json"
-    seconds = json.loads(place.read_text()) if place.is_file() else {}
+    seconds = learn_seconds(outcomes)
     for group, names in groups(plan, BLOCKS[part]).items():
         place = _place(text, f"{part}-{group}")
         standing = {line.split(" | ")[0].removeprefix("| "): line for line in place[2].splitlines()}
@@ -256,27 +229,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("part", choices=("rendered", "real"))
-    parser.add_argument("--data-root", help="folder of the images, in place of the recipe's")
-    parser.add_argument("--backbone", help="network, in place of the recipe's")
+    parser.add_argument(
+        "parts", nargs="+", choices=("rendered", "real"), metavar="PART", help="rendered, real"
+    )
+    parser.add_argument("--data-root", help="folder of the real images, in place of the recipe's")
+    parser.add_argument("--backbone", help="network for the real images, in place of the recipe's")
     parser.add_argument("--out", type=Path, default=Path("runs/results"), help="default %(default)s")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="default %(default)s")
     parser.add_argument("--only", action="append", metavar="NAME", help="only this variant; again for more")
     parser.add_argument("--page", type=Path, default=HERE / "docs" / "results.md")
-    parser.add_argument("--time", action="store_true", help="only time an experience of each variant")
     parser.add_argument("--page-only", action="store_true", help="run nothing")
     options = parser.parse_args()
-    options.recipe = HERE / "recipes" / f"results-{options.part}.yaml"
-    plan = read_plan(options.recipe)
-    out, failed = options.out / options.part, []
-    if options.time:
-        timed(plan, options, out)
-    elif not options.page_only:
-        chosen = plan.variants if not options.only else {name: plan.variants[name] for name in options.only}
-        failed = work(replace(plan, variants=chosen), options, out)
-    if options.page.is_file():
-        write_page(options.part, plan, out, options.page)
-        print(options.page)
+    failed = []
+    for part in options.parts:
+        recipe, out = HERE / "recipes" / f"results-{part}.yaml", options.out / part
+        plan = read_plan(recipe)
+        if not options.page_only:
+            chosen = plan.variants if not options.only else {n: plan.variants[n] for n in options.only}
+            failed += work(replace(plan, variants=chosen), recipe, options, out)
+        if options.page.is_file():
+            write_page(part, plan, out, options.page)
+            print(options.page)
     if failed:
         print("\n".join(failed), file=sys.stderr)
         sys.exit(1)
