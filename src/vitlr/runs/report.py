@@ -297,7 +297,9 @@ def _along(groups: Groups, figures: _Figures) -> Part:
     drawn = spread_curves(accuracy, ylabel="accuracy on the whole test set", lines=lines)
     caption = "Accuracy along the stream: the mean of a method's runs, and a band of one standard deviation."
     if lines:
-        caption += " Grey: published figures on the same data and protocol, with MobileNetV1."
+        sets = " and ".join(sorted({str(r.config["data"].get("test")) for g in groups.values() for r in g}))
+        caption += " Grey: published figures on the same data and protocol, with MobileNetV1. "
+        caption += f"Judged here on the {sets} test set."
     shown = [(figures.svg("accuracy", drawn), caption)]
     category = {
         name: [[_value(line.get("category_accuracy")) for line in run.metrics] for run in group]
