@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from itertools import pairwise
 
 import numpy as np
@@ -11,11 +12,18 @@ from matplotlib.figure import Figure
 
 from vitlr.errors import DataError
 from vitlr.report.charts import class_heat_map, memory_composition, spread_curves, time_per_experience
+from vitlr.report.confusion import confusion_matrix
+from vitlr.report.figures import accuracy_curves, figure_bytes
 from vitlr.runs.report import PUBLISHED
 
 
 def drawn(figure: Figure) -> Figure:
     figure.savefig(io.BytesIO(), format="png")
+    return figure
+
+
+def drawn_as_files(figure: Figure) -> Figure:
+    assert figure_bytes(figure, "png") and figure_bytes(figure, "svg")
     return figure
 
 
@@ -29,7 +37,7 @@ def test_the_band_is_one_sample_standard_deviation_around_the_mean() -> None:
 
 
 @pytest.mark.parametrize("scenario", PUBLISHED)
-def test_published_levels_are_named_and_no_name_lies_over_another_or_over_a_line(scenario: str) -> None:
+def test_published_levels_are_named_beside_the_axes_and_no_name_lies_over_another(scenario: str) -> None:
     levels = PUBLISHED[scenario]
     rising = np.linspace(0.05, 0.75, 50)
     figure = drawn(spread_curves({"method": [rising, rising]}, ylabel="accuracy", lines=levels))
@@ -38,10 +46,30 @@ def test_published_levels_are_named_and_no_name_lies_over_another_or_over_a_line
     assert sorted(boxes) == sorted(f"{name} {level:.1%}" for name, level in levels.items())
     pairs = [(a, b) for a in boxes for b in boxes if a < b]
     assert not any(boxes[a].overlaps(boxes[b]) for a, b in pairs)
-    for level in levels.values():
-        height = axes.transData.transform((0, level))[1]
-        assert not any(box.y0 < height < box.y1 for box in boxes.values())
-    assert all(axes.bbox.y0 <= box.y0 and box.y1 <= axes.bbox.y1 for box in boxes.values())
+    assert all(box.x0 >= axes.bbox.x1 and box.x1 <= figure.bbox.x1 for box in boxes.values())
+
+
+def test_the_legend_of_many_long_names_lies_within_the_figure_and_leaves_the_axes_their_height() -> None:
+    few = drawn(spread_curves({"a": [[0.1, 0.2]]}, ylabel="accuracy"))
+    names = [f"latent replay (cut 11, trunk and training in 16 bits), variant {n}" for n in range(32)]
+    many = drawn(spread_curves({name: [[0.1, 0.2]] for name in names}, ylabel="accuracy"))
+    box = many.legends[0].get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= many.bbox.x1 and box.y1 <= many.axes[0].bbox.y0
+    assert many.axes[0].bbox.height > 0.8 * few.axes[0].bbox.height
+
+
+def test_names_are_drawn_letter_by_letter_and_none_is_left_out_or_breaks_the_layout() -> None:
+    names = ["cost $5 vs $6", r"$\foo$", "_naive", "x" * 120, "\u65e5\u672c\u8a9e"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure = drawn_as_files(spread_curves({name: [[0.1, 0.2]] for name in names}, ylabel="accuracy"))
+        drawn_as_files(class_heat_map(np.zeros((3, 5)), names))
+        drawn_as_files(memory_composition(np.ones((3, 5)), names))
+        drawn_as_files(accuracy_curves({name: [[0.1, 0.2]] for name in names}, title="cost $5 vs $6"))
+        drawn_as_files(confusion_matrix(np.eye(5), names, title=names[1]))
+    shown = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert len(shown) == len(names) and "cost" in shown[0] and max(map(len, shown)) <= 60
+    assert figure.axes[0].bbox.width > 0.5 * figure.bbox.width
 
 
 def test_a_class_that_is_not_known_yet_is_grey_in_the_heat_map() -> None:

@@ -36,7 +36,12 @@ def _core50(config: Any, progress: Progress | None) -> Stream:
 
 def _folder(config: Any, progress: Progress | None) -> Stream:
     return folder_stream(
-        config.root, config.classes_per_experience, config.seed, config.held_out, config.test_root
+        config.root,
+        config.classes_per_experience,
+        config.seed,
+        config.held_out,
+        config.test_root,
+        run=config.run,
     )
 
 

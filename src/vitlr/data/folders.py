@@ -35,6 +35,7 @@ def folder_stream(
     test_root: str | Path | None = None,
     first_classes: int | None = None,
     order: str = "seed",
+    run: int = 0,
 ) -> Stream:
     """Classes of ``root`` as experiences of new classes; images are found at any depth in a class's folder.
 
@@ -46,6 +47,8 @@ def folder_stream(
         test_root: a folder with the same class folders to test on, in place of held-out images.
         first_classes: classes in the first experience, where it shall be another number.
         order: ``seed``, or ``name``: alphabetical.
+        run: another order of the classes for each number >= 0, drawn from seed and run; the images held out
+            are the seed's, whatever the run, so that runs are judged on the same images.
 
     Raises:
         DataError: a folder is missing, unreadable or without class folders, a class has no image, the test
@@ -58,14 +61,18 @@ def folder_stream(
         )
     if order not in ORDERS:
         raise DataError(f"order must be one of {', '.join(ORDERS)}, got {order!r}")
-    if seed < 0:
-        raise DataError(f"seed must be >= 0, got {seed}")
+    for name, number in (("seed", seed), ("run", run)):
+        if number < 0:
+            raise DataError(f"{name} must be >= 0, got {number}")
     train_root, test_root, notes = _layout(Path(root).expanduser(), test_root)
     base = _common(train_root, test_root)
     rng = np.random.default_rng(seed)
     train = _images_by_class(train_root, base, leave_out=test_root)
     names = sorted(train)
-    learned = names if order == "name" else [names[i] for i in rng.permutation(len(names))]
+    drawn = rng.permutation(len(names))  # whatever is done with it: the images held out are drawn next
+    if run:
+        drawn = np.random.default_rng((seed, run)).permutation(len(names))
+    learned = names if order == "name" else [names[i] for i in drawn]
     if test_root is None:
         train, test = _hold_out(train, held_out, rng, train_root)
     else:

@@ -15,11 +15,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from vitlr.errors import DataError
-from vitlr.report.figures import COLOURS, STYLES
+from vitlr.report.figures import COLOURS, STYLES, literal
 
 __all__ = ["class_heat_map", "memory_composition", "spread_curves", "time_per_experience"]
 
 _AROUND = 0.05  # of a stream: the experiences whose median is drawn
+# Inches in a legend: a row, the piece of a line, a letter.
+_ROW, _HANDLE, _LETTER = 0.19, 0.75, 0.075
+_LONGEST = 28  # letters of a class's name
 _LEVEL = 0.045  # of the axes' height: a line of small print
 
 # Paul Tol's "muted" scheme: ten areas that colour-blind people tell apart.
@@ -49,7 +52,7 @@ def spread_curves(
         steps = np.arange(1, length + 1)
         colour, style = _look(index)
         mean = values.mean(axis=0)
-        axes.plot(steps, mean, style, color=colour, linewidth=1.8, label=name)
+        axes.plot(steps, mean, style, color=colour, linewidth=1.8, label=literal(name))
         if len(values) > 1:
             spread = values.std(axis=0, ddof=1)
             axes.fill_between(steps, mean - spread, mean + spread, color=colour, alpha=0.18, linewidth=0)
@@ -61,24 +64,33 @@ def spread_curves(
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlim(left=0)
-    figure.legend(loc="outside lower center", ncols=3 if len(curves) > 2 else 2, frameon=False, fontsize=9)
+    _legend_below(figure)
     return figure
 
 
 def _name_levels(axes: Axes, lines: Mapping[str, float]) -> None:
-    """Names at the left: above their levels, but the lowest of several close ones below, so that none is crossed."""
+    """Names beside the right ends of their levels, where no curve comes: no two over one another."""
     low, high = axes.get_ylim()
-    gap, place, ordered = _LEVEL * (high - low), -np.inf, sorted(lines.items(), key=lambda line: line[1])
-    for index, (name, level) in enumerate(ordered):
-        close = index + 1 < len(ordered) and ordered[index + 1][1] - level < gap
-        below = close and level - gap > place
-        place = level if below else max(level, place + gap)
+    axes.set_ylim(low, max([high, *(level + _LEVEL for level in lines.values())]))
+    gap = _LEVEL * (axes.get_ylim()[1] - low)
+    place = -np.inf
+    for name, level in sorted(lines.items(), key=lambda line: line[1]):
+        place = max(level, place + gap)
         axes.annotate(
-            f"{name} {level:.1%}", (0.01, place), xycoords=("axes fraction", "data"), color="0.3", fontsize=8,
-            xytext=(0, -2 if below else 2), textcoords="offset points", va="top" if below else "bottom",
+            f"{name} {level:.1%}", (1.0, place), xycoords=("axes fraction", "data"), color="0.3", fontsize=8,
+            xytext=(6, 0), textcoords="offset points", va="center", annotation_clip=False,
         )  # fmt: skip
-        place = level - gap if below else place
-    axes.set_ylim(low, max(high, place + gap))
+
+
+def _legend_below(figure: Figure) -> None:
+    """The legend under the axes: as many columns as its names leave room for, the figure as much higher as it needs."""
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    width, height = figure.get_size_inches()
+    longest = max((len(label) for label in labels), default=0)
+    columns = int(np.clip(width // (_HANDLE + _LETTER * longest), 1, 3))
+    rows = -(-len(labels) // columns)
+    figure.set_size_inches(width, height + _ROW * max(0, rows - 2))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
 
 
 def class_heat_map(accuracy_EC: np.ndarray, names: Sequence[str], *, title: str = "") -> Figure:
@@ -105,6 +117,7 @@ def class_heat_map(accuracy_EC: np.ndarray, names: Sequence[str], *, title: str 
         vmax=1,
         extent=(0.5, len(accuracy_EC) + 0.5, len(names) - 0.5, -0.5),
     )
+    names = [literal(name, _LONGEST) for name in names]
     axes.set_yticks(range(len(names)), names, fontsize=float(np.clip(72 * 0.62 * height / len(names), 4, 9)))
     axes.tick_params(axis="y", length=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -128,7 +141,14 @@ def memory_composition(counts_EG: np.ndarray, names: Sequence[str], *, title: st
     if len(steps) == 1:  # an area needs two places
         steps, counts_EG = np.array([0.5, 1.5]), np.repeat(counts_EG, 2, axis=0)
     colours = [AREAS[index % len(AREAS)] for index in range(len(names))]
-    axes.stackplot(steps, counts_EG.T, labels=names, colors=colours, linewidth=0.3, edgecolor="white")
+    axes.stackplot(
+        steps,
+        counts_EG.T,
+        labels=[literal(name, _LONGEST) for name in names],
+        colors=colours,
+        linewidth=0.3,
+        edgecolor="white",
+    )
     axes.set_xlabel("experiences learned")
     axes.set_ylabel("latents in memory")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -154,16 +174,18 @@ def time_per_experience(
         steps = np.arange(1, len(values) + 1)
         colour, style = _look(index)
         axes.plot(steps, values, ".", markersize=2.5, alpha=0.35, linewidth=0, color=colour)
-        axes.plot(steps, _running_median(values), style, linewidth=1.8, color=colour, label=name)
+        axes.plot(steps, _running_median(values), style, linewidth=1.8, color=colour, label=literal(name))
     for index, (name, lengths) in enumerate(recorded.items()):
         steps, style = np.arange(1, len(lengths) + 1), STYLES[index % len(STYLES)]
-        axes.plot(steps, lengths, style, color="0.3", linewidth=1.2, label=name, drawstyle="steps-mid")
+        axes.plot(
+            steps, lengths, style, color="0.3", linewidth=1.2, label=literal(name), drawstyle="steps-mid"
+        )
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.set_xlabel("experience")
     axes.set_ylabel("seconds")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    _legend_below(figure)
     return figure
 
 
@@ -185,5 +207,5 @@ def _axes(size: tuple[float, float], title: str) -> tuple[Figure, Axes]:
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     if title:
-        axes.set_title(title, loc="left", fontsize=11)
+        axes.set_title(literal(title, 120), loc="left", fontsize=11)
     return figure, axes

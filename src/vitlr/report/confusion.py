@@ -18,11 +18,13 @@ from matplotlib.ticker import PercentFormatter
 
 from vitlr.errors import DataError
 from vitlr.evaluation.metrics import row_normalised
+from vitlr.report.figures import literal
 
 __all__ = ["confusion_matrix"]
 
 # Letters in a cell go with the cell's colour: neither is the page's white or black, which a dark page exchanges.
 _ON_DARK, _ON_LIGHT = "#fefefe", "#252525"
+_LONGEST = 28  # letters of a class's name
 _WRITTEN = 20  # classes up to which a number fits into its cell
 
 
@@ -60,13 +62,13 @@ def confusion_matrix(
     axes = figure.add_subplot(facecolor="0.85")
     # Perceptually uniform and told apart by colour-blind people; white stays for "never".
     image = axes.imshow(shares_CC, cmap=_white_to_dark(), vmin=0.0, vmax=1.0, interpolation="nearest")
-    _label(axes, names, side)
+    _label(axes, [literal(name, _LONGEST) for name in names], side)
     if classes <= _WRITTEN:
         _write_shares(axes, shares_CC, 9.0 if classes <= 10 else 6.5)
     bar = figure.colorbar(image, ax=axes, shrink=0.6, pad=0.02, format=PercentFormatter(1.0, decimals=0))
     bar.set_label("share of the true class's images")
     if title:
-        axes.set_title(title, loc="left", fontsize=11)
+        axes.set_title(literal(title, 120), loc="left", fontsize=11)
     return figure
 
 

@@ -7,17 +7,34 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from functools import cache
+from warnings import catch_warnings, simplefilter
 
 import numpy as np
+from matplotlib import rc_context, rcParams
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-__all__ = ["COLOURS", "accuracy_curves", "figure_bytes"]
+__all__ = ["COLOURS", "accuracy_curves", "figure_bytes", "literal"]
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A7A00")
 _LABEL, _AROUND = 0.18, 1.2  # inches: of a line's label, and above and below the axes
+_FONTS = (
+    *(
+        "Noto Sans CJK JP",
+        "Noto Sans CJK SC",
+        "Noto Sans CJK KR",
+        "Source Han Sans",
+        "IPAGothic",
+        "WenQuanYi Micro Hei",
+    ),
+    *("Hiragino Sans", "PingFang SC", "Apple SD Gothic Neo", "Yu Gothic", "Microsoft YaHei", "Malgun Gothic"),
+    *("Noto Sans Devanagari", "Noto Sans Thai", "Noto Sans Arabic", "Noto Sans Hebrew"),
+)
+_LONGEST = 60  # letters of a name
 STYLES = ("-", "--", "-.", ":")
 
 
@@ -45,7 +62,7 @@ def accuracy_curves(
         values = np.array([list(run)[:length] for run in runs], dtype=float)
         mean, steps = values.mean(axis=0), np.arange(1, length + 1)
         colour, style = COLOURS[index % len(COLOURS)], STYLES[(index // len(COLOURS) + index) % len(STYLES)]
-        axes.plot(steps, mean, style, color=colour, linewidth=2, label=name)
+        axes.plot(steps, mean, style, color=colour, linewidth=2, label=literal(name))
         if len(values) > 1:
             spread = values.std(axis=0, ddof=1)
             axes.fill_between(steps, mean - spread, mean + spread, color=colour, alpha=0.18, linewidth=0)
@@ -60,10 +77,19 @@ def accuracy_curves(
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     if title:
-        axes.set_title(title, loc="left", fontsize=11)
+        axes.set_title(literal(title, 120), loc="left", fontsize=11)
     if note:
-        figure.supxlabel(note, fontsize=7.5, color="0.35", x=0.01, ha="left")
+        figure.supxlabel(literal(note, 200), fontsize=7.5, color="0.35", x=0.01, ha="left")
     return figure
+
+
+def literal(name: str, most: int = _LONGEST) -> str:
+    """A name as it is drawn letter by letter: ``$`` begins no formula, ``_`` hides no line from the legend, and a very
+    long one is cut in its middle so that the figure keeps its place."""
+    if len(name) > most:
+        name = f"{name[: most - most // 3 - 1]}…{name[-(most // 3) :]}"
+    name = " ".join(name.split()).replace("$", r"\$")
+    return f"\N{THIN SPACE}{name}" if name.startswith("_") else name
 
 
 def _label_ends(axes: Axes, ends: list[tuple[float, str, str, str]], gap: float) -> None:
@@ -78,7 +104,7 @@ def _label_ends(axes: Axes, ends: list[tuple[float, str, str, str]], gap: float)
         places[index] = min(places[index], places[index + 1] - gap)
     for place, (value, name, colour, style) in zip(places, ends, strict=True):
         axes.annotate(
-            f"{name} {value:.1%}",
+            f"{literal(name)} {value:.1%}",
             xy=(1.0, place),
             xycoords=("axes fraction", "data"),
             xytext=(38, 0),
@@ -103,5 +129,16 @@ def figure_bytes(figure: Figure, kind: str) -> bytes:
     """The figure as ``png`` or ``svg``; the same figure gives the same bytes."""
     buffer = io.BytesIO()
     metadata = {"Date": None} if kind == "svg" else {"Software": None}
-    figure.savefig(buffer, format=kind, metadata=metadata)
+    with rc_context({"font.sans-serif": [*rcParams["font.sans-serif"], *_fallbacks()]}), catch_warnings():
+        simplefilter(
+            "ignore", UserWarning
+        )  # a letter that no font here has is drawn as a box: said once is too often
+        figure.savefig(buffer, format=kind, metadata=metadata)
     return buffer.getvalue()
+
+
+@cache
+def _fallbacks() -> tuple[str, ...]:
+    """Fonts of this machine that have what DejaVu lacks, such as Chinese, Japanese and Korean."""
+    there = {font.name for font in fontManager.ttflist}
+    return tuple(name for name in _FONTS if name in there)

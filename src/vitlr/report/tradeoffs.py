@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.path import Path
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, PercentFormatter
 
-from vitlr.report.figures import COLOURS
+from vitlr.report.figures import COLOURS, literal
 
 __all__ = ["Point", "accuracy_against_bytes", "accuracy_against_cut"]
 
@@ -90,9 +90,9 @@ def _axes(title: str, note: str) -> tuple[Figure, Axes]:
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     if title:
-        axes.set_title(title, loc="left", fontsize=11)
+        axes.set_title(literal(title, 120), loc="left", fontsize=11)
     if note:
-        figure.supxlabel(note, fontsize=7.5, color="0.35", x=0.01, ha="left")
+        figure.supxlabel(literal(note, 200), fontsize=7.5, color="0.35", x=0.01, ha="left")
     return figure, axes
 
 
@@ -106,7 +106,7 @@ def _errorbars(axes: Axes, points: Sequence[Point], name: str, index: int) -> No
         color=COLOURS[index % len(COLOURS)],
         linewidth=1.8,
         capsize=3,
-        label=name,
+        label=literal(name),
     )
 
 
@@ -125,7 +125,7 @@ def _name_points(figure: Figure, axes: Axes, series: Mapping[str, Sequence[Point
             tries = []
             for place, end in _PLACES:
                 text = axes.annotate(
-                    point.name,
+                    literal(point.name),
                     (point.x, point.accuracy + end * point.spread),
                     textcoords="offset points",
                     fontsize=8,
