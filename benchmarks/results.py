@@ -130,7 +130,7 @@ def table(
 
 def _percent(row: dict, measure: str) -> str:
     mean, spread = row[measure]
-    return f"{100 * mean:.1f}" + (f" ± {100 * spread:.1f}" if row["runs"] > 1 else "")
+    return f"{100 * mean:.1f}" + ("" if spread is None else f" ± {100 * spread:.1f}")
 
 
 def _md(name: str) -> str:
@@ -152,7 +152,7 @@ def groups(plan: Plan, last: int) -> dict[str, list[str]]:
 
 
 def _point(row: dict, x: float, name: str = "") -> Point:
-    return Point(x=x, accuracy=row["test_accuracy"][0], spread=row["test_accuracy"][1], name=name)
+    return Point(x=x, accuracy=row["test_accuracy"][0], spread=row["test_accuracy"][1] or 0.0, name=name)
 
 
 def figures(part: str, plan: Plan, rows: dict[str, dict], outcomes: list[Outcome], note: str) -> dict:

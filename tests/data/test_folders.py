@@ -95,6 +95,18 @@ def test_the_same_seed_gives_the_same_stream_and_another_another(animals: Path) 
     assert len(orders) > 4
 
 
+def test_runs_are_other_orders_of_the_classes_judged_on_the_same_images(animals: Path) -> None:
+    runs = [folder_stream(animals, 1, run=run) for run in range(10)]
+    assert same(runs[0], folder_stream(animals, 1)) and same(runs[3], folder_stream(animals, 1, run=3))
+    orders = {tuple(int(part.labels[0]) for part in stream.experiences) for stream in runs}
+    assert len(orders) >= 8
+    for stream in runs:
+        assert stream.test.paths == runs[0].test.paths
+        assert sorted(every_path(stream)) == sorted(every_path(runs[0]))
+    with pytest.raises(DataError, match="run must be >= 0, got -1"):
+        folder_stream(animals, 1, run=-1)
+
+
 def test_order_by_name_is_alphabetical(animals: Path) -> None:
     stream = folder_stream(animals, 2, order="name")
     assert [experience.classes for experience in stream.experiences] == [(0, 1), (2, 3), (4,)]

@@ -90,10 +90,10 @@ def test_a_single_run_has_no_spread_and_one_that_failed_is_counted_beside_those_
         "variant": "naive",
         "runs": 1,
         "failures": ["run 2, seed 0: the loss became nan"],
-        "test_accuracy": (0.5, 0.0),
-        "average_test_accuracy": (0.25, 0.0),
+        "test_accuracy": (0.5, None),
+        "average_test_accuracy": (0.25, None),
         "forgetting": None,
-        "learn_seconds": (0.1, 0.0),
+        "learn_seconds": (0.1, None),
         "memory_bytes": 0,
     }
     assert table_cells(row) == ("naive", "1, 1 failed", "50.0%", "25.0%", "-", "0.100", "0.0")
@@ -127,3 +127,48 @@ def test_a_run_that_finds_too_little_memory_fails_alone(
     (row,) = json.loads((out / "summary.json").read_text())["rows"]
     assert row["runs"] == 1
     assert row["failures"] == ["run 0, seed 0: RuntimeError: DefaultCPUAllocator: can't allocate memory"]
+
+
+def test_a_part_of_a_comparison_leaves_the_others_runs_in_the_summary(
+    flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, one = tmp_path / "many", ["train", *flags, "--learner.epochs=1", "--quiet"]
+    assert main([*one, "--runs", "0-1", f"--out={out}"]) == 0
+    before = json.loads((out / "summary.json").read_text())
+    assert main([*one, "--learner.method=naive", "--runs", "2", f"--out={out}"]) == 0
+    after = json.loads((out / "summary.json").read_text())
+    assert (after["runs"], after["seeds"]) == ([0, 1, 2], [0])
+    assert after["rows"][0] == before["rows"][0]
+    assert [(row["variant"], row["runs"]) for row in after["rows"]] == [("latent replay", 2), ("naive", 1)]
+    assert after["rows"][1]["test_accuracy"][1] is None  # one run has no spread
+    assert "| latent replay | 2 |" in (out / "table.md").read_text()
+    # A run that failed stays in it, too.
+    diverging = [*one, "--learner.method=cwr", "--learner.lr=1e30", "--learner.first_lr=1e30"]
+    assert main([*diverging, "--runs=0", f"--out={out}"]) == 1
+    assert main([*one, "--runs=1", f"--out={out}"]) == 0
+    rows = json.loads((out / "summary.json").read_text())["rows"]
+    assert [(row["variant"], row["runs"], len(row["failures"])) for row in rows] == [
+        ("latent replay", 2, 0),
+        ("naive", 1, 0),
+        ("cwr", 0, 1),
+    ]
+
+
+def test_bad_data_is_said_once_before_anything_is_written(
+    flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "many"
+    assert main(["train", *flags, f"--data.root={tmp_path / 'nowhere'}", "--runs=0-1", f"--out={out}"]) == 2
+    assert capsys.readouterr().err.count("nowhere") == 1
+    assert not out.exists()
+
+
+def test_a_folder_full_of_other_things_is_not_filled_with_runs(
+    flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "holiday.jpg").touch()
+    assert main(["train", *flags, "--runs=0-1", f"--out={photos}"]) == 2
+    assert f"{photos} holds something else than a comparison; choose another --out" in capsys.readouterr().err
+    assert [path.name for path in photos.iterdir()] == ["holiday.jpg"]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -105,8 +107,6 @@ def test_forward_transfer_is_category_accuracy_before_an_object_came_minus_chanc
 def test_runs_made_before_a_measure_was_recorded_are_reported_without_it(
     comparison: Path, tmp_path: Path
 ) -> None:
-    import shutil
-
     shutil.copytree(comparison, tmp_path / "runs")
     later = (
         "category_accuracy",
@@ -148,8 +148,6 @@ def test_the_running_forgetting_ends_where_the_measure_is(comparison: Path) -> N
 
 @pytest.mark.usefixtures("undrawn")
 def test_an_unfinished_run_and_one_that_failed_are_named(comparison: Path, tmp_path: Path) -> None:
-    import shutil
-
     shutil.copytree(comparison, tmp_path / "runs")
     (tmp_path / "runs" / "naive" / "run1-seed0" / "summary.json").unlink()
     (tmp_path / "runs" / "latent-replay" / "run1-seed0" / "metrics.jsonl").unlink()
@@ -216,6 +214,88 @@ def test_a_folder_without_runs_is_refused(tmp_path: Path, capsys: pytest.Capture
     assert not (tmp_path / "report").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("metrics.jsonl", "{}\n"),
+        ("metrics.jsonl", "[1]\n"),
+        ("metrics.jsonl", '{"num_images": 1, "classes": [], "test_accuracy": null, "seen_accuracy": 1}\n'),
+        ("config.yaml", "data: 5\n"),
+        ("summary.json", '{"notes": null}'),
+        ("predictions.json", '{"labels": [0], "predictions": [0]}'),
+        ("predictions.json", '{"class_names": ["a"], "labels": [0], "predictions": [99]}'),
+        ("predictions.json", '{"class_names": ["a"], "labels": [0, 0], "predictions": [0]}'),
+    ],
+)
+def test_a_damaged_file_of_a_run_is_named_with_the_remedy(
+    comparison: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, content: str
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(comparison / "naive" / "run0-seed0", run)
+    (run / name).write_text(content)
+    assert main(["report", str(run), "--out", str(tmp_path / "report")]) == 2
+    told = capsys.readouterr().err
+    assert f"{run / name} is damaged; leave this run out or run it again" in " ".join(told.split())
+    assert "Traceback" not in told and not (tmp_path / "report").exists()
+
+
+def test_a_file_in_place_of_a_run_is_refused(comparison: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(comparison / "naive" / "run0-seed0" / "metrics.jsonl")]) == 2
+    assert "metrics.jsonl is a file; give the directory" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_same_order_and_seed_twice_is_one_run_and_said(comparison: Path, tmp_path: Path) -> None:
+    shutil.copytree(comparison / "naive" / "run0-seed0", tmp_path / "again" / "naive" / "run0-seed0")
+    report = make_report(*gather([comparison / "naive", tmp_path / "again"]))
+    assert [(row["runs"], row["test_accuracy"]["sd"] is None) for row in report.rows] == [(2, False)]
+    assert report.html.count("and is left out") == 1 and 'class="bad"' in report.html
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_runs_over_other_classes_are_no_repetitions_of_one_method(
+    flags: list[str], comparison: Path, tmp_path: Path
+) -> None:
+    base, roots = (
+        ["train", *flags, "--quiet", "--data.dataset=folder"],
+        [tmp_path / "pets", tmp_path / "cars"],
+    )
+    objects = sorted(Path(flags[1].partition("=")[2]).glob("s1/o*"))
+    for number, root in enumerate(roots):
+        for place, images in enumerate(objects[:2]):
+            shutil.copytree(images, root / f"class_{number}_{place}")
+        out = f"--out={tmp_path / 'runs' / root.name}"
+        assert main([*base, f"--data.root={root}", f"--data.run={number}", out]) == 0
+    report = make_report(*gather([tmp_path / "runs"]))
+    assert [row["runs"] for row in report.rows] == [1, 1]
+    assert "2 runs together" not in report.html and all(str(root) in report.html for root in roots)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_published_levels_are_drawn_only_beside_whole_core50_on_one_test_set(comparison: Path) -> None:
+    runs, _ = gather([comparison / "naive"])
+    full = [replace(run, summary={**run.summary, "notes": []}) for run in runs]  # type: ignore[dict-item]
+    assert "MobileNetV1" in make_report(full, []).html
+    skipped = [replace(run, summary={**run.summary, "skipped_images": 3}) for run in full]  # type: ignore[dict-item]
+    reduced = replace(
+        full[0], config={**full[0].config, "data": {**full[0].config["data"], "test": "reduced"}}
+    )
+    for others in (skipped, [reduced, full[1]]):
+        assert "MobileNetV1" not in make_report(others, []).html
+
+
+def test_figures_of_an_earlier_report_do_not_stay(comparison: Path, tmp_path: Path) -> None:
+    one = ["--out", str(tmp_path / "report"), "--quiet"]
+    assert main(["report", str(comparison), *one]) == 0
+    assert (tmp_path / "report" / "classes-2.png").is_file()
+    (tmp_path / "report" / "notes-2.png").touch()
+    assert main(["report", str(comparison / "naive"), *one]) == 0
+    assert (tmp_path / "report" / "classes-1.png").is_file() and (
+        tmp_path / "report" / "notes-2.png"
+    ).is_file()
+    assert not (tmp_path / "report" / "classes-2.png").exists()
+
+
 @pytest.mark.usefixtures("undrawn")
 def test_published_figures_are_not_drawn_beside_a_part_of_the_frames(comparison: Path) -> None:
     assert "MobileNetV1" not in make_report(*gather([comparison])).html
@@ -245,3 +325,33 @@ def test_tensorboard_holds_the_confusion_matrix_as_a_picture(flags: list[str], t
     events.Reload()
     (image,) = events.Images("confusion")
     assert image.encoded_image_string.startswith(b"\x89PNG") and image.width > 300
+
+
+def test_a_run_whose_end_was_cut_off_gets_its_picture_and_a_whole_one_is_left_alone(
+    flags: list[str], tmp_path: Path
+) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = tmp_path / "run"
+    assert main(["train", *flags, "--quiet", f"--out={run}"]) == 0
+    left = ("summary.json", "predictions.json")
+    before = {name: (run / name).read_bytes() for name in left}
+    assert main(["train", "--resume", str(run), "--quiet"]) == 0
+    assert {name: (run / name).read_bytes() for name in left} == before
+    for path in [*run.glob("events.*"), *(run / name for name in left)]:
+        path.unlink()
+    assert main(["train", "--resume", str(run), "--quiet"]) == 0
+    assert (run / "predictions.json").read_bytes() == before["predictions.json"]
+    events = EventAccumulator(str(run), size_guidance={"images": 0})
+    events.Reload()
+    assert len(events.Images("confusion")) == 1
+
+
+def test_class_names_that_look_like_formulas_are_learned_and_drawn(flags: list[str], tmp_path: Path) -> None:
+    objects = sorted(Path(flags[1].partition("=")[2]).glob("s1/o*"))
+    for name, images in zip((r"$\foo$", "cost $5", "_hidden"), objects, strict=False):
+        shutil.copytree(images, tmp_path / "odd" / name)
+    run = tmp_path / "run"
+    one = ["train", *flags, "--data.dataset=folder", f"--data.root={tmp_path / 'odd'}", f"--out={run}"]
+    assert main([*one, "--quiet"]) == 0
+    assert main(["report", str(run), "--out", str(tmp_path / "report"), "--quiet"]) == 0

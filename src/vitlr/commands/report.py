@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from pathlib import Path
 
 from vitlr.commands.console import Bar
@@ -38,11 +39,21 @@ def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
     parser.set_defaults(run_command=report)
 
 
+_FIGURE = re.compile(r"(classes|confusion|confusion-categories|memory)-\d+\.(png|svg)")
+
+
+def _earlier(folder: Path, now: set[str]) -> list[Path]:
+    """Numbered figures of a report with more methods than this one, which would be taken for its own."""
+    if not (folder / "report.html").is_file():
+        return []
+    return [path for path in folder.iterdir() if _FIGURE.fullmatch(path.name) and path.name not in now]
+
+
 def report(options: argparse.Namespace) -> int:
     from vitlr.files import locked, write_atomically
     from vitlr.report.figures import figure_bytes
     from vitlr.runs.gather import gather
-    from vitlr.runs.report import make_report
+    from vitlr.runs.report import make_report, problems_of
 
     runs, failures = gather(options.runs)
     made = make_report(runs, failures)
@@ -54,6 +65,9 @@ def report(options: argparse.Namespace) -> int:
             progress(number + 1, len(made.figures))
     page = options.out / "report.html"
     with locked(options.out):
+        if not options.no_images:
+            for left in _earlier(options.out, {name for name, _ in files}):
+                left.unlink()
         for name, content in files:
             write_atomically(options.out / name, [content])
         write_atomically(page, [made.html.encode()])
@@ -63,7 +77,7 @@ def report(options: argparse.Namespace) -> int:
                 {
                     "page": str(page),
                     "rows": made.rows,
-                    "problems": failures + [r.problem for r in runs if r.problem],
+                    "problems": problems_of(runs, failures),
                 }
             )
         )

@@ -43,6 +43,7 @@ table { border-collapse: collapse; font-size: .88rem; margin: .8rem 0; }
 th, td { border-bottom: 1px solid var(--line); padding: .32rem .55rem; text-align: right; white-space: nowrap; }
 th { vertical-align: bottom; } th.up { white-space: normal; max-width: 7rem; }
 td:first-child, th:first-child { text-align: left; white-space: normal; min-width: 7.5rem; }
+td:nth-child(2) { white-space: normal; }
 td { font-variant-numeric: tabular-nums; }
 figure { margin: .8rem 0 1.4rem; }
 /* As wide as the page, but letters grow little; on a narrow screen they stay legible and the figure is scrolled. */
@@ -105,7 +106,7 @@ def _part(part: Part, number: int) -> str:
     pieces += [_table(table) for table in part.tables]
     for index, (svg, caption) in enumerate(part.figures):
         pieces.append(
-            f'<figure><div class="wide">{_inline(svg, f"f{number}-{index}-")}</div>'
+            f'<figure><div class="wide">{_inline(svg, f"f{number}-{index}-", caption)}</div>'
             f"<figcaption>{escape(caption)}</figcaption></figure>"
         )
     for summary, text in part.folded:
@@ -121,12 +122,13 @@ def _table(table: Table) -> str:
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
 
 
-def _inline(svg: bytes, prefix: str) -> str:
-    """The ``<svg>`` element alone, its ids made unique on the page, its own width told to the page's style, and
-    its colours to be changed by a dark page."""
+def _inline(svg: bytes, prefix: str, caption: str) -> str:
+    """The ``<svg>`` element alone, named for those who hear it, its ids made unique on the page, its own width told
+    to the page's style, and its colours to be changed by a dark page."""
     text = svg.decode("utf-8")
     text = text[text.index("<svg") :]
     text = re.sub(r'<svg ([^>]*)\bwidth="([\d.]+pt)"', r'<svg \1style="--own: \2" width="\2"', text, count=1)
+    text = f'<svg role="img" aria-label="{escape(caption)}" {text[5:]}'
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r"(?:(?<=fill: )|(?<=stroke: ))#[0-9a-f]{6}", _on_both, text)
     text = re.sub(r'(\bid=")', rf"\1{prefix}", text)

@@ -6,6 +6,7 @@ was: finished runs are read, not repeated. A run that failed is shown as failed.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 import yaml
 
 from vitlr.data import load_stream
+from vitlr.data.core50 import NUM_RUNS
 from vitlr.data.experience import Experience
 from vitlr.errors import ConfigError, RunError, VitLRError
 from vitlr.evaluation.run import Record
@@ -22,7 +24,7 @@ from vitlr.files import locked, write_atomically
 from vitlr.learning.methods import keeps_images
 from vitlr.report.figures import accuracy_curves, figure_bytes
 from vitlr.runs.build import Encoder, LatentStore, Network, encoded_test, open_network
-from vitlr.runs.config import YAML_FAULTS, RunConfig, differences, parse, to_dict
+from vitlr.runs.config import YAML_FAULTS, DataConfig, RunConfig, differences, parse, to_dict
 from vitlr.runs.names import slug
 from vitlr.runs.network import keep
 from vitlr.runs.tracking import forget_peak_memory, machine, read_metrics, write_json
@@ -174,22 +176,72 @@ def compare(
 ) -> list[Outcome]:
     """Run the plan and write summary.json, table.md, accuracy.png and accuracy.svg into ``out``.
 
+    What an earlier comparison left there, of other variants, orders or seeds, stays in them.
+
     Raises:
         ConfigError: a setting of any variant is wrong; nothing has been run then.
-        RunError: a run directory below ``out`` belongs to another configuration, another process compares
-            there, or it cannot be written.
+        VitLRError: data or network of a single variant cannot be used; nothing has been run then.
+        RunError: ``out`` holds something else than a comparison, a run directory below it belongs to another
+            configuration, another process compares there, or it cannot be written.
     """
     out = Path(out)
+    _check_place(out)
     configs = [(variant, config) for variant in plan.variants for config in plan.configs(variant, out)]
     shared, outcomes = _Shared(on_progress), []
+    todo = [config for _, config in configs if not (config.run_dir / "summary.json").is_file()]
+    if todo and len(plan.variants) == 1:  # of several, those that can be run are
+        shared.materials(todo[0])
     with locked(out):
         for number, (variant, config) in enumerate(configs):
             name = f"{variant}, run {config.data.run}, seed {config.seed} ({number + 1} of {len(configs)})"
             outcomes.append(_one(variant, config, shared, name, on_record))
         for note in shared.notes():
             on_note(note)
-        _write(plan, outcomes, out)
+        _write(*_with_earlier(plan, outcomes, out), out)
     return outcomes
+
+
+def _check_place(out: Path) -> None:
+    """RunError where ``out`` is full of other things, in which runs would be lost."""
+    if not out.is_dir():
+        return
+    names = {path.name for path in out.iterdir()}
+    if names and not names & {".lock", "summary.json"}:
+        raise RunError(f"{out} holds something else than a comparison; choose another --out")
+
+
+def _with_earlier(plan: Plan, outcomes: Sequence[Outcome], out: Path) -> tuple[Plan, list[Outcome]]:
+    """Plan and outcomes with those that an earlier comparison left in ``out``, in its order."""
+    try:
+        earlier = json.loads((out / "summary.json").read_bytes())
+        variants = {row["variant"]: list(row["failures"]) for row in earlier["rows"]}
+        runs = {int(run) for run in earlier["runs"] if 0 <= int(run) < NUM_RUNS}
+        seeds = {int(seed) for seed in earlier["seeds"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return plan, list(outcomes)  # there was none
+    whole = replace(
+        plan,
+        variants={name: plan.variants.get(name, {}) for name in (*variants, *plan.variants)},
+        runs=tuple(sorted(runs.union(plan.runs))),
+        seeds=tuple(sorted(seeds.union(plan.seeds))),
+    )
+    now = {(outcome.variant, outcome.config.data.run, outcome.config.seed): outcome for outcome in outcomes}
+    every = []
+    for place in ((v, run, seed) for v in whole.variants for run in whole.runs for seed in whole.seeds):
+        found = now.get(place) or _left(out, *place, variants.get(place[0], []))
+        every += [found] if found else []
+    return whole, every
+
+
+def _left(out: Path, variant: str, run: int, seed: int, failures: Sequence[str]) -> Outcome | None:
+    """What an earlier comparison left of a run: its records, or one of the sentences that say why it failed."""
+    folder = out / slug(variant) / f"run{run}-seed{seed}"
+    config = RunConfig(data=DataConfig(run=run), seed=seed, out=str(folder))
+    if (folder / "summary.json").is_file():
+        return Outcome(variant=variant, config=config, metrics=read_metrics(folder))
+    told = f"run {run}, seed {seed}: "
+    why = next((line.removeprefix(told) for line in failures if line.startswith(told)), None)
+    return None if why is None else Outcome(variant=variant, config=config, metrics=[], failure=why)
 
 
 def _one(
@@ -277,11 +329,11 @@ def _forgetting(metrics: Sequence[Mapping[str, Any]]) -> float:
     return float("nan") if value is None else float(value)
 
 
-def _mean_sd(values: Sequence[float]) -> tuple[float, float] | None:
-    """Mean and sample s.d., 0 for one value; None where a value is missing."""
+def _mean_sd(values: Sequence[float]) -> tuple[float, float | None] | None:
+    """Mean and sample s.d., which one value has not; None where a value is missing."""
     if not values or np.isnan(values).any():
         return None
-    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
 HEADINGS = (
@@ -302,8 +354,8 @@ def table_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     def pair(key: str, unit: str) -> str:
         if row[key] is None:
             return "failed" if failed and not row["runs"] else "-"
-        mean, spread = (100 * value for value in row[key])
-        return f"{mean:.1f}{unit}" + (f" ± {spread:.1f}" if row["runs"] > 1 else "")
+        mean, spread = row[key]
+        return f"{100 * mean:.1f}{unit}" + ("" if spread is None else f" ± {100 * spread:.1f}")
 
     seconds = "-" if row["learn_seconds"] is None else f"{row['learn_seconds'][0]:.3f}"
     return (

@@ -24,7 +24,7 @@ _APART = (
     "data.run",
     "seed",
     "out",
-    "data.root",
+    "data.root",  # unless other classes lie there
     "tensorboard",
     "checkpoint_every",
     "data.workers",
@@ -77,6 +77,8 @@ def gather(paths: Sequence[str | Path]) -> tuple[list[RunData], list[str]]:
     runs: list[RunData] = []
     failures: list[str] = []
     for given in map(Path, paths):
+        if given.is_file():
+            raise RunError(f"{given} is a file; give the directory of a vitlr train or compare")
         found = _below(given)
         comparison = _comparison(given)
         if not found and not comparison.failures:
@@ -92,7 +94,22 @@ def gather(paths: Sequence[str | Path]) -> tuple[list[RunData], list[str]]:
             if (variant, order) not in there
         ]
     seen: dict[Path, RunData] = {run.path.resolve(): run for run in runs}
-    return _with_names(list(seen.values())), failures
+    return _each_once(_with_names(list(seen.values())), failures), failures
+
+
+def _each_once(runs: Sequence[RunData], failures: list[str]) -> list[RunData]:
+    """Finished runs without those that repeat another's order and seed: the same result twice is no spread."""
+    first: dict[tuple[str, str], RunData] = {}
+    kept = []
+    for run in runs:
+        other = first.setdefault((run.method, run.order), run) if run.finished else run
+        if other is run:
+            kept.append(run)
+        else:
+            failures.append(
+                f"{run.method}, {run.order}: {run.path} repeats {other.path} and is left out; give one of them"
+            )
+    return kept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,16 +162,24 @@ def _read(path: Path, comparison: _Comparison) -> RunData:
         raise RunError(
             f"{path / 'config.yaml'} cannot be read ({' '.join(str(error).split())[:120]})"
         ) from None
-    if not isinstance(config, dict):
+    if not isinstance(config, dict) or not all(isinstance(config.get(room, {}), dict) for room in _ROOMS):
         raise RunError(f"{path / 'config.yaml'} is damaged; leave this run out or run it again")
     metrics = read_metrics(path) if (path / "metrics.jsonl").is_file() else []
+    summary, predictions = _json(path / "summary.json"), _json(path / "predictions.json")
+    damaged = {
+        "metrics.jsonl": not _records_whole(metrics),
+        "summary.json": not isinstance((summary or {}).get("notes", []), list),
+        "predictions.json": predictions is not None and not _predictions_whole(predictions),
+    }
+    for name in (name for name, is_so in damaged.items() if is_so):
+        raise RunError(f"{path / name} is damaged; leave this run out or run it again")
     run = RunData(
         path=path,
         method=_variant(path, comparison.variants),
         config=config,
         metrics=metrics,
-        summary=_json(path / "summary.json"),
-        predictions=_json(path / "predictions.json"),
+        summary=summary,
+        predictions=predictions,
         flat=_flat(config),
     )
     if run.finished:
@@ -168,6 +193,51 @@ def _read(path: Path, comparison: _Comparison) -> RunData:
         return replace(run, problem=f"failed: {why}", failed=True)
     return replace(
         run, problem=f"not finished: {len(metrics)} experiences recorded; vitlr train --resume {path} goes on"
+    )
+
+
+_ROOMS = ("data", "backbone", "memory", "learner")
+_IN_RECORD: dict[str, type | tuple[type, ...]] = {
+    "num_images": int,
+    "classes": list,
+    "test_accuracy": (int, float),
+    "seen_accuracy": (int, float, type(None)),
+    "class_accuracy": dict,
+    "seconds": dict,
+    "memory": dict,
+}
+
+
+def _records_whole(metrics: Sequence[Any]) -> bool:
+    """Whether each record has what a report needs of it, for the same classes as the first."""
+    for line in metrics:
+        if not isinstance(line, dict):
+            return False
+        if not all(key in line and isinstance(line[key], kind) for key, kind in _IN_RECORD.items()):
+            return False
+        if line["class_accuracy"].keys() != metrics[0]["class_accuracy"].keys():
+            return False
+        seconds, memory = line["seconds"], line["memory"]
+        if not all(isinstance(seconds.get(part), (int, float)) for part in ("encode", "learn")):
+            return False
+        if not all(isinstance(memory.get(key), int) for key in ("bytes", "count")):
+            return False
+        if not isinstance(memory.get("per_class"), dict):
+            return False
+    return True
+
+
+def _predictions_whole(told: Mapping[str, Any]) -> bool:
+    """Whether there is a prediction for every label, both of known classes."""
+    names, labels, answers = (told.get(key) for key in ("class_names", "labels", "predictions"))
+    if not (isinstance(names, list) and isinstance(labels, list) and isinstance(answers, list)):
+        return False
+    confidence = told.get("confidence", [])
+    return (
+        len(labels) == len(answers)
+        and all(type(n) is int and 0 <= n < len(names) for n in (*labels, *answers))
+        and isinstance(confidence, list)
+        and len(confidence) in (0, len(labels))
     )
 
 
@@ -196,9 +266,18 @@ def _with_names(runs: list[RunData]) -> list[RunData]:
     names = {
         id(run): name
         for method, group in named.items()
-        for run, name in zip(group, named_by_difference([r.flat for r in group], method), strict=True)
+        for run, name in zip(group, named_by_difference(_told_apart(group), method), strict=True)
     }
     return [replace(run, method=names[id(run)]) for run in runs]
+
+
+def _told_apart(group: Sequence[RunData]) -> list[dict[str, Any]]:
+    """Settings of the runs, with the folder of their images where other classes lie in it: the same folder may lie
+    elsewhere on another machine."""
+    classes = {tuple(run.metrics[0]["class_accuracy"]) for run in group if run.metrics}
+    if len(classes) < 2:
+        return [run.flat for run in group]
+    return [{**run.flat, "images": run.flat.get("data.root")} for run in group]
 
 
 def named_by_difference(settings: Sequence[Mapping[str, Any]], name: str = "") -> list[str]:

@@ -20,7 +20,7 @@ from vitlr.report.figures import figure_bytes
 from vitlr.report.page import Part, Table, html_page
 from vitlr.runs.gather import RunData
 
-__all__ = ["Report", "make_report", "measures"]
+__all__ = ["Report", "make_report", "measures", "problems_of"]
 
 FRAMES_PER_SECOND = 20  # at which CORe50 was recorded (Lomonaco & Maltoni 2017)
 SHOWN = 12  # methods with figures of their own
@@ -66,7 +66,7 @@ def make_report(runs: Sequence[RunData], failures: Sequence[str]) -> Report:
     finished = {name: [run for run in group if run.finished] for name, group in groups.items()}
     finished = {name: group for name, group in finished.items() if group}
     rows = [_row(name, groups[name], finished.get(name, [])) for name in groups]
-    problems = [*failures, *(f"{run.method}, {run.order}: {run.problem}" for run in runs if run.problem)]
+    problems = problems_of(runs, failures)
     figures = _Figures()
     parts: list[Part | None] = [_table_part(rows, problems), _sessions_part(finished)]
     if finished:
@@ -81,6 +81,11 @@ def make_report(runs: Sequence[RunData], failures: Sequence[str]) -> Report:
         svgs=figures.svgs,
         rows=rows,
     )
+
+
+def problems_of(runs: Sequence[RunData], failures: Sequence[str]) -> list[str]:
+    """What is missing or was left out, a sentence each."""
+    return [*failures, *(f"{run.method}, {run.order}: {run.problem}" for run in runs if run.problem)]
 
 
 # -- measures -------------------------------------------------------------------------------------------
@@ -218,7 +223,7 @@ def _table_part(rows: Sequence[dict[str, Any]], problems: Sequence[str]) -> Part
         " first experience, and forward transfer how often an object is taken for one of its category just before"
         " its first experience, minus chance (Lopez-Paz & Ranzato 2017); calibration error is the expected one with 15"
         " bins (Guo et al. 2017), of probabilities by softmax, which the scores of nearest class mean and RanPAC are"
-        " not made for.",
+        " not made for. Latents that were encoded before, for another run or on disk, cost no time again.",
         warnings=tuple(problems),
         tables=(_table(rows, _ACCURACY), _table(rows, _COST)),
     )
@@ -323,13 +328,16 @@ def _along(groups: Groups, figures: _Figures) -> Part:
 
 
 def _published(groups: Groups) -> dict[str, float]:
-    """Published levels, only where every run is CORe50 itself, whole, with its 50 objects as labels."""
-    scenarios = set()
+    """Published levels, only where every run is CORe50 itself, whole, with its 50 objects as labels, and all are judged
+    on one test set."""
+    kinds = set()
     for run in (run for group in groups.values() for run in group):
-        notes, data = (run.summary or {}).get("notes", []), run.config.get("data", {})
-        whole = data.get("dataset") == "core50" and data.get("labels") == "object" and not notes
-        scenarios.add(data.get("scenario") if whole else None)
-    return PUBLISHED.get(str(scenarios.pop()), {}) if len(scenarios) == 1 else {}
+        summary, data = run.summary or {}, run.config.get("data", {})
+        whole = data.get("dataset") == "core50" and data.get("labels") == "object"
+        whole = whole and not summary.get("notes") and not summary.get("skipped_images")
+        kinds.add((data.get("scenario"), data.get("test")) if whole else None)
+    kind = kinds.pop() if len(kinds) == 1 else None
+    return PUBLISHED.get(str(kind[0]), {}) if kind else {}
 
 
 def _classes(groups: Groups, figures: _Figures) -> Part:
@@ -356,11 +364,11 @@ def _confusions(groups: Groups, figures: _Figures) -> Part:
         if not told:
             continue
         names = told[0]["class_names"]
+        told = [each for each in told if each["class_names"] == names]
         counts = np.zeros((len(names), len(names)), dtype=np.int64)
         for each in told:
-            if each["class_names"] == names:
-                labels, predictions = np.array(each["labels"]), np.array(each["predictions"])
-                counts += metrics.confusion_matrix(labels, predictions, len(names))
+            labels, predictions = np.array(each["labels"], int), np.array(each["predictions"], int)
+            counts += metrics.confusion_matrix(labels, predictions, len(names))
         runs = "1 run" if len(told) == 1 else f"{len(told)} runs together"
         category_C, categories = metrics.categories_of(names)
         caption = f"{name}: {{}} classes, {runs}; a row is a true class and sums to 100 %."

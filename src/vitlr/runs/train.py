@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import os
 import re
@@ -50,7 +51,7 @@ from vitlr.vit.identity import trunk_identity
 __all__ = ["Materials", "Result", "judged_on", "prepare", "read_config", "train"]
 
 Encode = Callable[[Experience], tuple[Tensor, np.ndarray]]
-PREDICTIONS = "predictions.json"
+PREDICTIONS, SUMMARY = "predictions.json", "summary.json"
 FAILURE = "failure.json"  # why a run ended before its end
 _BEGUN = re.compile(r"\.lock|\.config\.yaml\.[0-9a-f]{8}\.tmp")
 
@@ -151,6 +152,11 @@ def train(
             write_atomically(run_dir / "config.yaml", [to_yaml(config).encode()])
         if on_start is not None:
             on_start(materials, start)
+        if start == len(materials.stream):
+            with suppress(
+                OSError, ValueError
+            ):  # the summary is written last: where it is whole, nothing is missing
+                return Result(run_dir=run_dir, summary=json.loads((run_dir / SUMMARY).read_bytes()))
         interrupts = Interrupts() if interrupts is None else interrupts
         with suppress(OSError):  # of no weight once the run is finished
             (run_dir / FAILURE).unlink(missing_ok=True)
@@ -201,6 +207,8 @@ def _run(
             if on_record is not None:
                 on_record(record)
             interrupts.stop_if_asked()
+        if start and evaluation is None:  # all was learned already; the end of the run was cut off
+            evaluation = evaluate(learner, *materials.test, stream.num_classes)
         if events is not None and evaluation is not None:
             counts_CC = confusion_matrix(materials.test[1], evaluation.predictions, stream.num_classes)
             events.write_confusion(stream.experiences[-1].index, counts_CC, stream.class_names)
@@ -209,8 +217,6 @@ def _run(
         if events is not None:
             events.close()
         keep(materials.network)
-    if start and evaluation is None:  # all was learned already; the end of the run was cut off
-        evaluation = evaluate(learner, *materials.test, stream.num_classes)
     if evaluation is not None:
         predictions = {
             "class_names": list(stream.class_names),
@@ -225,7 +231,7 @@ def _run(
     summary = _summary(config, materials, run_dir, time.perf_counter() - began)
     if isinstance(learner, GradientLearner):  # methods in closed form are no linear map of a trained head
         _save_model(config, learner, materials, run_dir, summary)
-    write_json(run_dir / "summary.json", summary)
+    write_json(run_dir / SUMMARY, summary)
     return Result(run_dir=run_dir, summary=summary)
 
 
