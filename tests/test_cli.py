@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 import subprocess
@@ -393,22 +394,17 @@ def test_serve_refuses_what_it_could_not_use_before_it_listens(
 
 
 def test_help_of_every_command_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
-    commands = [
-        "train",
-        "inspect",
-        "bench",
-        "demo",
-        "compare",
-        "pretrain",
-        "teach",
-        "predict",
-        "classes",
-        "forget",
-        "serve",
-    ]
-    for command in [[c] for c in [*commands, "export"]] + [
-        ["data", action] for action in ("list", "verify", "render")
-    ]:
+    from vitlr.cli import make_parser
+
+    def leaves(parser: argparse.ArgumentParser, above: list[str]) -> list[list[str]]:
+        below = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+        if not below:
+            return [above]
+        return [leaf for name, each in below[0].choices.items() for leaf in leaves(each, [*above, name])]
+
+    commands = [*leaves(make_parser(), []), ["inspect"], ["bench"]]
+    assert len(commands) >= 20 and ["cache", "clear"] in commands and ["train"] in commands
+    for command in commands:
         with pytest.raises(SystemExit) as stop:
             main([*command, "--help"])
         assert stop.value.code == 0
@@ -481,3 +477,27 @@ def test_bad_images_are_left_out_where_the_short_flag_asks_for_it(
     assert "on_bad_image must be one of error, skip" in refused(
         capsys, *train(vit, tree, tmp_path / "other", "--on-bad-image=guess")
     )
+
+
+def test_clearing_the_cache_tells_a_script_what_it_removed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ["--dir", str(tmp_path / "latents")]
+    assert main(["cache", "clear", "--json", *where]) == 0
+    assert json.loads(capsys.readouterr().out) == {"directory": str(tmp_path / "latents"), "removed": []}
+    assert main(["cache", "clear", "--quiet", *where]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_rendering_tells_a_script_what_it_wrote(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from PIL import Image
+
+    monkeypatch.setattr("vitlr.data.synthetic.render_dataset", lambda *_, **__: 550)  # which takes a minute
+    monkeypatch.setattr("vitlr.data.synthetic.contact_sheet", lambda seed: Image.new("RGB", (8, 8)))
+    sheet = tmp_path / "sheet.png"
+    assert main(["data", "render", "frames", "--frames=1", "--contact-sheet", str(sheet), "--json"]) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out) == {"root": "frames", "frames": 550, "contact_sheet": str(sheet)}
+    assert told.err == "" and sheet.is_file()

@@ -23,11 +23,25 @@ def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
         **common,
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=type(parser))
-    listing = actions.add_parser("list", help="trunks whose latents are kept, the last used first", **common)
+    listing = actions.add_parser(
+        "list",
+        help="trunks whose latents are kept, the last used first",
+        epilog="example: vitlr cache list --json",
+        **common,
+    )
     listing.add_argument("--json", action="store_true", help="print as JSON")
-    clear = actions.add_parser("clear", help="remove them, or those under the keys given", **common)
+    clear = actions.add_parser(
+        "clear",
+        help="remove them, or those under the keys given",
+        epilog="example: vitlr cache clear 3f2a",
+        **common,
+    )
+    clear.add_argument("--json", action="store_true", help="print what was removed as JSON")
+    clear.add_argument("--quiet", action="store_true", help="print nothing")
     clear.add_argument("keys", nargs="*", metavar="KEY", help="as vitlr cache list shows them")
-    path = actions.add_parser("path", help="print the directory they lie in", **common)
+    path = actions.add_parser(
+        "path", help="print the directory they lie in", epilog="example: vitlr cache path", **common
+    )
     for action, run in ((listing, list_entries), (clear, clear_entries), (path, print_path)):
         action.add_argument(
             "--dir", default="auto", help="directory given as backbone.cache (default: the user's)"
@@ -80,6 +94,10 @@ def clear_entries(options: argparse.Namespace) -> int:
 
     root = _root(options)
     removed = clear_cache(root, options.keys)
+    if options.json:
+        print(json.dumps({"directory": str(root), "removed": [_row(entry) for entry in removed]}, indent=2))
+    if options.json or options.quiet:
+        return 0
     for entry in removed:
         err().print(f"removed {entry['key']} ({entry['backbone']})", markup=False, soft_wrap=True)
     total = sum(entry["bytes"] for entry in removed)

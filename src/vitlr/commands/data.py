@@ -65,6 +65,7 @@ def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
         "--contact-sheet", type=Path, metavar="FILE", help="also a picture of all objects by all sessions"
     )
     three.add_argument("--quiet", action="store_true", help="no progress")
+    three.add_argument("--json", action="store_true", help="print what was written as JSON")
     three.set_defaults(run_command=render)
 
 
@@ -172,7 +173,7 @@ def render(options: argparse.Namespace) -> int:
     kind = None if sheet is None else Image.registered_extensions().get(sheet.suffix.lower())
     if sheet is not None and kind not in Image.SAVE:  # known before minutes of rendering
         raise DataError(f"{sheet} is no picture that can be written; give a file name such as sheet.png")
-    with Bar("rendering", quiet=options.quiet) as bar:
+    with Bar("rendering", quiet=options.quiet or options.json) as bar:
         count = render_dataset(
             options.root,
             options.frames,
@@ -180,12 +181,13 @@ def render(options: argparse.Namespace) -> int:
             processes=options.processes,
             progress=bar.callback(),
         )
-    if not options.quiet:
-        print(f"{count:,} frames in {options.root}")
     if sheet is not None:
         content = io.BytesIO()
         contact_sheet(options.seed).save(content, format=kind)
         write_atomically(sheet, [content.getbuffer()])
-        if not options.quiet:
-            print(sheet)
+    if options.json:
+        written = {"root": str(options.root), "frames": count, "contact_sheet": sheet and str(sheet)}
+        print(json.dumps(written))
+    elif not options.quiet:
+        print("\n".join([f"{count:,} frames in {options.root}", *([str(sheet)] if sheet else [])]))
     return 0

@@ -472,16 +472,16 @@ def _recorded(run: RunData) -> tuple[list[float] | None, str]:
 def _settings(groups: Groups) -> Part:
     folded = []
     for name, group in groups.items():
-        path = shlex.quote(str(group[0].path / "config.yaml"))
-        command = f"vitlr train --config {path} --out runs/again"
-        text = "\n".join([command, "", yaml.safe_dump(group[0].config, sort_keys=False).strip()])
-        others = [run.order for run in group[1:]]
-        if others:
-            text += f"\n\n# likewise: {'; '.join(others)}"
-        folded.append((f"{name}: {group[0].order}", text))
+        commands = [
+            f"vitlr train --config {shlex.quote(str(run.path / 'config.yaml'))} --out runs/again-{number}"
+            for number, run in enumerate(group)
+        ]
+        text = "\n".join([*commands, "", yaml.safe_dump(group[0].config, sort_keys=False).strip()])
+        folded.append((f"{name}: {'; '.join(run.order for run in group)}", text))
     return Part(
         title="Settings",
-        text="The resolved configuration of each method's first run, and the command that repeats it.",
+        text="The resolved configuration of each method's first run, and the commands that repeat all of them, in the"
+        " directory in which they were started (paths are as they were given).",
         folded=tuple(folded),
     )
 
