@@ -4,7 +4,7 @@
     python benchmarks/search.py … --page-only          # from the runs that are finished
 
 One thread; started again, it goes on where it was. The page's text is written by hand; what stands between
-``<!-- search -->`` and ``<!-- end -->`` is replaced.
+``<!-- search -->`` and ``<!-- end -->`` is replaced, but the row of a setting without a run here stays as it is.
 """
 
 from __future__ import annotations
@@ -67,7 +67,9 @@ def settings_of(plan: Plan, variant: str) -> str:
     return ", ".join(shown) or "none to choose"
 
 
-def table(plan: Plan, rows: dict[str, dict[str, Any]]) -> str:
+def table(plan: Plan, rows: dict[str, dict[str, Any]], standing: str) -> str:
+    """The rows as Markdown, those without a run as they are in ``standing``; each method's best is bold."""
+    kept = {tuple(cells[:2]): cells[2:] for cells in map(_cells, standing.splitlines()) if len(cells) == 4}
     lines = [
         "| method | settings | final accuracy, % | average along the stream, % |",
         "|---|---|---|---|",
@@ -76,20 +78,28 @@ def table(plan: Plan, rows: dict[str, dict[str, Any]]) -> str:
     for variant in plan.variants:
         groups.setdefault(method_of(plan, variant), []).append(variant)
     for (method, cut), variants in groups.items():
-        found = [v for v in variants if rows[v]["runs"]]
-        best = max((rows[v]["test_accuracy"][0] for v in found), default=None)
+        shown: dict[str, list[str]] = {}
         for variant in variants:
-            row = rows[variant]
-            if not row["runs"]:
-                why = "failed: " + row["failures"][0].split(": ", 1)[1] if row["failures"] else "not run"
-                lines.append(f"| {method} (cut {cut}) | {settings_of(plan, variant)} | {why} | |")
-                continue
-            final, average = row["test_accuracy"][0], row["average_test_accuracy"][0]
-            shown = f"**{100 * final:.1f}**" if final == best and len(variants) > 1 else f"{100 * final:.1f}"
+            row, label = rows[variant], settings_of(plan, variant)
+            if row["runs"]:
+                final, average = row["test_accuracy"][0], row["average_test_accuracy"][0]
+                shown[label] = [f"{100 * final:.1f}", f"{100 * average:.1f}"]
+            elif row["failures"]:
+                shown[label] = ["failed: " + row["failures"][0].split(": ", 1)[1], ""]
+            else:
+                found = kept.get((f"{method} (cut {cut})", label), ["not run", ""])
+                shown[label] = [found[0].strip("*"), found[1]]
+        finals = [float(cells[0]) for cells in shown.values() if re.fullmatch(r"[\d.]+", cells[0])]
+        for label, (final, average) in shown.items():
+            best = len(shown) > 1 and finals and final == f"{max(finals):.1f}"
             lines.append(
-                f"| {method} (cut {cut}) | {settings_of(plan, variant)} | {shown} | {100 * average:.1f} |"
+                f"| {method} (cut {cut}) | {label} | {f'**{final}**' if best else final} | {average} |"
             )
     return "\n".join(lines)
+
+
+def _cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip().strip("|").split("|")]
 
 
 def main() -> None:
@@ -113,10 +123,10 @@ def main() -> None:
         run_plan(plan, options.out, quiet=False)
     rows = {row["variant"]: row for row in summarise(plan, ended(plan, options.out))}
     text = options.page.read_text(encoding="utf-8")
-    pattern = re.compile(r"(<!-- search -->\n).*?(<!-- end -->)", re.DOTALL)
-    if not pattern.search(text):
+    place = re.search(r"(<!-- search -->\n)(.*?)(<!-- end -->)", text, re.DOTALL)
+    if place is None:
         raise SystemExit(f"{options.page} has no <!-- search --> … <!-- end -->")
-    text = pattern.sub(lambda match: f"{match[1]}{table(plan, rows)}\n{match[2]}", text)
+    text = f"{text[: place.start(2)]}{table(plan, rows, place[2])}\n{text[place.end(2) :]}"
     write_atomically(options.page, [text.encode()])
     print(options.page)
 
