@@ -15,8 +15,9 @@ import pytest
 
 from vitlr.cli import main
 from vitlr.evaluation import metrics
+from vitlr.evaluation.records import class_matrix, forward_transfer, running_forgetting
 from vitlr.runs.gather import gather, named_by_difference
-from vitlr.runs.report import class_matrix, forward_transfer, make_report, measures, running_forgetting
+from vitlr.runs.report import make_report, measures
 
 RECIPE = """
 title: tiny
@@ -94,13 +95,16 @@ def test_the_table_holds_mean_and_sd_of_the_records(
 
 def test_forward_transfer_is_category_accuracy_before_an_object_came_minus_chance(comparison: Path) -> None:
     for run in gather([comparison])[0]:
-        learned_C, names = class_matrix(run)[1], list(run.metrics[0]["class_accuracy"])
+        learned_C, names = class_matrix(run.metrics)[1], list(run.metrics[0]["class_accuracy"])
         before = [
             run.metrics[learned - 1]["class_category_accuracy"][name] - 1 / 10
             for name, learned in zip(names, learned_C.tolist(), strict=True)
             if 0 < learned < len(run.metrics)
         ]
-        assert forward_transfer(run) == pytest.approx(np.mean(before)) and len(before) == 2
+        assert forward_transfer(run.metrics) == pytest.approx(np.mean(before)) and len(before) == 2
+        assert run.summary is not None
+        assert run.summary["forward_transfer"] == pytest.approx(np.mean(before))
+        assert run.summary["backward_transfer"] == pytest.approx(measures(run)["backward_transfer"])
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -135,9 +139,9 @@ def test_the_running_forgetting_ends_where_the_measure_is(comparison: Path) -> N
     runs, failures = gather([comparison])
     assert failures == []
     for run in runs:
-        matrix_EC, learned_C = class_matrix(run)
+        matrix_EC, learned_C = class_matrix(run.metrics)
         known = learned_C < len(matrix_EC)
-        assert running_forgetting(run)[-1] == pytest.approx(
+        assert running_forgetting(run.metrics)[-1] == pytest.approx(
             metrics.forgetting(matrix_EC[:, known], learned_C[known]), nan_ok=True
         )
         told = run.predictions

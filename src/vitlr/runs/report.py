@@ -14,6 +14,7 @@ import yaml
 from matplotlib.figure import Figure
 
 from vitlr.evaluation import metrics
+from vitlr.evaluation.records import backward_transfer, class_matrix, forward_transfer, running_forgetting
 from vitlr.report.charts import class_heat_map, memory_composition, spread_curves, time_per_experience
 from vitlr.report.confusion import confusion_matrix
 from vitlr.report.figures import figure_bytes
@@ -93,7 +94,7 @@ def problems_of(runs: Sequence[RunData], failures: Sequence[str]) -> list[str]:
 
 def measures(run: RunData) -> dict[str, float]:
     """Everything the table shows of one finished run; NaN where the run does not tell it."""
-    matrix_EC, learned_C = class_matrix(run)
+    matrix_EC, learned_C = class_matrix(run.metrics)
     last, told = run.metrics[-1], run.predictions or {}
     names = told.get("class_names", [])
     labels, predictions = np.array(told.get("labels", []), int), np.array(told.get("predictions", []), int)
@@ -109,8 +110,8 @@ def measures(run: RunData) -> dict[str, float]:
             [_value(line["test_accuracy"]) for line in run.metrics]
         ),
         "forgetting": metrics.forgetting(matrix_EC[:, known], learned_C[known]),
-        "backward_transfer": metrics.backward_transfer(matrix_EC[:, known], learned_C[known]),
-        "forward_transfer": forward_transfer(run),
+        "backward_transfer": backward_transfer(run.metrics),
+        "forward_transfer": forward_transfer(run.metrics),
         "category_accuracy": metrics.category_accuracy(labels, predictions, category_C)
         if category_C is not None and len(labels)
         else float("nan"),
@@ -123,49 +124,6 @@ def measures(run: RunData) -> dict[str, float]:
         "peak_memory_bytes": _value((run.summary or {}).get("peak_memory_bytes")),
         "gflop": float(np.mean(gflop)) if gflop else float("nan"),
     }
-
-
-def class_matrix(run: RunData) -> tuple[np.ndarray, np.ndarray]:
-    """R (E, C), accuracy of each class after each experience, NaN before it is known; and (C,) the experience,
-    from 0, that each class first came with (E where it never came)."""
-    names = list(run.metrics[0]["class_accuracy"])
-    matrix_EC = np.array([[_value(line["class_accuracy"][name]) for name in names] for line in run.metrics])
-    place = {name: index for index, name in enumerate(names)}
-    learned_C = np.full(len(names), len(run.metrics))
-    for position in range(len(run.metrics) - 1, -1, -1):
-        learned_C[[place[name] for name in run.metrics[position]["classes"] if name in place]] = position
-    matrix_EC[np.arange(len(matrix_EC))[:, None] < learned_C] = np.nan
-    return matrix_EC, learned_C
-
-
-def forward_transfer(run: RunData) -> float:
-    """``metrics.forward_transfer`` to objects not yet learned, judged by their category; NaN without categories.
-
-    As an object no class is ever right before it is learned; but it may already be taken for another object of
-    its category. What the model had before it learned anything is chance: one over the number of categories.
-    """
-    names = list(run.metrics[0]["class_accuracy"])
-    category_C, categories = metrics.categories_of(names)
-    if category_C is None or not run.metrics[0].get("class_category_accuracy"):
-        return float("nan")
-    matrix_EC = np.array(
-        [[_value(line["class_category_accuracy"][name]) for name in names] for line in run.metrics]
-    )
-    chance_C = np.full(len(names), 1 / len(categories))
-    return metrics.forward_transfer(matrix_EC, chance_C, class_matrix(run)[1])
-
-
-def running_forgetting(run: RunData) -> list[float]:
-    """``metrics.forgetting`` of the stream up to each experience, over classes; NaN where there is none yet."""
-    names = list(run.metrics[0]["class_accuracy"])
-    place, running = {name: index for index, name in enumerate(names)}, metrics.RunningForgetting(len(names))
-    return [
-        running.add(
-            np.array([_value(line["class_accuracy"][name]) for name in names]),
-            [place[name] for name in line["classes"] if name in place],
-        )
-        for line in run.metrics
-    ]
 
 
 def _value(value: Any) -> float:
@@ -297,7 +255,7 @@ def _along(groups: Groups, figures: _Figures) -> Part:
         name: [[_value(line["test_accuracy"]) for line in run.metrics] for run in group]
         for name, group in groups.items()
     }
-    lost = {name: [running_forgetting(run) for run in group] for name, group in groups.items()}
+    lost = {name: [running_forgetting(run.metrics) for run in group] for name, group in groups.items()}
     lines = _published(groups)
     drawn = spread_curves(accuracy, ylabel="accuracy on the whole test set", lines=lines)
     caption = "Accuracy along the stream: the mean of a method's runs, and a band of one standard deviation."
@@ -343,7 +301,7 @@ def _published(groups: Groups) -> dict[str, float]:
 def _classes(groups: Groups, figures: _Figures) -> Part:
     shown = []
     for number, (name, group) in enumerate(list(groups.items())[:SHOWN]):
-        matrix_EC, _ = class_matrix(group[0])
+        matrix_EC, _ = class_matrix(group[0].metrics)
         drawn = class_heat_map(matrix_EC, list(group[0].metrics[0]["class_accuracy"]), title=name)
         caption = f"{name}, {group[0].order}: accuracy of each class; grey before it is known."
         shown.append((figures.svg(f"classes-{number + 1}", drawn), caption))

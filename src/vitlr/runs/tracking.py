@@ -28,6 +28,7 @@ __all__ = [
     "GROUPED",
     "EventWriter",
     "MetricsWriter",
+    "finite",
     "forget_peak_memory",
     "machine",
     "peak_memory_bytes",
@@ -42,7 +43,7 @@ _NUMBERS = count()  # of event files that this process writes
 GROUPED = ("category_accuracy", "session_accuracy", "calibration_error", "forgetting")
 
 
-def _number(value: float) -> float | None:
+def finite(value: float) -> float | None:
     """JSON has no NaN or infinity: null."""
     return float(value) if math.isfinite(value) else None
 
@@ -98,22 +99,21 @@ def record_to_json(
         "name": record.name,
         "num_images": record.num_images,
         "classes": [names[label] for label in record.classes],
-        "test_accuracy": _number(evaluation.test_accuracy),
-        "seen_accuracy": _number(evaluation.seen_accuracy),
-        "test_loss": _number(evaluation.test_loss),
-        "train_loss": None if stats is None else _number(stats.loss),
-        "train_accuracy": None if stats is None else _number(stats.accuracy),
+        "test_accuracy": finite(evaluation.test_accuracy),
+        "seen_accuracy": finite(evaluation.seen_accuracy),
+        "test_loss": finite(evaluation.test_loss),
+        "train_loss": None if stats is None else finite(stats.loss),
+        "train_accuracy": None if stats is None else finite(stats.accuracy),
         "class_accuracy": {
-            name: _number(value)
-            for name, value in zip(names, evaluation.class_accuracy.tolist(), strict=True)
+            name: finite(value) for name, value in zip(names, evaluation.class_accuracy.tolist(), strict=True)
         },
-        "category_accuracy": _number(groups.category_accuracy),
+        "category_accuracy": finite(groups.category_accuracy),
         "class_category_accuracy": {}
         if by_class is None
-        else {name: _number(value) for name, value in zip(names, by_class.tolist(), strict=True)},
+        else {name: finite(value) for name, value in zip(names, by_class.tolist(), strict=True)},
         "session_accuracy": {str(session): value for session, value in groups.session_accuracy.items()},
-        "calibration_error": _number(groups.calibration_error),
-        "forgetting": _number(forgetting),
+        "calibration_error": finite(groups.calibration_error),
+        "forgetting": finite(forgetting),
         "seconds": {part: round(value, 6) for part, value in record.seconds.items()},
         "gflop": gflop,
         "memory": {

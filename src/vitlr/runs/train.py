@@ -24,6 +24,7 @@ from vitlr.data.images import resolve
 from vitlr.errors import RunError, VitLRError
 from vitlr.evaluation.groups import group_measures
 from vitlr.evaluation.metrics import RunningForgetting, confusion_matrix
+from vitlr.evaluation.records import backward_transfer, forward_transfer
 from vitlr.evaluation.run import Record, evaluate, iter_run
 from vitlr.files import clear_directory, locked, write_atomically
 from vitlr.learning import CLOSED_FORM, GradientLearner, Learner
@@ -37,6 +38,7 @@ from vitlr.runs.tracking import (
     GROUPED,
     EventWriter,
     MetricsWriter,
+    finite,
     machine,
     peak_memory_bytes,
     read_metrics,
@@ -415,6 +417,8 @@ def _summary(config: RunConfig, materials: Materials, run_dir: Path, seconds: fl
         "seen_accuracy": lines[-1]["seen_accuracy"] if lines else None,
         "average_test_accuracy": float(np.mean(accuracies)) if lines else None,
         **{name: lines[-1].get(name) if lines else None for name in GROUPED},
+        "backward_transfer": finite(backward_transfer(lines)) if lines else None,
+        "forward_transfer": finite(forward_transfer(lines)) if lines else None,
         "seconds": {**totals, "wall": seconds},
         "seconds_per_experience": (totals["encode"] + totals["learn"]) / max(1, len(lines)),
         "cache": _cache_summary(materials),
