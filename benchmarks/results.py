@@ -25,9 +25,11 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from vitlr.errors import VitLRError
 from vitlr.report.figures import accuracy_curves, figure_bytes
 from vitlr.report.tradeoffs import Point, accuracy_against_bytes, accuracy_against_cut
 from vitlr.runs.compare import Outcome, Plan, read_plan, summarise
+from vitlr.runs.config import RunConfig, to_yaml
 from vitlr.runs.files import write_atomically
 from vitlr.runs.tracking import machine, read_metrics
 
@@ -35,17 +37,46 @@ HERE = Path(__file__).resolve().parent.parent
 BLOCKS = {"real": 12, "rendered": 6}
 
 
-def work(plan: Plan, recipe: Path, options: argparse.Namespace, out: Path) -> list[str]:
+def given(plan: Plan, options: argparse.Namespace) -> Plan:
+    """The plan over the images and the network that the command line names."""
+    rooms = {"data": ("root", options.data_root), "backbone": ("name", options.backbone)}
+    base = dict(plan.base)
+    for room, (name, value) in rooms.items():
+        base[room] = {**base[room], **({name: value} if value else {})}
+    return replace(plan, base=base)
+
+
+def run_flags(config: RunConfig) -> list[str]:
+    """Flags of ``vitlr train`` that begin this run, or go on with it."""
+    if (config.run_dir / "checkpoint").is_dir():
+        return ["--resume", str(config.run_dir)]
+    settings = config.run_dir.with_suffix(".yaml")
+    settings.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(settings, [to_yaml(config).encode()])
+    again = ["--overwrite"] if config.run_dir.exists() else []
+    return ["--config", str(settings), "--out", str(config.run_dir), *again]
+
+
+def one_run(config: RunConfig) -> str:
+    """Run it in a process of its own, in one thread; returns why it failed, or nothing."""
+    try:
+        command = [sys.executable, "-m", "vitlr", "train", "--quiet", *run_flags(config)]
+        done = subprocess.run(
+            command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True
+        )
+    except (OSError, VitLRError) as error:
+        return str(error)
+    return done.stderr.strip()[-300:] or f"exit code {done.returncode}" if done.returncode else ""
+
+
+def work(plan: Plan, options: argparse.Namespace, out: Path) -> list[str]:
     """Run what is not finished, a run a process; returns what failed."""
     tasks: queue.Queue[tuple[str, int]] = queue.Queue()
     for run in plan.runs:
         for variant in plan.variants:
             tasks.put((variant, run))
     total, failed, lock = tasks.qsize(), [], threading.Lock()
-    finished, given = (
-        [0],
-        recipe.stem.endswith("real"),
-    )  # rendered objects and the bundled network are never given
+    finished = [0]
 
     def worker() -> None:
         while True:
@@ -53,23 +84,14 @@ def work(plan: Plan, recipe: Path, options: argparse.Namespace, out: Path) -> li
                 variant, run = tasks.get_nowait()
             except queue.Empty:
                 return
-            began = time.perf_counter()
             config = next(iter(replace(plan, runs=(run,)).configs(variant, out)))
             state = "found"
             if not (config.run_dir / "summary.json").is_file():
-                command = [
-                    *(sys.executable, "-m", "vitlr", "compare", str(recipe), "--out", str(out)),
-                    *("--only", variant, "--runs", str(run), "--quiet"),
-                    *(("--data-root", options.data_root) if options.data_root and given else ()),
-                    *(("--backbone", options.backbone) if options.backbone and given else ()),
-                ]
-                result = subprocess.run(
-                    command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True
-                )
-                state = f"{time.perf_counter() - began:.0f} s"
-                if result.returncode:
-                    failed.append(f"{variant}, run {run}: {result.stderr.strip()[-300:]}")
-                    state = "FAILED"
+                began = time.perf_counter()
+                failure = one_run(config)
+                state = "FAILED" if failure else f"{time.perf_counter() - began:.0f} s"
+                if failure:
+                    failed.append(f"{variant}, run {run}: {failure}")
             with lock:
                 finished[0] += 1
                 print(f"[{finished[0]}/{total}] {variant}, run {run}: {state}", flush=True)
@@ -244,9 +266,11 @@ def main() -> None:
     for part in options.parts:
         recipe, out = HERE / "recipes" / f"results-{part}.yaml", options.out / part
         plan = read_plan(recipe)
+        if part == "real":
+            plan = given(plan, options)
         if not options.page_only:
             chosen = plan.variants if not options.only else {n: plan.variants[n] for n in options.only}
-            failed += work(replace(plan, variants=chosen), recipe, options, out)
+            failed += work(replace(plan, variants=chosen), options, out)
         if options.page.is_file():
             write_page(part, plan, out, options.page)
             print(options.page)
