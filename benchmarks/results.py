@@ -5,8 +5,8 @@
     python benchmarks/results.py rendered real --page-only   # from the runs that are finished
 
 Every variant of ``recipes/results-PART.yaml`` is run on orders 1, 2 and 3, each run in one thread, ``--processes``
-of them side by side. Started again, it goes on where it was. Seconds are those of a run's median experience, averaged
-over the orders. The page's text is written by hand; what stands between ``<!-- NAME -->`` and ``<!-- end -->`` is
+of them side by side. Started again, it goes on where it was. Seconds are those of the
+median experience in the fastest of the orders. The page's text is written by hand; what stands between ``<!-- NAME -->`` and ``<!-- end -->`` is
 replaced, but the row of a variant whose runs are not all finished here stays as it is, and a figure is drawn only
 where all of its variants are finished.
 """
@@ -114,13 +114,13 @@ def finished_runs(plan: Plan, out: Path) -> list[Outcome]:
 
 
 def learn_seconds(outcomes: list[Outcome]) -> dict[str, float]:
-    """Seconds to learn a run's median experience, by variant, averaged over its runs: one that waited for the machine
-    does not count."""
+    """Seconds to learn a run's median experience, by variant, in the fastest of its runs: one that waited for the
+    machine does not count."""
     found: dict[str, list[float]] = {}
     for outcome in outcomes:
         spent = statistics.median(line["seconds"]["learn"] for line in outcome.metrics)
         found.setdefault(outcome.variant, []).append(spent)
-    return {variant: statistics.fmean(values) for variant, values in found.items()}
+    return {variant: min(values) for variant, values in found.items()}
 
 
 def table(
