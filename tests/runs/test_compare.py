@@ -172,3 +172,9 @@ def test_a_folder_full_of_other_things_is_not_filled_with_runs(
     assert main(["train", *flags, "--runs=0-1", f"--out={photos}"]) == 2
     assert f"{photos} holds something else than a comparison; choose another --out" in capsys.readouterr().err
     assert [path.name for path in photos.iterdir()] == ["holiday.jpg"]
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.yaml").touch()  # a run's own summary would be lost to the comparison's
+    (run / ".lock").touch()
+    assert main(["train", *flags, "--runs=0-1", f"--out={run}"]) == 2
+    assert not (run / "summary.json").exists()

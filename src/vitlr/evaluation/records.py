@@ -12,7 +12,7 @@ import numpy as np
 
 from vitlr.evaluation import metrics
 
-__all__ = ["backward_transfer", "class_matrix", "forward_transfer", "running_forgetting"]
+__all__ = ["backward_transfer", "class_matrix", "forward_transfer", "running_forgetting", "value_of"]
 
 Records = Sequence[Mapping[str, Any]]
 
@@ -21,7 +21,7 @@ def class_matrix(records: Records) -> tuple[np.ndarray, np.ndarray]:
     """R (E, C), accuracy of each class after each experience, NaN before it is known; and (C,) the experience,
     from 0, that each class first came with (E where it never came)."""
     names = list(records[0]["class_accuracy"])
-    matrix_EC = np.array([[_value(line["class_accuracy"][name]) for name in names] for line in records])
+    matrix_EC = np.array([[value_of(line["class_accuracy"][name]) for name in names] for line in records])
     place = {name: index for index, name in enumerate(names)}
     learned_C = np.full(len(names), len(records))
     for position in range(len(records) - 1, -1, -1):
@@ -48,7 +48,7 @@ def forward_transfer(records: Records) -> float:
     if category_C is None or not records[0].get("class_category_accuracy"):
         return float("nan")
     matrix_EC = np.array(
-        [[_value(line["class_category_accuracy"][name]) for name in names] for line in records]
+        [[value_of(line["class_category_accuracy"][name]) for name in names] for line in records]
     )
     chance_C = np.full(len(names), 1 / len(categories))
     return metrics.forward_transfer(matrix_EC, chance_C, class_matrix(records)[1])
@@ -60,12 +60,13 @@ def running_forgetting(records: Records) -> list[float]:
     place, running = {name: index for index, name in enumerate(names)}, metrics.RunningForgetting(len(names))
     return [
         running.add(
-            np.array([_value(line["class_accuracy"][name]) for name in names]),
+            np.array([value_of(line["class_accuracy"][name]) for name in names]),
             [place[name] for name in line["classes"] if name in place],
         )
         for line in records
     ]
 
 
-def _value(value: Any) -> float:
+def value_of(value: Any) -> float:
+    """A record's number; NaN where it is null."""
     return float("nan") if value is None else float(value)

@@ -130,9 +130,7 @@ def figure_bytes(figure: Figure, kind: str) -> bytes:
     buffer = io.BytesIO()
     metadata = {"Date": None} if kind == "svg" else {"Software": None}
     with rc_context({"font.sans-serif": [*rcParams["font.sans-serif"], *_fallbacks()]}), catch_warnings():
-        simplefilter(
-            "ignore", UserWarning
-        )  # a letter that no font here has is drawn as a box: said once is too often
+        simplefilter("ignore", UserWarning)  # a letter that no font here has is drawn as a box
         figure.savefig(buffer, format=kind, metadata=metadata)
     return buffer.getvalue()
 

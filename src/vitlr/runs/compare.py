@@ -206,7 +206,7 @@ def _check_place(out: Path) -> None:
     if not out.is_dir():
         return
     names = {path.name for path in out.iterdir()}
-    if names and not names & {".lock", "summary.json"}:
+    if "config.yaml" in names or (names and not names & {".lock", "summary.json"}):
         raise RunError(f"{out} holds something else than a comparison; choose another --out")
 
 
@@ -238,7 +238,10 @@ def _left(out: Path, variant: str, run: int, seed: int, failures: Sequence[str])
     folder = out / slug(variant) / f"run{run}-seed{seed}"
     config = RunConfig(data=DataConfig(run=run), seed=seed, out=str(folder))
     if (folder / "summary.json").is_file():
-        return Outcome(variant=variant, config=config, metrics=read_metrics(folder))
+        try:
+            return Outcome(variant=variant, config=config, metrics=read_metrics(folder))
+        except RunError as error:  # which must not cost the runs of now their summary
+            return Outcome(variant=variant, config=config, metrics=[], failure=str(error))
     told = f"run {run}, seed {seed}: "
     why = next((line.removeprefix(told) for line in failures if line.startswith(told)), None)
     return None if why is None else Outcome(variant=variant, config=config, metrics=[], failure=why)

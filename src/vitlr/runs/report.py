@@ -14,7 +14,13 @@ import yaml
 from matplotlib.figure import Figure
 
 from vitlr.evaluation import metrics
-from vitlr.evaluation.records import backward_transfer, class_matrix, forward_transfer, running_forgetting
+from vitlr.evaluation.records import (
+    backward_transfer,
+    class_matrix,
+    forward_transfer,
+    running_forgetting,
+    value_of,
+)
 from vitlr.report.charts import class_heat_map, memory_composition, spread_curves, time_per_experience
 from vitlr.report.confusion import confusion_matrix
 from vitlr.report.figures import figure_bytes
@@ -104,10 +110,10 @@ def measures(run: RunData) -> dict[str, float]:
     gflop = [sum(line["gflop"].values()) for line in run.metrics if line.get("gflop")]
     known = learned_C < len(matrix_EC)
     return {
-        "test_accuracy": _value(last["test_accuracy"]),
-        "seen_accuracy": _value(last["seen_accuracy"]),
+        "test_accuracy": value_of(last["test_accuracy"]),
+        "seen_accuracy": value_of(last["seen_accuracy"]),
         "average_accuracy": metrics.average_incremental_accuracy(
-            [_value(line["test_accuracy"]) for line in run.metrics]
+            [value_of(line["test_accuracy"]) for line in run.metrics]
         ),
         "forgetting": metrics.forgetting(matrix_EC[:, known], learned_C[known]),
         "backward_transfer": backward_transfer(run.metrics),
@@ -121,13 +127,9 @@ def measures(run: RunData) -> dict[str, float]:
         "learn_seconds": float(np.mean([line["seconds"]["learn"] for line in run.metrics])),
         "seconds": float(np.mean(seconds)),
         "memory_bytes": float(max(line["memory"]["bytes"] for line in run.metrics)),
-        "peak_memory_bytes": _value((run.summary or {}).get("peak_memory_bytes")),
+        "peak_memory_bytes": value_of((run.summary or {}).get("peak_memory_bytes")),
         "gflop": float(np.mean(gflop)) if gflop else float("nan"),
     }
-
-
-def _value(value: Any) -> float:
-    return float("nan") if value is None else float(value)
 
 
 # -- the table ------------------------------------------------------------------------------------------
@@ -252,7 +254,7 @@ class _Figures:
 
 def _along(groups: Groups, figures: _Figures) -> Part:
     accuracy = {
-        name: [[_value(line["test_accuracy"]) for line in run.metrics] for run in group]
+        name: [[value_of(line["test_accuracy"]) for line in run.metrics] for run in group]
         for name, group in groups.items()
     }
     lost = {name: [running_forgetting(run.metrics) for run in group] for name, group in groups.items()}
@@ -265,7 +267,7 @@ def _along(groups: Groups, figures: _Figures) -> Part:
         caption += f"Judged here on the {sets} test set."
     shown = [(figures.svg("accuracy", drawn), caption)]
     category = {
-        name: [[_value(line.get("category_accuracy")) for line in run.metrics] for run in group]
+        name: [[value_of(line.get("category_accuracy")) for line in run.metrics] for run in group]
         for name, group in groups.items()
     }
     if any(not np.isnan(run).all() for runs in category.values() for run in runs):

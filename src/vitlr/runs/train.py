@@ -155,9 +155,8 @@ def train(
         if on_start is not None:
             on_start(materials, start)
         if start == len(materials.stream):
-            with suppress(
-                OSError, ValueError
-            ):  # the summary is written last: where it is whole, nothing is missing
+            # The summary is written last: where it is whole, nothing is missing.
+            with suppress(OSError, ValueError):
                 return Result(run_dir=run_dir, summary=json.loads((run_dir / SUMMARY).read_bytes()))
         interrupts = Interrupts() if interrupts is None else interrupts
         with suppress(OSError):  # of no weight once the run is finished
