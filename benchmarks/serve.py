@@ -143,6 +143,28 @@ def _only_here(url: str, port: int, faults: list[str]) -> None:
         faults.append(f"asked for {url}")
 
 
+def choose_file(page, path: Path, tries: int = 4) -> None:
+    """Unfold the part for files and choose one there.
+
+    Until Gradio has attached its handlers a click and a chosen file are lost without a word, and the page has
+    no sign of when that is; so both are done again until they are seen to have worked.
+    """
+    from playwright.sync_api import TimeoutError as NotYet
+
+    name = page.get_by_label("name of the object").nth(1)
+    for left in reversed(range(tries)):
+        try:
+            if not name.is_visible():
+                page.click("text=From files instead of the camera")
+            name.wait_for(timeout=15_000)
+            page.set_input_files("input[type=file]", str(path), timeout=15_000)
+            page.wait_for_selector(f"text={path.name}", timeout=15_000)
+            return
+        except NotYet:
+            if not left:
+                raise
+
+
 def start_camera(page) -> None:
     page.click("#live-root button.start")
     page.wait_for_function(

@@ -12,7 +12,16 @@ pytest.importorskip("playwright")
 if not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))):
     pytest.skip("no Chromium", allow_module_level=True)
 
-from benchmarks.serve import browser_page, camera_file, rendered, server, start_camera, teach, wait_for_label
+from benchmarks.serve import (
+    browser_page,
+    camera_file,
+    choose_file,
+    rendered,
+    server,
+    start_camera,
+    teach,
+    wait_for_label,
+)
 
 LOSE_CAMERA = """() => {
     const [track] = document.querySelector('#live-root video').srcObject.getVideoTracks();
@@ -54,9 +63,7 @@ def test_two_objects_are_taught_and_both_are_recognised_live_also_after_a_restar
 def test_a_file_that_is_no_picture_gets_a_sentence_with_its_own_name(tmp_path: Path) -> None:
     (tmp_path / "mug.jpg").write_text("no picture")
     with server("--quiet") as (port, _), browser_page(port, None) as page:
-        page.click("text=From files instead of the camera")
-        page.set_input_files("input[type=file]", str(tmp_path / "mug.jpg"))
-        page.wait_for_selector("text=mug.jpg")
+        choose_file(page, tmp_path / "mug.jpg")
         page.get_by_label("name of the object").nth(1).fill("mug")
         page.click("text=Teach these")
         page.wait_for_function(

@@ -18,7 +18,9 @@ import uvicorn
 from anyio import to_thread
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vitlr.app.page import build_page, page_options, static
 from vitlr.app.session import Answer, BusyError, Job, LiveSession
@@ -43,19 +45,7 @@ def make_app(session: LiveSession, *, host: str = "127.0.0.1") -> FastAPI:
     if host in LOOPBACK:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]", "::1"])
 
-    @app.middleware("http")
-    async def guard(request: Request, proceed: Callable[[Request], Any]) -> Response:
-        if (
-            request.url.path.startswith("/live/")
-            and request.method == "POST"
-            and "x-vitlr" not in request.headers
-        ):
-            return _refused(403, "this request does not come from the page")
-        reply = await proceed(request)
-        reply.headers["Content-Security-Policy"] = _POLICY
-        reply.headers["X-Content-Type-Options"] = "nosniff"
-        reply.headers["Referrer-Policy"] = "no-referrer"
-        return reply
+    app.add_middleware(_Guard)
 
     @app.get("/live/live.js")
     def script() -> Response:
@@ -105,6 +95,36 @@ def make_app(session: LiveSession, *, host: str = "127.0.0.1") -> FastAPI:
         app, page, path="/", show_error=False, max_file_size=session.limits.upload_bytes, ssr_mode=False,
         **page_options(),
     )  # fmt: skip
+
+
+class _Guard:
+    """Turns away posts that no page of ours sent, and tells browsers what a page may load.
+
+    Plain ASGI: Starlette's ``BaseHTTPMiddleware`` puts a queue between Gradio's event streams and the browser.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def with_policy(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers["Content-Security-Policy"] = _POLICY
+                headers["X-Content-Type-Options"] = "nosniff"
+                headers["Referrer-Policy"] = "no-referrer"
+            await send(message)
+
+        posted = scope["method"] == "POST" and scope["path"].startswith("/live/")
+        if posted and "x-vitlr" not in Headers(scope=scope):
+            refused = _refused(403, "this request does not come from the page")
+            await refused(scope, receive, with_policy)
+        else:
+            await self._app(scope, receive, with_policy)
 
 
 async def _told(request: Request, session: LiveSession, act: Callable[[bytes], dict[str, Any]]) -> Response:
