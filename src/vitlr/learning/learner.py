@@ -177,7 +177,7 @@ class GradientLearner:
         return self._consolidated_CD
 
     @torch.no_grad()
-    def logits(self, latents_NTD: Tensor, batch_size: int = 256) -> Tensor:
+    def logits(self, latents_NTD: Tensor, batch_size: int = 64) -> Tensor:
         """(N, C) logits on the host; -inf for class indices below C that have never been seen."""
         features = [self.head(batch.to(self.device).float()) for batch in latents_NTD.split(batch_size)]
         if not features:
