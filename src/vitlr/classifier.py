@@ -26,8 +26,8 @@ import numpy as np
 from vitlr.errors import BackboneError, ConfigError, DataError, RunError, VitLRError
 from vitlr.files import locked
 from vitlr.learning import GradientLearner, LearnerConfig, LearnStats
-from vitlr.learning.learner import CLOSED_FORM_SETTINGS
 from vitlr.learning.methods import keeps_images
+from vitlr.learning.settings import CLOSED_FORM_SETTINGS
 from vitlr.replay import MemoryConfig
 from vitlr.runs.checkpoint import load_state, write_state
 from vitlr.teaching import (

@@ -17,11 +17,11 @@ from torch import nn
 from torch.nn import functional
 
 from vitlr.errors import ConfigError, RunError
-from vitlr.learning.class_mean import ClassMeanConfig, NearestClassMean
-from vitlr.learning.der import dark_loss
-from vitlr.learning.ranpac import HELD_OUT, RanPAC, RanPACConfig
+from vitlr.learning.methods.class_mean import ClassMeanConfig, NearestClassMean
+from vitlr.learning.methods.der import dark_loss
+from vitlr.learning.methods.ranpac import HELD_OUT, RanPAC, RanPACConfig
+from vitlr.learning.methods.slda import SLDA, SLDAConfig
 from vitlr.learning.ridge import RIDGES
-from vitlr.learning.slda import SLDA, SLDAConfig
 
 WIDTH = 8
 

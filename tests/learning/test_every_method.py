@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from pkgutil import iter_modules
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from vitlr.errors import ConfigError, RunError
-from vitlr.learning import CLOSED_FORM, METHODS, Learner, LearnerConfig, new_learner
+from vitlr.learning import (
+    CLOSED_FORM,
+    METHODS,
+    Learner,
+    LearnerConfig,
+    Method,
+    Step,
+    methods,
+    new_learner,
+)
 from vitlr.replay import MemoryConfig
 
 WIDTH = 12
@@ -77,10 +90,36 @@ def same(a: Learner, b: Learner) -> bool:
     )
 
 
-@pytest.mark.parametrize("method", CLOSED_FORM)
-def test_a_method_in_closed_form_is_one_line_and_the_file_of_its_name(method: str) -> None:
-    module = type(learner(method)).__module__
-    assert module == f"vitlr.learning.{method}"
+@EVERY_METHOD
+def test_a_method_is_the_file_of_its_name(method: str) -> None:
+    file = import_module(f"vitlr.learning.methods.{method}")
+    if method in CLOSED_FORM:
+        assert type(learner(method)).__module__ == file.__name__
+    else:
+        assert file.METHOD is METHODS[method] and file.METHOD.name == method
+
+
+def test_every_file_of_a_method_is_registered() -> None:
+    files = {module.name for module in iter_modules(methods.__path__)}
+    assert files == {*METHODS, *CLOSED_FORM}
+
+
+def test_a_new_method_with_a_loss_of_its_own_needs_neither_loop_nor_settings_edited(monkeypatch) -> None:
+    def of_new_latents_only(step: Step, config: LearnerConfig) -> torch.Tensor:
+        num_new = len(step.labels_B) - step.num_replayed
+        return functional.cross_entropy(step.logits_BC[:num_new], step.labels_B[:num_new])
+
+    forgetful = Method(
+        name="forgetful", summary="", replay="memory", consolidate=False, loss=of_new_latents_only
+    )
+    monkeypatch.setitem(METHODS, "forgetful", forgetful)
+    model = learner("forgetful", epochs=20)
+    for experience, classes in enumerate([[0, 1], [2, 3]]):
+        stats = model.learn(*blobs(classes, 20, experience), experience)
+    assert stats.num_replayed > 0
+    assert (
+        accuracy(model, [2, 3]) > 0.9 > 0.3 > accuracy(model, [0, 1])
+    )  # what it replays, its loss leaves out
 
 
 @EVERY_METHOD

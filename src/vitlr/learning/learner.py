@@ -26,98 +26,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vitlr.device import has_bfloat16
-from vitlr.errors import ConfigError, RunError
+from vitlr.errors import RunError
 from vitlr.learning import cwr, si
-from vitlr.learning.der import dark_loss
-from vitlr.learning.methods import CLOSED_FORM, Method, method_named
+from vitlr.learning.method import Method, Step
+from vitlr.learning.methods import method_named
 from vitlr.learning.minibatch import epoch_minibatches
+from vitlr.learning.settings import LearnerConfig
 from vitlr.replay.codec import PIXELS
 from vitlr.replay.memory import MemoryConfig, ReplayMemory
 from vitlr.replay.saved import saved_count, saved_tensor
 
-__all__ = ["CLOSED_FORM_SETTINGS", "GradientLearner", "LearnStats", "LearnerConfig", "device_of"]
+__all__ = ["UNSEEN", "GradientLearner", "Head", "LearnStats", "device_of"]
 
-_LARGEST = 1e38  # of any setting: float32, in which is learned, ends above it
-_WIDEST = 20_000  # random features: 6.4 GB of matrices
-# Settings that only the methods in closed form read.
-CLOSED_FORM_SETTINGS = ("slda_shrinkage", "ranpac_width", "ranpac_ridge")
-_PRECISIONS = ("auto", "float32", "bfloat16")
 UNSEEN = float("-inf")  # logit of a class that has never been seen
-
-
-@dataclass(frozen=True, kw_only=True)
-class LearnerConfig:
-    """How an experience is learned. Defaults: see docs/results.md for how they were chosen.
-
-    Attributes:
-        method: latent_replay, ar1free, ar1_replay, native, ar1, cwr, der, naive or cumulative; class_mean,
-            slda or ranpac, which learn in closed form and use the last three settings only.
-        epochs: passes over the new latents of each experience.
-        batch_size: latents in a mini-batch, new and replayed.
-        first_lr, lr: learning rate of the head's blocks and norm in the first and in later experiences.
-        classifier_lr_scale: the classifier learns at this multiple of those rates.
-        momentum, weight_decay: of SGD; momentum starts at zero in each experience.
-        train_precision: of the products in training, float32 or bfloat16 (mixed precision: weights, gradients, norms
-            and the loss stay float32); auto is bfloat16 where such products are native, and float32 elsewhere.
-            Predictions are float32.
-        si_lambda: strength of Synaptic Intelligence (AR1*); 0 switches it off (AR1*free).
-        der_alpha, der_beta: of method der, weight of the replayed latents' logits and of their labels.
-        slda_shrinkage: of method slda, of the covariance towards the unit matrix, above 0 and at most 1.
-        ranpac_width: of method ranpac, random features; it keeps 16 bytes for the square of them.
-        ranpac_ridge: of method ranpac; by default the one of least held-out error.
-    """
-
-    method: str = "latent_replay"
-    epochs: int = 4
-    batch_size: int = 128
-    first_lr: float = 1e-2
-    lr: float = 1e-2
-    classifier_lr_scale: float = 1.0
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    train_precision: str = "auto"
-    si_lambda: float = 0.0
-    der_alpha: float = 0.1
-    der_beta: float = 0.5
-    slda_shrinkage: float = 1e-4
-    ranpac_width: int = 1000
-    ranpac_ridge: float | None = None
-
-    def __post_init__(self) -> None:
-        held = None if self.method in CLOSED_FORM else method_named(self.method).synaptic_intelligence
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"learner.{name} must be >= 1, got {getattr(self, name)}")
-        if self.train_precision not in _PRECISIONS:
-            raise ConfigError(
-                f"learner.train_precision must be one of {', '.join(_PRECISIONS)}, got {self.train_precision!r}"
-            )
-        rates = ("first_lr", "lr", "classifier_lr_scale", "momentum", "weight_decay")
-        for name in (*rates, "si_lambda", "der_alpha", "der_beta"):
-            value = getattr(self, name)
-            if not 0 <= value <= _LARGEST:  # false for NaN as well
-                raise ConfigError(f"learner.{name} must be a number from 0 to {_LARGEST:g}, got {value}")
-        if max(self.first_lr, self.lr) * self.classifier_lr_scale > _LARGEST:
-            raise ConfigError("learner.lr times learner.classifier_lr_scale is too large; lower one of them")
-        if self.momentum >= 1:
-            raise ConfigError(f"learner.momentum must be below 1, got {self.momentum}")
-        if held is True and self.si_lambda == 0:
-            raise ConfigError(
-                f"learner.method {self.method} holds parameters by Synaptic Intelligence: give learner.si_lambda > 0"
-            )
-        if held is False and self.si_lambda > 0:
-            raise ConfigError(
-                f"learner.method {self.method} is without Synaptic Intelligence: leave learner.si_lambda at 0,"
-                " or take method ar1_replay"
-            )
-        if not 0 < self.slda_shrinkage <= 1:
-            raise ConfigError(
-                f"learner.slda_shrinkage must be above 0 and at most 1, got {self.slda_shrinkage}"
-            )
-        if not 1 <= self.ranpac_width <= _WIDEST:
-            raise ConfigError(f"learner.ranpac_width must be 1 to {_WIDEST}, got {self.ranpac_width}")
-        if self.ranpac_ridge is not None and not 0 < self.ranpac_ridge <= _LARGEST:
-            raise ConfigError(f"learner.ranpac_ridge must be above 0, got {self.ranpac_ridge}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,7 +175,7 @@ class GradientLearner:
         optimizer = torch.optim.SGD(
             groups, lr=lr, momentum=config.momentum, weight_decay=config.weight_decay, fused=True
         )
-        intelligence = _PathIntegral(blocks, self._importance, self._anchor, config.si_lambda)
+        intelligence = si.PathIntegral(blocks, self._importance, self._anchor, config.si_lambda)
 
         mixed = torch.autocast(self.device.type, torch.bfloat16, enabled=self.train_precision == "bfloat16")
         steps = replayed = 0
@@ -265,11 +186,15 @@ class GradientLearner:
                 with torch.set_grad_enabled(bool(blocks)), mixed:
                     features_BD = self.head(latents_BTD).float()
                 logits_BC = (features_BD @ classifier_CD.T).masked_fill(~seen_C, UNSEEN)
-                if self.method.keep_logits:
-                    kept_RC = self.memory.draw_logits(memory_rows).to(self.device, non_blocking=True)
-                    batch_loss = dark_loss(logits_BC, labels_B, kept_RC, config.der_alpha, config.der_beta)
-                else:
-                    batch_loss = functional.cross_entropy(logits_BC, labels_B)
+                batch_loss = self.method.loss(
+                    Step(
+                        logits_BC=logits_BC,
+                        labels_B=labels_B,
+                        num_replayed=len(memory_rows),
+                        stored_RC=self._stored_logits(memory_rows),
+                    ),
+                    config,
+                )
                 optimizer.zero_grad()
                 batch_loss.backward()
                 with intelligence.around_step():
@@ -342,6 +267,12 @@ class GradientLearner:
                 latents_BTD = torch.cat([latents_BTD, drawn])
                 labels_B = np.concatenate([labels_B, self.memory.labels[memory_rows]])
             yield latents_BTD, _there(labels_B, self.device), memory_rows
+
+    def _stored_logits(self, memory_rows: np.ndarray) -> Tensor | None:
+        """What the memory keeps beside these rows, where the method has it keep logits."""
+        if not self.method.keep_logits:
+            return None
+        return self.memory.draw_logits(memory_rows).to(self.device, non_blocking=True)
 
     @property
     def train_precision(self) -> str:
@@ -442,53 +373,3 @@ class Head(Protocol):
     def __call__(self, latents_BTD: Tensor) -> Tensor: ...
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]: ...
-
-
-class _PathIntegral:
-    """Synaptic Intelligence around the optimizer's steps of one experience; does nothing at strength 0."""
-
-    def __init__(
-        self,
-        parameters: dict[str, nn.Parameter],
-        importance: dict[str, Tensor],
-        anchor: dict[str, Tensor],
-        strength: float,
-    ) -> None:
-        self._parameters = parameters if strength > 0 else {}
-        self._strength = strength
-        self._importance = importance
-        self._anchor = anchor
-        self._start = {name: p.detach().clone() for name, p in self._parameters.items()}
-        self._path = {name: torch.zeros_like(p) for name, p in self._parameters.items()}
-
-    def around_step(self) -> _PathIntegral:
-        return self
-
-    def __enter__(self) -> None:
-        # The loss's own gradient goes into the path integral; the penalty joins it only for the step.
-        self._gradient, self._before = {}, {}
-        for name, parameter in self._parameters.items():
-            assert parameter.grad is not None
-            self._gradient[name] = parameter.grad.clone()
-            self._before[name] = parameter.detach().clone()
-            if name in self._importance:
-                parameter.grad += si.penalty_gradient(
-                    self._importance[name], parameter.detach(), self._anchor[name], self._strength
-                )
-
-    def __exit__(self, *exception: object) -> None:
-        for name, parameter in self._parameters.items():
-            self._path[name] += si.path_step(self._gradient[name], self._before[name], parameter.detach())
-
-    def finish(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Importances and anchors for the next experience."""
-        importance = {
-            name: si.grown_importance(
-                self._importance.get(name, torch.zeros_like(parameter)),
-                self._path[name],
-                self._start[name],
-                parameter.detach(),
-            )
-            for name, parameter in self._parameters.items()
-        }
-        return importance, {name: p.detach().clone() for name, p in self._parameters.items()}

@@ -1,7 +1,6 @@
 """From a method's name to a learner.
 
-A new method in closed form is one file of its name in this folder, with a ``from_config``, and one line in
-``learning.methods.CLOSED_FORM``; one that the training loop can express is one line in ``METHODS``.
+A new method is one file and one line in ``learning/methods``.
 """
 
 from __future__ import annotations
@@ -12,8 +11,9 @@ from typing import Any, Protocol
 import numpy as np
 from torch import Tensor
 
-from vitlr.learning.learner import GradientLearner, Head, LearnerConfig, LearnStats
+from vitlr.learning.learner import GradientLearner, Head, LearnStats
 from vitlr.learning.methods import CLOSED_FORM
+from vitlr.learning.settings import LearnerConfig
 from vitlr.replay.memory import MemoryConfig
 
 __all__ = ["Learner", "new_learner"]
@@ -37,6 +37,8 @@ class Learner(Protocol):
 def new_learner(head: Head, config: LearnerConfig, memory: MemoryConfig, rng: np.random.Generator) -> Learner:
     """The learner that ``config.method`` names; those in closed form keep no replay memory."""
     if config.method in CLOSED_FORM:
-        learner: Learner = import_module(f"vitlr.learning.{config.method}").from_config(head, config, rng)
+        learner: Learner = import_module(f"vitlr.learning.methods.{config.method}").from_config(
+            head, config, rng
+        )
         return learner
     return GradientLearner(head, config, memory, rng)

@@ -14,9 +14,18 @@ A step downhill has g (theta' - theta) < 0, so -s is how much this parameter low
 
 from __future__ import annotations
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-__all__ = ["EPSILON", "OMEGA_MAX", "SCALE", "grown_importance", "path_step", "penalty_gradient"]
+__all__ = [
+    "EPSILON",
+    "OMEGA_MAX",
+    "SCALE",
+    "PathIntegral",
+    "grown_importance",
+    "path_step",
+    "penalty_gradient",
+]
 
 SCALE = 1.0  # c
 EPSILON = 1e-7
@@ -46,3 +55,53 @@ def grown_importance(
 def penalty_gradient(importance: Tensor, parameter: Tensor, anchor: Tensor, strength: float) -> Tensor:
     """Gradient of the penalty: lambda Omega (theta - theta*)."""
     return strength * importance * (parameter - anchor)
+
+
+class PathIntegral:
+    """Synaptic Intelligence around the optimizer's steps of one experience; does nothing at strength 0."""
+
+    def __init__(
+        self,
+        parameters: dict[str, nn.Parameter],
+        importance: dict[str, Tensor],
+        anchor: dict[str, Tensor],
+        strength: float,
+    ) -> None:
+        self._parameters = parameters if strength > 0 else {}
+        self._strength = strength
+        self._importance = importance
+        self._anchor = anchor
+        self._start = {name: p.detach().clone() for name, p in self._parameters.items()}
+        self._path = {name: torch.zeros_like(p) for name, p in self._parameters.items()}
+
+    def around_step(self) -> PathIntegral:
+        return self
+
+    def __enter__(self) -> None:
+        # The loss's own gradient goes into the path integral; the penalty joins it only for the step.
+        self._gradient, self._before = {}, {}
+        for name, parameter in self._parameters.items():
+            assert parameter.grad is not None
+            self._gradient[name] = parameter.grad.clone()
+            self._before[name] = parameter.detach().clone()
+            if name in self._importance:
+                parameter.grad += penalty_gradient(
+                    self._importance[name], parameter.detach(), self._anchor[name], self._strength
+                )
+
+    def __exit__(self, *exception: object) -> None:
+        for name, parameter in self._parameters.items():
+            self._path[name] += path_step(self._gradient[name], self._before[name], parameter.detach())
+
+    def finish(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Importances and anchors for the next experience."""
+        importance = {
+            name: grown_importance(
+                self._importance.get(name, torch.zeros_like(parameter)),
+                self._path[name],
+                self._start[name],
+                parameter.detach(),
+            )
+            for name, parameter in self._parameters.items()
+        }
+        return importance, {name: p.detach().clone() for name, p in self._parameters.items()}

@@ -28,7 +28,7 @@ from vitlr.evaluation.records import backward_transfer, forward_transfer
 from vitlr.evaluation.run import Record, evaluate, iter_run
 from vitlr.files import clear_directory, locked, write_atomically
 from vitlr.learning import CLOSED_FORM, GradientLearner, Learner
-from vitlr.learning.learner import CLOSED_FORM_SETTINGS
+from vitlr.learning.settings import CLOSED_FORM_SETTINGS
 from vitlr.runs.build import Encoder, Network, build_learner, check_images_left, encoded_test, open_network
 from vitlr.runs.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint, truncate_metrics
 from vitlr.runs.config import RunConfig, to_dict, to_yaml

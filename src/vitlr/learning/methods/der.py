@@ -21,11 +21,18 @@ Shape letters: B mini-batch, R of them replayed, C classes.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["dark_loss"]
+from vitlr.learning.method import Method, Step
+
+if TYPE_CHECKING:
+    from vitlr.learning.settings import LearnerConfig
+
+__all__ = ["METHOD", "dark_loss"]
 
 
 def dark_loss(logits_BC: Tensor, labels_B: Tensor, stored_RC: Tensor, alpha: float, beta: float) -> Tensor:
@@ -46,3 +53,18 @@ def dark_loss(logits_BC: Tensor, labels_B: Tensor, stored_RC: Tensor, alpha: flo
     change_RC = torch.where(known_RC, now_RC - stored_RC, 0.0)
     drift = change_RC.square().sum() / known_RC.sum().clamp(min=1)
     return loss + alpha * drift + beta * functional.cross_entropy(now_RC, labels_B[num_new:])
+
+
+def _loss(step: Step, config: LearnerConfig) -> Tensor:
+    assert step.stored_RC is not None
+    return dark_loss(step.logits_BC, step.labels_B, step.stored_RC, config.der_alpha, config.der_beta)
+
+
+METHOD = Method(
+    name="der",
+    summary="DER++: replayed latents keep their logits too (Buzzega et al. 2020); policy reservoir",
+    replay="memory",
+    consolidate=False,
+    loss=_loss,
+    keep_logits=True,
+)

@@ -27,8 +27,9 @@ from torch import Tensor
 
 from vitlr.errors import ConfigError, RunError
 from vitlr.learning.frozen import class_sums, frozen_features, grown, masked_logits, new_patterns, stats_of
-from vitlr.learning.learner import Head, LearnerConfig, LearnStats
+from vitlr.learning.learner import Head, LearnStats
 from vitlr.learning.ridge import chosen_ridge, ridge_solution
+from vitlr.learning.settings import LearnerConfig
 from vitlr.replay.saved import saved_tensor
 
 __all__ = ["RanPAC", "RanPACConfig", "from_config"]

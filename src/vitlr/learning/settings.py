@@ -1,0 +1,91 @@
+"""How an experience is learned: the settings of every method, checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vitlr.errors import ConfigError
+from vitlr.learning.methods import CLOSED_FORM, method_named
+
+__all__ = ["CLOSED_FORM_SETTINGS", "LearnerConfig"]
+
+_LARGEST = 1e38  # of any setting: float32, in which is learned, ends above it
+_WIDEST = 20_000  # random features: 6.4 GB of matrices
+# Settings that only the methods in closed form read.
+CLOSED_FORM_SETTINGS = ("slda_shrinkage", "ranpac_width", "ranpac_ridge")
+_PRECISIONS = ("auto", "float32", "bfloat16")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnerConfig:
+    """How an experience is learned. Defaults: see docs/results.md for how they were chosen.
+
+    Attributes:
+        method: latent_replay, ar1free, ar1_replay, native, ar1, cwr, der, naive or cumulative; class_mean,
+            slda or ranpac, which learn in closed form and use the last three settings only.
+        epochs: passes over the new latents of each experience.
+        batch_size: latents in a mini-batch, new and replayed.
+        first_lr, lr: learning rate of the head's blocks and norm in the first and in later experiences.
+        classifier_lr_scale: the classifier learns at this multiple of those rates.
+        momentum, weight_decay: of SGD; momentum starts at zero in each experience.
+        train_precision: of the products in training, float32 or bfloat16 (mixed precision: weights, gradients, norms
+            and the loss stay float32); auto is bfloat16 where such products are native, and float32 elsewhere.
+            Predictions are float32.
+        si_lambda: strength of Synaptic Intelligence (AR1*); 0 switches it off (AR1*free).
+        der_alpha, der_beta: of method der, weight of the replayed latents' logits and of their labels.
+        slda_shrinkage: of method slda, of the covariance towards the unit matrix, above 0 and at most 1.
+        ranpac_width: of method ranpac, random features; it keeps 16 bytes for the square of them.
+        ranpac_ridge: of method ranpac; by default the one of least held-out error.
+    """
+
+    method: str = "latent_replay"
+    epochs: int = 4
+    batch_size: int = 128
+    first_lr: float = 1e-2
+    lr: float = 1e-2
+    classifier_lr_scale: float = 1.0
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    train_precision: str = "auto"
+    si_lambda: float = 0.0
+    der_alpha: float = 0.1
+    der_beta: float = 0.5
+    slda_shrinkage: float = 1e-4
+    ranpac_width: int = 1000
+    ranpac_ridge: float | None = None
+
+    def __post_init__(self) -> None:
+        held = None if self.method in CLOSED_FORM else method_named(self.method).synaptic_intelligence
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"learner.{name} must be >= 1, got {getattr(self, name)}")
+        if self.train_precision not in _PRECISIONS:
+            raise ConfigError(
+                f"learner.train_precision must be one of {', '.join(_PRECISIONS)}, got {self.train_precision!r}"
+            )
+        rates = ("first_lr", "lr", "classifier_lr_scale", "momentum", "weight_decay")
+        for name in (*rates, "si_lambda", "der_alpha", "der_beta"):
+            value = getattr(self, name)
+            if not 0 <= value <= _LARGEST:  # false for NaN as well
+                raise ConfigError(f"learner.{name} must be a number from 0 to {_LARGEST:g}, got {value}")
+        if max(self.first_lr, self.lr) * self.classifier_lr_scale > _LARGEST:
+            raise ConfigError("learner.lr times learner.classifier_lr_scale is too large; lower one of them")
+        if self.momentum >= 1:
+            raise ConfigError(f"learner.momentum must be below 1, got {self.momentum}")
+        if held is True and self.si_lambda == 0:
+            raise ConfigError(
+                f"learner.method {self.method} holds parameters by Synaptic Intelligence: give learner.si_lambda > 0"
+            )
+        if held is False and self.si_lambda > 0:
+            raise ConfigError(
+                f"learner.method {self.method} is without Synaptic Intelligence: leave learner.si_lambda at 0,"
+                " or take method ar1_replay"
+            )
+        if not 0 < self.slda_shrinkage <= 1:
+            raise ConfigError(
+                f"learner.slda_shrinkage must be above 0 and at most 1, got {self.slda_shrinkage}"
+            )
+        if not 1 <= self.ranpac_width <= _WIDEST:
+            raise ConfigError(f"learner.ranpac_width must be 1 to {_WIDEST}, got {self.ranpac_width}")
+        if self.ranpac_ridge is not None and not 0 < self.ranpac_ridge <= _LARGEST:
+            raise ConfigError(f"learner.ranpac_ridge must be above 0, got {self.ranpac_ridge}")
