@@ -38,6 +38,7 @@ from pathlib import Path
 from PIL import Image
 
 FRAMES = 30
+PATIENCE = 120_000  # milliseconds for the page to do what it should; nothing here is timed by it
 
 
 @contextmanager
@@ -127,11 +128,12 @@ def browser_page(port: int, film: Path | None, *, dark: bool = False):
             permissions=["camera"] if film is not None else [],
         )
         page = context.new_page()
+        page.set_default_timeout(PATIENCE)
         page.faults = []  # type: ignore[attr-defined]
         page.on("pageerror", lambda error: page.faults.append(str(error)))  # type: ignore[attr-defined]
         page.on("request", lambda request: _only_here(request.url, port, page.faults))  # type: ignore[attr-defined]
         page.goto(f"http://127.0.0.1:{port}/")
-        page.wait_for_selector("#live-root[data-ready]", timeout=60_000)
+        page.wait_for_selector("#live-root[data-ready]")
         try:
             yield page
         finally:
@@ -167,9 +169,7 @@ def choose_file(page, path: Path, tries: int = 4) -> None:
 
 def start_camera(page) -> None:
     page.click("#live-root button.start")
-    page.wait_for_function(
-        "() => !document.querySelector('#live-root button.teach').disabled", timeout=30_000
-    )
+    page.wait_for_function("() => !document.querySelector('#live-root button.teach').disabled")
 
 
 def teach(page, name: str, frames: int = FRAMES) -> float:
@@ -181,7 +181,6 @@ def teach(page, name: str, frames: int = FRAMES) -> float:
     page.wait_for_function(
         "n => parseInt(document.querySelector('#live-root .counter').textContent) >= n",
         arg=frames,
-        timeout=60_000,
     )
     began = time.perf_counter()
     page.mouse.up()
@@ -189,11 +188,9 @@ def teach(page, name: str, frames: int = FRAMES) -> float:
     return time.perf_counter() - began
 
 
-def wait_for_label(page, name: str, seconds: float = 60) -> None:
+def wait_for_label(page, name: str) -> None:
     page.wait_for_function(
-        "name => document.querySelector('#live-root .said').textContent === name",
-        arg=name,
-        timeout=seconds * 1000,
+        "name => document.querySelector('#live-root .said').textContent === name", arg=name
     )
 
 

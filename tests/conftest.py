@@ -5,7 +5,17 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# The same examples every time, on a busy machine too; to look for new ones: --hypothesis-profile default.
+hypothesis.settings.register_profile(
+    "repeatable",
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("repeatable")
 
 # Real weights and photographs to measure with are no part of the project: tests that use them look beside
 # the checkout, or where VITLR_REAL points, and are skipped where they are absent.

@@ -47,9 +47,7 @@ def test_two_objects_are_taught_and_both_are_recognised_live_also_after_a_restar
                 start_camera(page)
                 wait_for_label(page, name)
                 page.check("#live-root input[type=checkbox]")
-                page.wait_for_function(
-                    "() => !document.querySelector('#live-root canvas').hidden", timeout=20_000
-                )
+                page.wait_for_function("() => !document.querySelector('#live-root canvas').hidden")
                 page.wait_for_function("() => document.querySelectorAll('#live-classes img').length === 2")
                 page.set_viewport_size({"width": 390, "height": 844})  # a phone: nothing beyond its edge
                 assert page.evaluate("() => document.documentElement.scrollWidth") <= 390

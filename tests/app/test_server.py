@@ -52,7 +52,7 @@ def teach(client, label: str, level: int) -> None:
         "/live/release?visitor=visitor-1", content=json.dumps({"label": label}), headers=FROM_PAGE
     )
     number = job.json()["number"]
-    for _ in range(500):
+    for _ in range(3000):
         state = client.get(f"/live/job?number={number}").json()["state"]
         if state not in ("waiting", "learning"):
             break
