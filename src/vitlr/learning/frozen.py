@@ -20,7 +20,7 @@ __all__ = ["class_sums", "frozen_features", "grown", "masked_logits", "new_patte
 
 
 @torch.no_grad()
-def frozen_features(head: Head, latents_NTD: Tensor, batch_size: int = 256) -> Tensor:
+def frozen_features(head: Head, latents_NTD: Tensor, batch_size: int = 64) -> Tensor:
     """Features (N, D) as float64 on the host: sums over a long stream then stay exact for all practical purposes."""
     device = device_of(head)
     batches = (batch.to(device).float() for batch in latents_NTD.split(batch_size) if len(batch))

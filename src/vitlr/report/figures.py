@@ -7,33 +7,21 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from functools import cache
 from warnings import catch_warnings, simplefilter
 
 import numpy as np
-from matplotlib import rc_context, rcParams
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.font_manager import fontManager
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from vitlr.report.fonts import FONT, fallbacks, lacking
 
 __all__ = ["COLOURS", "accuracy_curves", "figure_bytes", "literal"]
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A7A00")
 _LABEL, _AROUND = 0.18, 1.2  # inches: of a line's label, and above and below the axes
-_FONTS = (
-    *(
-        "Noto Sans CJK JP",
-        "Noto Sans CJK SC",
-        "Noto Sans CJK KR",
-        "Source Han Sans",
-        "IPAGothic",
-        "WenQuanYi Micro Hei",
-    ),
-    *("Hiragino Sans", "PingFang SC", "Apple SD Gothic Neo", "Yu Gothic", "Microsoft YaHei", "Malgun Gothic"),
-    *("Noto Sans Devanagari", "Noto Sans Thai", "Noto Sans Arabic", "Noto Sans Hebrew"),
-)
 _LONGEST = 60  # letters of a name
 STYLES = ("-", "--", "-.", ":")
 
@@ -129,14 +117,12 @@ def figure_bytes(figure: Figure, kind: str) -> bytes:
     """The figure as ``png`` or ``svg``; the same figure gives the same bytes."""
     buffer = io.BytesIO()
     metadata = {"Date": None} if kind == "svg" else {"Software": None}
-    with rc_context({"font.sans-serif": [*rcParams["font.sans-serif"], *_fallbacks()]}), catch_warnings():
+    texts = figure.findobj(Text)
+    if any(lacking(text.get_text()) for text in texts):
+        # Named one by one: of a family such as sans-serif matplotlib takes one font for all letters.
+        for text in texts:
+            text.set_fontfamily([FONT, *fallbacks()])
+    with catch_warnings():
         simplefilter("ignore", UserWarning)  # a letter that no font here has is drawn as a box
         figure.savefig(buffer, format=kind, metadata=metadata)
     return buffer.getvalue()
-
-
-@cache
-def _fallbacks() -> tuple[str, ...]:
-    """Fonts of this machine that have what DejaVu lacks, such as Chinese, Japanese and Korean."""
-    there = {font.name for font in fontManager.ttflist}
-    return tuple(name for name in _FONTS if name in there)

@@ -23,6 +23,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from vitlr.errors import DataError
+from vitlr.report.fonts import file_with, lacking
 
 __all__ = ["Row", "fitted", "gallery", "overlay", "png", "scaled", "side_by_side"]
 
@@ -141,18 +142,20 @@ def gallery(
     page = Image.new("RGB", (width, top + lines * high + _SMALL + _MARGIN + 8), PAPER)
     draw = ImageDraw.Draw(page)
     if title:
-        text = _short(title, width - 2 * _MARGIN, _font(_TITLE, True), keep_end=False)
-        draw.text((_MARGIN, _MARGIN), text, INK, _font(_TITLE, True))
+        font = _font(_TITLE, title, bold=True)
+        draw.text((_MARGIN, _MARGIN), _short(title, width - 2 * _MARGIN, font, keep_end=False), INK, font)
     if note:
-        text = _short(note, width - 2 * _MARGIN, _font(_SMALL), keep_end=False)
-        draw.text((_MARGIN, top - _HEADING - 20), text, QUIET, _font(_SMALL), anchor="ls")
+        font = _font(_SMALL, note)
+        text = _short(note, width - 2 * _MARGIN, font, keep_end=False)
+        draw.text((_MARGIN, top - _HEADING - 20), text, QUIET, font, anchor="ls")
     for index, row in enumerate(rows):
         x = _MARGIN + index % across * (wide + _BETWEEN)
         y = top + index // across * high
         if index < across:
             _head(draw, headings, x, y - 8, side)
         page.paste(Image.fromarray(side_by_side(row.picture_HWC, *row.maps, side=side)), (x, y))
-        draw.text((x, y + side + 3), _short(row.name, wide, _font(_CAPTION)), QUIET, _font(_CAPTION))
+        font = _font(_CAPTION, row.name)
+        draw.text((x, y + side + 3), _short(row.name, wide, font), QUIET, font)
     _legend(page, draw, page.height - _MARGIN - _SMALL)
     return np.asarray(page)
 
@@ -179,15 +182,15 @@ def _across(groups: int, wide: int, high: int) -> int:
 
 
 def _head(draw: ImageDraw.ImageDraw, headings: Sequence[str], x: int, y: int, side: int) -> None:
-    font = _font(_HEADING, True)
     for index, heading in enumerate(("picture", *headings)):
+        font = _font(_HEADING, heading, bold=True)
         text = _short(heading, side, font, keep_end=False)
         draw.text((x + index * (side + _GAP), y), text, INK, font, anchor="ls")
 
 
 def _legend(page: Image.Image, draw: ImageDraw.ImageDraw, y: int) -> None:
     """What the colours mean, as far as there is room."""
-    font, middle = _font(_SMALL), y + _SMALL // 2
+    font, middle = _font(_SMALL, _LEGEND), y + _SMALL // 2
     ramp_NC = 255 * matplotlib.colormaps[COLOURS](np.linspace(0, 1, 120))[:, :3]
     ramp_HWC = np.tile(np.round(ramp_NC).astype(np.uint8), (_SMALL, 1, 1))
     draw.text((_MARGIN, middle), "less", QUIET, font, anchor="lm")
@@ -199,8 +202,11 @@ def _legend(page: Image.Image, draw: ImageDraw.ImageDraw, y: int) -> None:
 
 
 @lru_cache
-def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which comes with matplotlib: the same letters on every machine, most alphabets."""
+def _font(size: int, text: str, *, bold: bool = False) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, the same letters on every machine; a font of this machine where that lacks some of the text's."""
+    other = file_with(text) if lacking(text) else None
+    if other is not None:
+        return ImageFont.truetype(other, size)
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), size)
 
