@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import enum
 import json
+import pickle
 import shutil
 import threading
 from collections.abc import Iterator
@@ -577,8 +580,13 @@ def test_bad_input_gives_one_sentence_and_changes_nothing(
         ({"memory": True}, "memory must be"),
         ({"policy": "best"}, "memory.policy"),
         ({"epochs": 0}, "learner.epochs"),
-        ({"epochs": "4"}, "wrong type or range"),
+        ({"epochs": "4"}, "epochs must be a whole number, got '4'"),
+        ({"epochs": 2.0}, "epochs must be a whole number, got 2.0"),
+        ({"batch_size": 2.5}, "batch_size must be a whole number"),
         ({"random_state": -1}, "wrong type or range"),
+        ({"random_state": np.random.RandomState(0)}, "random_state must be a whole number"),
+        ({"method": "slda"}, "method slda learns in closed form"),
+        ({"method": "native"}, "method native keeps images"),
         ({"cut": 4}, "cut 4 of 3 is out of range"),
         ({"image_size": 33}, "image_size must be a multiple"),
         ({"precision": "int4"}, "precision must be one of"),
@@ -604,6 +612,151 @@ def test_an_experience_that_diverges_leaves_the_model_as_it_was(network: Path, t
     assert np.array_equal(model.predict_proba(frames("red")), before[1])
     model.save(tmp_path)
     assert same(model, LatentReplayClassifier.load(tmp_path))
+
+
+def test_whole_numbers_of_numpy_are_settings_like_any_other(network: Path, tmp_path: Path) -> None:
+    model = taught(
+        network, cut=np.int64(2), epochs=np.int32(4), random_state=np.int64(0), image_size=np.int64(32)
+    )
+    model.save(tmp_path)
+    assert same(model, LatentReplayClassifier.load(tmp_path))
+    assert same(model, taught(network, cut=2, epochs=4, random_state=0, image_size=32))
+
+
+def test_a_threshold_changed_later_holds_at_once_and_is_checked(network: Path, tmp_path: Path) -> None:
+    model = taught(network)
+    assert set(model.set_params(threshold=2.0).predict(frames("red"), unknown="?")) == {"?"}
+    for value in ("x", float("nan")):
+        model.set_params(threshold=value)
+        with pytest.raises(ConfigError, match="threshold must be a number"):
+            model.predict(frames("red"), unknown="?")
+        with pytest.raises(ConfigError, match="threshold must be a number"):
+            model.save(tmp_path / "robot")
+    assert not (tmp_path / "robot").exists()
+
+
+def test_a_codec_that_cannot_hold_the_networks_latents_is_refused_before_anything_is_learned(
+    tmp_path: Path,
+) -> None:
+    from transformers import ViTConfig, ViTModel
+
+    shape = {"hidden_size": 33, "num_attention_heads": 3, "num_hidden_layers": 2, "intermediate_size": 16}
+    ViTModel(ViTConfig(image_size=16, patch_size=8, **shape), add_pooling_layer=False).save_pretrained(
+        tmp_path
+    )
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"image_mean": MEAN, "image_std": STD}))
+    with pytest.raises(ConfigError, match="int4"):
+        classifier(tmp_path, codec="int4").prepare()
+
+
+@pytest.mark.parametrize("method", ["latent_replay", "ar1_replay", "der"])
+def test_an_interrupt_at_any_place_of_an_experience_leaves_the_model_as_it_was(
+    network: Path, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"si_lambda": 10.0} if method == "ar1_replay" else {}
+    model = taught(network, ("red", "green"), method=method, memory=15, **settings)
+    reference = taught(network, ("red", "green"), method=method, memory=15, **settings)
+
+    def interrupt(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    learner, memory = "vitlr.learning.learner.GradientLearner", "vitlr.replay.memory.ReplayMemory"
+    for place in (f"{learner}._train", f"{learner}.logits", f"{memory}.offer", f"{memory}._write"):
+        if place.endswith("logits") and method != "der":
+            continue
+        with monkeypatch.context() as patched:
+            patched.setattr(place, interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                model.partial_fit(frames("blue"), "blue")
+        assert same(model, reference)
+    for each in (model, reference):
+        each.partial_fit(frames("grey"), "grey")
+    assert same(model, reference)
+
+
+def test_rows_of_the_memory_that_were_written_before_an_interrupt_are_put_back(network: Path) -> None:
+    model = taught(network, ("red", "green"), memory=15)
+    memory = model._taught.learner.memory
+    before, labels = memory.draw(np.arange(len(memory))).clone(), memory.labels.copy()
+    whole = memory._write
+
+    def write_and_interrupt(*args: Any) -> None:
+        whole(*args)
+        raise KeyboardInterrupt
+
+    memory._write = write_and_interrupt
+    with pytest.raises(KeyboardInterrupt):
+        model.partial_fit(frames("blue"), "blue")
+    assert torch.equal(memory.draw(np.arange(len(memory))), before)
+    assert np.array_equal(memory.labels, labels)
+
+
+@pytest.mark.parametrize("method", ["latent_replay", "der"])
+def test_all_classes_can_be_forgotten_saved_and_others_taught(
+    network: Path, tmp_path: Path, method: str
+) -> None:
+    model = taught(network, ("red", "green"), method=method)
+    assert model.forget("red") == 10 and model.forget("green") == 10
+    model.save(tmp_path)
+    loaded = LatentReplayClassifier.load(tmp_path)
+    assert loaded.remember().latents == {} and not hasattr(loaded, "classes_")
+    with pytest.raises(NotFittedError):
+        loaded.predict(frames("red"))
+    loaded.partial_fit(frames("blue"), "blue")
+    assert loaded.predict(frames("blue")).tolist() == ["blue"] * 10
+
+
+def test_images_in_a_pandas_series_are_taken_by_position_whatever_its_index(
+    network: Path, tmp_path: Path
+) -> None:
+    pandas = pytest.importorskip("pandas")
+    paths = []
+    for number, colour in enumerate(("red", "red", "blue", "blue")):
+        paths.append(str(tmp_path / f"{number}.png"))
+        Image.fromarray(frames(colour, 1, seed=number)[0]).save(paths[-1])
+    table = pandas.DataFrame({"path": paths, "y": ["red", "red", "blue", "blue"]}).iloc[[3, 0, 2, 1]]
+    model = classifier(network, epochs=20).partial_fit(table["path"], table["y"])
+    listed = classifier(network, epochs=20).partial_fit(list(table["path"]), list(table["y"]))
+    assert same(model, listed)
+    assert model.predict(table["path"].iloc[[1, 0]]).tolist() == listed.predict([paths[0], paths[3]]).tolist()
+
+
+def test_saving_leaves_files_of_other_names_alone(network: Path, tmp_path: Path) -> None:
+    own = tmp_path / "backbone-finetuned.safetensors"
+    own.write_text("mine")
+    taught(network).save(tmp_path)
+    assert own.read_text() == "mine"
+
+
+def test_a_network_with_the_same_weights_and_other_heads_is_refused(network: Path, tmp_path: Path) -> None:
+    taught(network).save(tmp_path / "robot", include_trunk=False)
+    shutil.copytree(network, tmp_path / "other")
+    config = json.loads((network / "config.json").read_text())
+    (tmp_path / "other" / "config.json").write_text(json.dumps(config | {"num_attention_heads": 2}))
+    with pytest.raises(RunError, match=r"has num_attention_heads 2 where the one that .* has 4"):
+        LatentReplayClassifier.load(tmp_path / "robot", backbone=tmp_path / "other")
+    taught(tmp_path / "other").save(
+        tmp_path / "robot"
+    )  # not beside weights with the configuration of another
+    taught(network).save(tmp_path / "robot")
+    assert same(taught(network), LatentReplayClassifier.load(tmp_path / "robot"))
+
+
+def test_settings_go_to_other_processes_and_what_was_taught_does_not(network: Path) -> None:
+    model = classifier(network, lr=0.02)
+    for other in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+        assert other.get_params() == model.get_params()
+    with pytest.raises(TypeError, match="save it and load it"):
+        pickle.dumps(taught(network))
+
+
+def test_labels_of_an_enumeration_are_their_text_and_odd_text_comes_back_whole(network: Path) -> None:
+    class Kind(str, enum.Enum):
+        MUG = "mug"
+
+    model = classifier(network).partial_fit(frames("red"), Kind.MUG).partial_fit(frames("blue"), "mug\0")
+    assert model.classes_.tolist() == ["mug", "mug\0"]
+    assert type(model.classes_.tolist()[0]) is str
 
 
 def test_forgetting_a_class_that_is_not_there_lists_those_that_are(network: Path) -> None:

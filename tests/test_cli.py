@@ -296,6 +296,11 @@ def test_teach_predict_classes_forget_and_export(capsys: pytest.CaptureFixture[s
     capsys.readouterr()
     main(["classes", robot, "--json"])
     assert set(json.loads(capsys.readouterr().out)["classes"]) == {"ball"}
+    assert main(["forget", robot, "ball", "--quiet"]) == 0  # the last one too
+    assert main(["classes", robot, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["classes"] == {}
+    assert "knows no class yet" in refused(capsys, "predict", robot, tmp_path / "s2")
+    assert "knows no class yet" in refused(capsys, "forget", robot, "ball")
     assert "teach" in refused(capsys, "predict", tmp_path / "nobody", tmp_path / "s2")
 
 

@@ -3,8 +3,9 @@
 Its checks send rows of numbers; here a row becomes the grey pixels of a small image before it reaches us. Not
 run are the checks of what does not apply: sorted ``classes_`` (ours are in order of appearance, as columns must
 not move when a class is added), labels that are floats or lists, NaN and infinity in pixels of type uint8,
-sparse and complex input, a fixed number of features (images of any size are taken), pickling (nothing here is
-ever pickled), and NotFittedError being scikit-learn's own class, on which the core does not depend.
+sparse and complex input, a fixed number of features (images of any size are taken), pickling of what was taught
+(only settings are, for other processes), and NotFittedError being scikit-learn's own class, on which the core does
+not depend.
 """
 
 from __future__ import annotations

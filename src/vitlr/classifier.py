@@ -25,10 +25,11 @@ import numpy as np
 
 from vitlr.errors import BackboneError, ConfigError, DataError, RunError, VitLRError
 from vitlr.files import locked
-from vitlr.learning import GradientLearner, LearnerConfig, LearnStats
+from vitlr.learning import CLOSED_FORM, GradientLearner, LearnerConfig, LearnStats
 from vitlr.learning.methods import keeps_images
 from vitlr.learning.settings import CLOSED_FORM_SETTINGS
 from vitlr.replay import MemoryConfig
+from vitlr.replay.codec import codec_named
 from vitlr.runs.checkpoint import load_state, write_state
 from vitlr.teaching import (
     Label,
@@ -60,8 +61,9 @@ class LatentReplayClassifier:
 
     Each call of ``partial_fit`` is one experience; labels, strings or integers, may be new at any time.
     Settings are stored as given and checked when learning starts; changed by ``set_params`` they hold from
-    the next ``fit``. There is no ``n_features_in_``: images of any size are taken. Predictions may be asked for
-    from other threads while an experience is being learned: they answer from the last finished one.
+    the next ``fit``, ``threshold`` at once. There is no ``n_features_in_``: images of any size are taken.
+    Predictions may be asked for from other threads while an experience is being learned: they answer from the last
+    finished one.
 
     Args:
         backbone: name or directory of the network, as ``vitlr.vit.load_backbone`` takes them.
@@ -161,6 +163,16 @@ class LatentReplayClassifier:
             classifier_tags=ClassifierTags(),
         )
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process or a deep copy gets one with the same settings; only before anything is learned.
+
+        Raises:
+            TypeError: something was learned.
+        """
+        if self._published is not None:
+            raise TypeError("a classifier that has learned is not pickled or copied: save it and load it")
+        return _with_settings, (type(self), self.get_params())
+
     def __sklearn_is_fitted__(self) -> bool:
         return self._published is not None and bool(self._published.labels)
 
@@ -233,6 +245,7 @@ class LatentReplayClassifier:
         logits_NC, scores_N = snapshot.answer(X)
         labels = [snapshot.labels[index] for index in logits_NC.argmax(dim=1).tolist()]
         if unknown is not None:
+            _check_threshold(self.threshold)
             unknown, known = checked_label(unknown), (scores_N >= self.threshold).tolist()
             labels = [label if is_known else unknown for label, is_known in zip(labels, known, strict=True)]
         return label_array(labels)
@@ -275,8 +288,8 @@ class LatentReplayClassifier:
         return sum(hits) / len(hits)
 
     def remember(self) -> Remembered:
-        """What the replay memory holds after the last finished experience."""
-        return self._snapshot().remembered
+        """What the replay memory holds after the last finished experience; also once all classes are forgotten."""
+        return (self._published or self._snapshot()).remembered
 
     def parts(self) -> tuple[Backbone, Head]:
         """The network as it was before learning, and its blocks above the cut as they are now; not to change."""
@@ -299,19 +312,21 @@ class LatentReplayClassifier:
                 ``load`` needs the network under its name and checks that its weights are the same.
 
         Raises:
-            NotFittedError: nothing to save. RunError: the directory cannot be written or is in use.
+            NotFittedError: nothing was ever learned. RunError: the directory cannot be written or is in use.
+            ConfigError: a setting, changed since, that cannot be written.
         """
         directory = Path(directory)
         with self._learning:
-            self._snapshot()
-            assert self._taught is not None
+            if self._taught is None or self._published is None:
+                raise NotFittedError("this classifier has learned nothing yet: call partial_fit or fit first")
+            _check_settings(self.get_params())
             network = self._taught.network
             tensors, plain = self._taught.state()
             plain |= {
                 "params": _plain(self.get_params()),
                 "params_in_use": _plain(self._taught.params),
                 "network": {"cut": network.trunk.cut, "precision": network.trunk.precision},
-                "backbone": {"sha256": network.digest, "included": include_trunk},
+                "backbone": {"sha256": network.digest, "included": include_trunk, "outline": network.outline},
             }
             with locked(directory):
                 # Stored networks are named after their content: the state in use never loses its own before
@@ -402,13 +417,18 @@ class LatentReplayClassifier:
 
     def _afresh(self, network: Network | None = None) -> Taught:
         """One that was taught nothing, from the settings; a network that is loaded already is kept."""
-        params = self.get_params()
+        params = _check_settings(self.get_params())
         at = ("backbone", *_NETWORK_SETTINGS)
         if network is None and self._taught is not None:
             in_use = self._taught.params
             network = self._taught.network if all(in_use[name] == params[name] for name in at) else None
         try:
             names = (field.name for field in fields(LearnerConfig) if field.name not in CLOSED_FORM_SETTINGS)
+            if params["method"] in CLOSED_FORM:
+                raise ConfigError(
+                    f"method {params['method']} learns in closed form, without a memory, and this classifier by replay:"
+                    " choose latent_replay, or vitlr train for a comparison"
+                )
             config = LearnerConfig(**{name: params[name] for name in names})
             if keeps_images(config.method):
                 raise ConfigError(
@@ -416,7 +436,7 @@ class LatentReplayClassifier:
                     " or vitlr train for a comparison"
                 )
             memory = _memory_config(self.memory, self.policy, self.codec)
-            rng = np.random.default_rng(self.random_state)
+            rng = np.random.default_rng(params["random_state"])
             if network is None:
                 settings = {name: params[name] for name in _NETWORK_SETTINGS}
                 network = Network.load(str(self.backbone), **settings)
@@ -424,10 +444,39 @@ class LatentReplayClassifier:
             raise
         except (TypeError, ValueError) as error:
             raise ConfigError(f"a setting has a value of the wrong type or range: {error}") from error
-        if not isinstance(self.threshold, (int, float, np.number)) or self.threshold != self.threshold:
-            raise ConfigError(f"threshold must be a number, -1 to 1 as scores are, got {self.threshold!r}")
+        codec_named(memory.codec).bytes_per_latent(
+            *network.trunk.latent_shape
+        )  # or ConfigError: it cannot hold such
         head = Head(network.backbone, network.trunk.cut).to(network.trunk.device)
         return Taught(network, GradientLearner(head, config, memory, rng), params)
+
+
+def _with_settings(kind: type[LatentReplayClassifier], params: dict[str, Any]) -> LatentReplayClassifier:
+    return kind(**params)
+
+
+_WHOLE = ("image_size", "blocks", "cut", "epochs", "batch_size", "random_state")
+
+
+def _check_settings(params: dict[str, Any]) -> dict[str, Any]:
+    """The settings, with plain integers where whole numbers are meant.
+
+    Raises:
+        ConfigError: another kind of value where a whole number is meant, or no threshold that scores can have.
+    """
+    _check_threshold(params["threshold"])
+    whole = {}
+    for name in _WHOLE:
+        value = params[name]
+        if value is not None and (not isinstance(value, (int, np.integer)) or isinstance(value, bool)):
+            raise ConfigError(f"{name} must be a whole number, got {value!r}")
+        whole[name] = value if value is None else int(value)
+    return params | whole
+
+
+def _check_threshold(threshold: Any) -> None:
+    if not isinstance(threshold, (int, float, np.number)) or not np.isfinite(threshold):
+        raise ConfigError(f"threshold must be a number, -1 to 1 as scores are, got {threshold!r}")
 
 
 def _settings() -> tuple[str, ...]:
@@ -463,5 +512,12 @@ def _load_network(
         raise RunError(
             f"the network {name} has other weights or another normalisation than the one that {directory} was"
             " saved with: give the directory of that one as backbone"
+        )
+    there, wanted = found.outline, plain["backbone"].get("outline", {})
+    other = [key for key in wanted if there.get(key) != wanted[key]]
+    if other:
+        raise RunError(
+            f"the network {name} has {other[0]} {there.get(other[0])!r} where the one that {directory} was saved with"
+            f" has {wanted[other[0]]!r}: give the directory of that one as backbone"
         )
     return found

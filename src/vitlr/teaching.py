@@ -100,16 +100,24 @@ class Network:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of all that latents depend on: weights and normalisation."""
+        """SHA-256 of weights and normalisation; see ``outline`` for what else latents depend on."""
         tensors, plain = self._state()
         return checksum(tensors, json.dumps(plain["normalisation"], sort_keys=True))
+
+    @cached_property
+    def outline(self) -> dict[str, Any]:
+        """What the network's configuration says of how weights become latents."""
+        return _outline(json.loads(self.backbone.config.to_json_string(use_diff=False)))
 
     def store(self, directory: Path) -> None:
         """Put the weights into a directory that the caller holds, under a name made from their digest."""
         name = _file_name(self.digest)
         try:
-            load_state(directory, name=name, kind=_KIND, version=_VERSION)
-        except RunError:  # missing or damaged
+            _, plain = load_state(directory, name=name, kind=_KIND, version=_VERSION)
+            there = _outline(plain["config"]) == self.outline
+        except (RunError, LookupError, AttributeError):  # missing or damaged
+            there = False
+        if not there:
             write_state(directory, *self._state(), name=name, kind=_KIND, version=_VERSION)
 
     @classmethod
@@ -123,7 +131,7 @@ class Network:
     @staticmethod
     def discard(directory: Path, *, keep: str | None) -> None:
         """Remove stored networks but the one with that digest."""
-        for file in directory.glob("backbone-*.safetensors"):
+        for file in directory.glob(f"backbone-{'[0-9a-f]' * 16}.safetensors"):
             if keep is None or file.stem != _file_name(keep):
                 with suppress(OSError):
                     file.unlink()
@@ -165,6 +173,7 @@ class Taught:
         """One experience; see ``LatentReplayClassifier.partial_fit``."""
         images = checked_images(X)
         labels, names = checked_labels(y, len(images)), list(self.labels)
+        names += [None] * (len(self.learner.classifier_CD) - len(names))  # rows of labels not taken over
         index = {label: position for position, label in enumerate(names) if label is not None}
         for label in labels:
             if label not in index:
@@ -234,7 +243,7 @@ class Taught:
         """
         labels, own = plain["labels"], self.learner.state()[0]
         fits = all(tensors[name].shape == own[name].shape for name in own if name.startswith("head."))
-        # After an experience that failed, the classifier has rows for labels that were not taken over.
+        # After an interrupt at the very end of an experience the classifier may have rows that no label has.
         fits = fits and len(tensors["past"]) >= len(labels) and bool((tensors["memory.labels"] >= 0).all())
         fits = fits and bool((tensors["memory.labels"] < len(labels)).all())
         fits = fits and tensors["classifier"].shape == (len(tensors["past"]), self.network.trunk.width)
@@ -282,6 +291,17 @@ class Snapshot:
         return rows, (features_ND @ self.weight_CD.T).cpu(), scores_N.cpu()
 
 
+# Settings of a network that its weights do not show.
+_OUTLINE = (
+    *("model_type", "image_size", "patch_size", "num_hidden_layers", "num_attention_heads", "hidden_act"),
+    *("layer_norm_eps", "qkv_bias", "use_swiglu_ffn", "num_register_tokens"),
+)
+
+
+def _outline(config: dict[str, Any]) -> dict[str, Any]:
+    return {name: config[name] for name in _OUTLINE if name in config}
+
+
 def _file_name(digest: str) -> str:
     if not re.fullmatch(r"[0-9a-f]{64}", digest):  # it becomes part of a path
         raise RunError(f"a saved classifier names its network {digest[:80]!r}, which is not a SHA-256")
@@ -299,7 +319,7 @@ def checked_images(X: Any) -> list[Any]:
 def checked_label(label: Any) -> Label:
     """A plain str or int; DataError for anything else, True and False included."""
     if isinstance(label, str):
-        return str(label)
+        return str.__str__(label)  # of an enumeration too the text, not its name
     if isinstance(label, (int, np.integer)) and not isinstance(label, bool):
         return int(label)
     raise DataError(f"a label must be a string or an integer, got {label!r} ({type(label).__name__})")
@@ -319,8 +339,10 @@ def checked_labels(y: Any, num: int) -> list[Label]:
 def label_array(labels: Sequence[Label]) -> np.ndarray:
     """Labels as NumPy has them: int64, text, or objects where they are mixed or too large."""
     if all(isinstance(label, str) for label in labels):
-        return np.array(labels, dtype=str)
-    if all(isinstance(label, int) and -(2**63) <= label < 2**63 for label in labels):
+        array = np.array(labels, dtype=str)
+        if array.tolist() == list(labels):  # NumPy drops NUL at the end
+            return array
+    elif all(isinstance(label, int) and -(2**63) <= label < 2**63 for label in labels):
         return np.array(labels, dtype=np.int64)
     array = np.empty(len(labels), dtype=object)
     array[:] = labels

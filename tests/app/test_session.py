@@ -202,6 +202,14 @@ def test_autosave_keeps_every_experience(network: Path, tmp_path: Path) -> None:
     assert LatentReplayClassifier.load(tmp_path / "robot").classes_.tolist() == ["dark"]
 
 
+def test_autosave_keeps_that_the_last_class_was_forgotten(network: Path, tmp_path: Path) -> None:
+    session = LiveSession(LatentReplayClassifier(str(network)), tmp_path / "robot", autosave=True)
+    show(session, "face", 60)
+    assert session.forget("face") == 6
+    session.close()
+    assert LatentReplayClassifier.load(tmp_path / "robot").remember().latents == {}
+
+
 def test_without_a_directory_nothing_is_saved(network: Path) -> None:
     session = LiveSession(LatentReplayClassifier(str(network)))
     for act in (session.save, session.load):

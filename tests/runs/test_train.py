@@ -269,9 +269,7 @@ def test_a_folder_of_class_folders_is_learned_too(tiny_vit: Path, tmp_path: Path
     assert sorted(labels.values()) == ["hammer", "pen", "tea cup", "zebra"]
 
 
-def test_unreadable_images_stop_the_run_or_are_skipped_and_counted(
-    flags: list[str], tiny_tree: Path, tmp_path: Path
-) -> None:
+def test_unreadable_images_stop_the_run(flags: list[str], tiny_tree: Path, tmp_path: Path) -> None:
     import shutil
 
     from vitlr.errors import DataError
@@ -284,6 +282,21 @@ def test_unreadable_images_stop_the_run_or_are_skipped_and_counted(
     with pytest.raises(DataError, match="C_03_02_120"):
         run(flags, tmp_path / "stopped", *more)
     assert not (tmp_path / "stopped").exists()
+    for path in copy.glob("s*/*/*.png"):
+        if path.parts[-3] != "s3":  # of which the test set is
+            path.write_bytes(b"no image")
+    with pytest.raises(DataError, match="no training image could be read"):
+        run(flags, tmp_path / "nothing", *more, "--data.on_bad_image=skip")
+
+
+def test_unreadable_images_are_skipped_and_counted(flags: list[str], tiny_tree: Path, tmp_path: Path) -> None:
+    import shutil
+
+    copy = tmp_path / "tree"
+    shutil.copytree(tiny_tree, copy)
+    for path in ("s1/o1/C_01_01_020.png", "s3/o2/C_03_02_120.png"):
+        (copy / path).write_bytes(b"no image")
+    more = [f"--data.root={copy}"]
     result = run(flags, tmp_path / "run", *more, "--data.on_bad_image=skip")
     assert result.summary["skipped_images"] == 2 and result.summary["test_images"] == 7
     told = json.loads((tmp_path / "run" / "predictions.json").read_text())

@@ -390,7 +390,7 @@ class LiveSession:
         return self.directory
 
     def _autosaved(self) -> str:
-        if not self.autosave or not self.known:
+        if not self.autosave:
             return ""
         try:
             self.save()

@@ -207,7 +207,8 @@ def as_images(images: Any) -> list[Any]:
     shape = getattr(images, "shape", None)
     if shape is not None:  # an array, of NumPy or another library
         is_one = len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3, 4))
-        return [images] if is_one else [images[row] for row in range(shape[0] if len(shape) else 0)]
+        # By position: a pandas Series takes a number for one of its labels.
+        return [images] if is_one else list(images) if len(shape) else []
     if not isinstance(images, Iterable):
         raise DataError(f"images must be paths, PIL images or arrays, got {type(images).__name__}")
     return list(images)

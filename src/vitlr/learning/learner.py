@@ -113,7 +113,9 @@ class GradientLearner:
 
         Raises:
             ValueError: no latents, or latents and labels of different length.
-            RunError: the loss or a weight is no longer finite; everything is back where it was before.
+            RunError: the loss or a weight is no longer finite.
+
+        Whatever is raised, an interrupt too, everything is back where it was before.
         """
         labels_N = np.asarray(labels_N, dtype=np.int64)
         if len(labels_N) == 0 or len(latents_NTD) != len(labels_N):
@@ -121,7 +123,13 @@ class GradientLearner:
                 f"{len(latents_NTD)} latents and {len(labels_N)} labels: give one label each, at least one"
             )
         latents_NTD = latents_NTD.to(self.device)
-        known = (self._consolidated_CD, self._past_C, self.rng.bit_generator.state)
+        known = (
+            self._consolidated_CD,
+            self._past_C,
+            self._importance,
+            self._anchor,
+            self.rng.bit_generator.state,
+        )
         self._make_room(int(labels_N.max()) + 1)
         stored = 0 if self.method.replay == "none" else len(self.memory)
         present = np.concatenate([labels_N, self.memory.labels[:stored]])
@@ -131,20 +139,26 @@ class GradientLearner:
         before = {name: parameter.detach().clone() for name, parameter in self._blocks.items()}
         try:
             temporary_CD, stats = self._train(latents_NTD, labels_N, current_C, experience)
+            if self.method.consolidate:
+                self._consolidated_CD, self._past_C = cwr.consolidate(
+                    self._consolidated_CD, self._past_C, temporary_CD, current_C
+                )
+            else:
+                self._consolidated_CD, self._past_C = temporary_CD, self._past_C + current_C
+            if self.method.replay != "none":
+                kept_NC = self.logits(latents_NTD) if self.method.keep_logits else None
+                self.memory.offer(latents_NTD, labels_N, experience, self.rng, kept_NC)
         except BaseException:  # also an interrupt: half an experience is never left in the head
             for name, parameter in self._blocks.items():
                 parameter.data.copy_(before[name])
-            self._consolidated_CD, self._past_C, self.rng.bit_generator.state = known
+            (
+                self._consolidated_CD,
+                self._past_C,
+                self._importance,
+                self._anchor,
+                self.rng.bit_generator.state,
+            ) = known
             raise
-        if self.method.consolidate:
-            self._consolidated_CD, self._past_C = cwr.consolidate(
-                self._consolidated_CD, self._past_C, temporary_CD, current_C
-            )
-        else:
-            self._consolidated_CD, self._past_C = temporary_CD, self._past_C + current_C
-        if self.method.replay != "none":
-            kept_NC = self.logits(latents_NTD) if self.method.keep_logits else None
-            self.memory.offer(latents_NTD, labels_N, experience, self.rng, kept_NC)
         self.experiences_learned += 1
         return stats
 

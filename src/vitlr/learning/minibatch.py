@@ -37,8 +37,8 @@ def epoch_minibatches(
 
     New rows: each of 0..num_new-1 exactly once, in random order; the last mini-batch takes what is left,
     with replayed ones in the same proportion. Memory rows: distinct within a mini-batch, taken in turn from
-    a fresh shuffle, so that none returns before all were drawn; only where an epoch asks for more than the
-    memory holds does another shuffle follow.
+    a fresh shuffle; a mini-batch for which too few are left of it begins another one, so that a row may return
+    while those few were never drawn.
     """
     share = new_share(num_new, num_stored, batch_size)
     replayed = min(batch_size - share, num_stored)

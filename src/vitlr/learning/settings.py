@@ -57,8 +57,9 @@ class LearnerConfig:
     def __post_init__(self) -> None:
         held = None if self.method in CLOSED_FORM else method_named(self.method).synaptic_intelligence
         for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"learner.{name} must be >= 1, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ConfigError(f"learner.{name} must be a whole number >= 1, got {value!r}")
         if self.train_precision not in _PRECISIONS:
             raise ConfigError(
                 f"learner.train_precision must be one of {', '.join(_PRECISIONS)}, got {self.train_precision!r}"

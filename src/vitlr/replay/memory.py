@@ -145,7 +145,25 @@ class ReplayMemory:
         """Let the policy choose among new pairs. Latent, label and logits of a pair are taken from one row.
 
         ``logits_NC``, where given, are kept as float32 beside the latents: always or never, C may only grow.
+        Whatever is raised, an interrupt too, the memory is as it was.
         """
+        before = (self._shape, self._device, dict(self._fields), self._labels, self._experiences)
+        policy_state = copy.deepcopy(self._policy_state)
+        try:
+            self._offer(latents_NTD, labels_N, experience, rng, logits_NC)
+        except BaseException:
+            self._shape, self._device, self._fields, self._labels, self._experiences = before
+            self._policy_state = policy_state
+            raise
+
+    def _offer(
+        self,
+        latents_NTD: Tensor,
+        labels_N: np.ndarray,
+        experience: int,
+        rng: np.random.Generator,
+        logits_NC: Tensor | None,
+    ) -> None:
         labels_N = np.asarray(labels_N, dtype=np.int64)
         if latents_NTD.ndim != 3 or len(latents_NTD) != len(labels_N):
             raise ValueError(f"latents {tuple(latents_NTD.shape)} and labels {labels_N.shape} do not pair up")
@@ -201,22 +219,32 @@ class ReplayMemory:
             encoded[_LOGITS] = logits.float()
             if _LOGITS in self._fields:
                 self._fields[_LOGITS] = _widened(self._fields[_LOGITS], logits.shape[1])
+        overwritten = slots[slots < len(self)]
+        old = {name: (field, _rows(field, overwritten)) for name, field in self._fields.items()}
+        try:
+            self._write(encoded, slots, size)
+        except BaseException:
+            for field, rows in old.values():
+                field[torch.from_numpy(overwritten).to(field.device)] = rows
+            raise
+        added = np.zeros(size - len(self), dtype=np.int64)
+        all_labels = np.concatenate([self._labels, added])
+        all_experiences = np.concatenate([self._experiences, added])
+        all_labels[slots], all_experiences[slots] = labels, experience
+        self._labels, self._experiences = all_labels, all_experiences
+
+    def _write(self, encoded: dict[str, Tensor], slots: np.ndarray, size: int) -> None:
+        """Codes into their rows, with room made for ``size``."""
         for name, codes in encoded.items():
             room = self._fields.get(name)
             if room is None or len(room) < size:
                 # Doubling keeps the cost of growing proportional to what is stored in the end.
-                rows = size if self.capacity is not None and size >= self.capacity else 2 * size
+                rows = 2 * size if self.capacity is None else max(size, min(2 * size, self.capacity))
                 grown = codes.new_empty((rows, *codes.shape[1:]))
                 if room is not None:
                     grown[: len(self)] = room[: len(self)]
                 self._fields[name] = room = grown
             room[torch.from_numpy(slots).to(room.device)] = codes
-        self._labels = np.concatenate([self._labels, np.zeros(size - len(self._labels), dtype=np.int64)])
-        self._experiences = np.concatenate(
-            [self._experiences, np.zeros(size - len(self._experiences), dtype=np.int64)]
-        )
-        self._labels[slots] = labels
-        self._experiences[slots] = experience
 
     def draw(self, rows_B: np.ndarray) -> Tensor:
         """Float32 latents (B, T, D) of the given stored rows, where the memory lies; only these are decoded."""
@@ -233,7 +261,8 @@ class ReplayMemory:
         keep = np.flatnonzero(self._labels != label)
         removed = len(self) - len(keep)
         if removed:
-            self._fields = {name: _rows(codes, keep) for name, codes in self._fields.items()}
+            # Nothing is left of an empty memory's fields, not even how wide its logits were.
+            self._fields = {name: _rows(codes, keep) for name, codes in self._fields.items() if len(keep)}
             self._labels, self._experiences = self._labels[keep], self._experiences[keep]
         return removed
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from vitlr.data import load_stream
 from vitlr.data.experience import Experience, Stream
 from vitlr.data.images import resolve
-from vitlr.errors import RunError, VitLRError
+from vitlr.errors import DataError, RunError, VitLRError
 from vitlr.evaluation.groups import group_measures
 from vitlr.evaluation.metrics import RunningForgetting, confusion_matrix
 from vitlr.evaluation.records import backward_transfer, forward_transfer
@@ -218,6 +218,10 @@ def _run(
         if events is not None:
             events.close()
         keep(materials.network)
+    if not bool(learner.known_C.any()):
+        raise DataError(
+            "no training image could be read, so that nothing was learned; give --data.root images that can be opened"
+        )
     if evaluation is not None:
         predictions = {
             "class_names": list(stream.class_names),
