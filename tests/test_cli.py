@@ -506,3 +506,26 @@ def test_rendering_tells_a_script_what_it_wrote(
     told = capsys.readouterr()
     assert json.loads(told.out) == {"root": "frames", "frames": 550, "contact_sheet": str(sheet)}
     assert told.err == "" and sheet.is_file()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["report", "RUNS", "--out", "LONG"],
+        ["rollout", "bundled", "PICTURE", "--out", "LONG.png"],
+        ["demo", "--out", "LONG"],
+        ["train", "--out", "LONG"],
+    ],
+)
+def test_a_name_that_the_file_system_does_not_take_is_said_in_a_sentence(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, command: list[str]
+) -> None:
+    Image.new("RGB", (40, 40)).save(tmp_path / "picture.png")
+    (tmp_path / "config.yaml").write_text("seed: 0\n")
+    places = {
+        "RUNS": str(tmp_path),
+        "PICTURE": str(tmp_path / "picture.png"),
+        "LONG": str(tmp_path / ("x" * 300)),
+    }
+    words = [places.get(word, word.replace("LONG", places["LONG"])) for word in command]
+    assert "File name too long" in refused(capsys, *words)

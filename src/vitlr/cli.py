@@ -91,6 +91,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader has gone (| head): not our error, and Python must not complain on exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.filename is None:
+            raise
+        # A path that someone gave, or below one: too long a name, no permission, a disk that is gone.
+        print(
+            f"vitlr: error: {str(error.filename)[:200]}: {error.strerror}; use another path", file=sys.stderr
+        )
+        return 2
 
 
 if __name__ == "__main__":

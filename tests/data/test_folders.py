@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -248,3 +250,11 @@ def test_rendered_objects_are_drawn_once_and_then_kept(
 def test_an_unknown_data_set_is_named_with_the_known_ones() -> None:
     with pytest.raises(DataError, match="data set must be one of rendered, core50, folder, got 'mnist'"):
         load_stream(Settings(dataset="mnist"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_class_folder_whose_name_is_no_text_is_refused(tmp_path: Path) -> None:
+    folder = os.fsencode(tmp_path) + b"/caf\xe9"
+    os.mkdir(folder)
+    with pytest.raises(DataError, match="cannot be shown; rename it"):
+        folder_stream(tmp_path)

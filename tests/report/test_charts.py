@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from vitlr.errors import DataError
 from vitlr.report.charts import class_heat_map, memory_composition, spread_curves, time_per_experience
@@ -115,3 +116,64 @@ def test_arrays_that_do_not_fit_their_names_are_refused() -> None:
         class_heat_map(np.zeros((2, 3)), ["cup"])
     with pytest.raises(DataError, match="memory of 1 groups"):
         memory_composition(np.zeros((2, 3)), ["cup"])
+
+
+def test_a_stream_of_one_experience_is_drawn_as_points() -> None:
+    one = spread_curves({"naive": [[0.5], [0.7]]}, ylabel="accuracy").axes[0]
+    assert [line.get_marker() for line in one.lines] == ["o"]
+    two = spread_curves({"naive": [[float("nan"), 0.7]]}, ylabel="forgetting").axes[0]
+    assert [line.get_marker() for line in two.lines] == ["o"]
+    many = spread_curves({"naive": [[0.5, 0.7]]}, ylabel="accuracy").axes[0]
+    assert [line.get_marker() for line in many.lines] == ["None"]
+    time = time_per_experience({"naive": [0.5]}, {"recorded length": [3.0]}).axes[0]
+    assert all(line.get_marker() != "None" for line in time.lines)
+    assert all(float(tick).is_integer() for tick in time.get_xticks())
+
+
+@pytest.mark.parametrize(
+    "title", ["many words in a title " * 7, "latent replay (cut 5, capacity 1500), categories"]
+)
+def test_titles_stay_on_the_figure(title: str) -> None:
+    for figure in (
+        confusion_matrix(np.eye(5, dtype=int), list("abcde"), title=title),
+        class_heat_map(np.ones((3, 2)), ["red", "blue"], title=title),
+    ):
+        figure.draw_without_rendering()
+        wanted = ("latent", "share of", "accuracy on")
+        texts = [text for text in figure.findobj(Text) if text.get_text().startswith(("many", *wanted))]
+        assert len(texts) == 2  # title and colour bar
+        places = [text.get_window_extent() for text in texts]
+        assert all(p.x0 >= 0 and p.x1 <= figure.bbox.x1 for p in places)
+        assert all(p.y0 >= 0 and p.y1 <= figure.bbox.y1 + 1 for p in places)
+
+
+@pytest.mark.filterwarnings("ignore:Glyph")
+@pytest.mark.parametrize("letter", ["W", "i", "\u82f9"])
+def test_legends_of_wide_letters_stay_on_the_figure(letter: str) -> None:
+    figure = spread_curves({letter * 21 + str(i): [[0.1, 0.2]] for i in range(6)}, ylabel="accuracy")
+    figure.draw_without_rendering()
+    box = figure.legends[0].get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.x1
+
+
+def test_the_memory_of_many_classes_has_a_row_for_each() -> None:
+    figure = memory_composition(np.arange(36).reshape(3, 12), [f"class {n}" for n in range(12)])
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [
+        f"class {n}" for n in range(12)
+    ]
+    shown = figure.axes[0].images[0].get_array()
+    assert shown.mask.tolist() == [[n == 0, False, False] for n in range(12)]  # nothing of class 0 yet
+    assert shown[5].tolist() == [5, 17, 29]
+
+
+def test_the_same_figure_gives_the_same_bytes() -> None:
+    figures = [spread_curves({"naive": [[0.5, 0.7]]}, ylabel="accuracy") for _ in range(2)]
+    for kind in ("svg", "png"):
+        assert figure_bytes(figures[0], kind) == figure_bytes(figures[1], kind)
+
+
+def test_control_characters_in_a_name_leave_the_svg_well_formed() -> None:
+    import xml.etree.ElementTree as ElementTree
+
+    svg = figure_bytes(spread_curves({"a\x01b\x1b": [[0.5, 0.7]]}, ylabel="accuracy"), "svg")
+    assert ElementTree.fromstring(svg) is not None

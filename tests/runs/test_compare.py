@@ -44,6 +44,13 @@ def test_a_variants_settings_go_over_those_of_the_base(tmp_path: Path) -> None:
         ("variants: {a: {}}\nrun: [1]\n", "unknown keys run"),
         ("variants: {a: {}}\nruns: 3\n", "runs must be a list of whole numbers"),
         ("variants: {a: {}", "not valid YAML"),
+        ("variants: {}\n", "has no variants"),
+        ("variants: {a: {data: 5}}\n", "data of 'a' must hold settings, got 5"),
+        ("variants: {a: {}}\nbase: {memory: [1]}\n", "memory of 'base' must hold settings"),
+        ("variants: {CWR: {}, CWR*: {}}\n", "'CWR' and 'CWR\\*' would share the directory CWR"),
+        ("variants: {naive: {}, Naive: {}}\n", "would share the directory Naive"),
+        ("variants: {summary.json: {}}\n", "cannot be called 'summary.json'"),
+        (f"variants: {{? {'x' * 300}\n: {{}}}}\n", "too long a name"),
     ],
 )
 def test_a_recipe_that_says_something_else_is_refused_by_name(
@@ -51,6 +58,34 @@ def test_a_recipe_that_says_something_else_is_refused_by_name(
 ) -> None:
     with pytest.raises(ConfigError, match=sentence):
         read_plan(recipe(tmp_path, text))
+
+
+def test_the_same_order_twice_is_run_once_and_an_empty_room_is_none(tmp_path: Path) -> None:
+    plan = read_plan(recipe(tmp_path, "variants: {a: }\nbase: {data: }\nruns: [0, 2, 0]\nseeds: [1, 1]\n"))
+    assert (plan.runs, plan.seeds, plan.base) == ((0, 2), (1,), {"data": {}})
+
+
+def test_names_in_any_alphabet_have_directories_of_their_own(tmp_path: Path) -> None:
+    plan = read_plan(recipe(tmp_path, "variants: {潜在再生: , 素朴: , latent replay (cut 11): }\n"))
+    folders = [next(iter(plan.configs(name, tmp_path))).run_dir.parent.name for name in plan.variants]
+    assert folders == ["潜在再生", "素朴", "latent-replay-cut-11"]
+
+
+def test_names_with_brackets_and_bars_are_shown_as_they_are(
+    tmp_path: Path, flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = dict(flag.removeprefix("--").partition("=")[::2] for flag in flags)
+    base: dict[str, dict[str, str]] = {}
+    for name, value in settings.items():
+        room, _, key = name.partition(".")
+        base.setdefault(room, {})[key] = value
+    names = ["replay [int8]", "x [/b] y | z"]
+    text = json.dumps({"title": "t [/b]", "base": base, "variants": {name: {} for name in names}})
+    assert main(["compare", str(recipe(tmp_path, text)), "--out", str(tmp_path / "runs")]) == 0
+    shown = capsys.readouterr()
+    assert all(name in shown.out and name in shown.err for name in names) and "t [/b]" in shown.out
+    table = (tmp_path / "runs" / "table.md").read_text()
+    assert "x [/b] y \\| z" in table
 
 
 @pytest.mark.parametrize(

@@ -276,6 +276,88 @@ def test_runs_over_other_classes_are_no_repetitions_of_one_method(
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_runs_over_other_images_of_the_same_classes_are_no_repetitions(
+    flags: list[str], tmp_path: Path
+) -> None:
+    objects = sorted(Path(flags[1].partition("=")[2]).glob("s1/o*"))
+    for number, root in enumerate((tmp_path / "few", tmp_path / "many")):
+        for images in objects[:2]:
+            shutil.copytree(images, root / images.name)
+            for extra in range(3 * number):
+                shutil.copy(next(iter(images.iterdir())), root / images.name / f"extra{extra}.png")
+        out = f"--out={tmp_path / 'runs' / root.name}"
+        assert main(["train", *flags, "--quiet", "--data.dataset=folder", f"--data.root={root}", out]) == 0
+    report = make_report(*gather([tmp_path / "runs"]))
+    assert [row["runs"] for row in report.rows] == [1, 1] and "left out" not in report.html
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_run_with_nothing_recorded_yet_is_not_finished_and_can_be_gone_on_with(
+    flags: list[str], tmp_path: Path
+) -> None:
+    one = ["train", *flags, "--quiet", f"--out={tmp_path / 'run'}"]
+    assert main(one) == 0
+    for left in (tmp_path / "run").iterdir():
+        if left.name != "config.yaml":
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+    report = make_report(*gather([tmp_path / "run"]))
+    assert [(row["failed"], row["not_finished"]) for row in report.rows] == [(0, 1)]
+    assert "not finished: 0 experiences recorded; vitlr train --resume" in report.html
+    assert main(["train", "--resume", str(tmp_path / "run"), "--quiet"]) == 0
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_variants_that_left_no_directory_have_a_row_also_from_the_folder_above(
+    comparison: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(comparison, tmp_path / "all" / "runs")
+    summary = tmp_path / "all" / "runs" / "summary.json"
+    content = json.loads(summary.read_text())
+    content["rows"][0]["variant"] = "Latent Replay"  # a name that its directory does not tell
+    lost = {
+        **content["rows"][0],
+        "variant": "no network",
+        "runs": 0,
+        "failures": ["run 0, seed 0: not there"],
+    }
+    summary.write_text(json.dumps({**content, "rows": [*content["rows"], lost]}))
+    shutil.move(tmp_path / "all" / "runs" / "latent-replay", tmp_path / "all" / "runs" / "Latent-Replay")
+    for given in (tmp_path / "all" / "runs", tmp_path / "all"):
+        report = make_report(*gather([given]))
+        told = {row["method"]: (row["runs"], row["failed"]) for row in report.rows}
+        assert told == {"Latent Replay": (2, 0), "naive": (2, 0), "no network": (0, 1)}
+        assert report.html.count("no network, run 0, seed 0: failed: not there") == 1
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("metrics.jsonl", {"gflop": [1]}),
+        ("metrics.jsonl", {"gflop": {"trunk": None}}),
+        ("metrics.jsonl", {"session_accuracy": {"x": 0.5}}),
+        ("metrics.jsonl", {"category_accuracy": "good"}),
+        ("summary.json", {"peak_memory_bytes": "much"}),
+        ("predictions.json", {"confidence": ["high"] * 9}),
+    ],
+)
+def test_a_record_with_a_value_of_the_wrong_kind_names_the_run(
+    comparison: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, change: dict
+) -> None:
+    shutil.copytree(comparison, tmp_path / "runs")
+    damaged = tmp_path / "runs" / "naive" / "run0-seed0" / name
+    lines = [json.loads(line) for line in damaged.read_text().splitlines()] if name[0] == "m" else None
+    content = [json.loads(damaged.read_text())] if lines is None else lines
+    if "confidence" in change:
+        change = {"confidence": ["high"] * len(content[0]["labels"])}
+    damaged.write_text("".join(json.dumps({**each, **change}) + "\n" for each in content))
+    assert main(["report", str(tmp_path / "runs"), "--out", str(tmp_path / "report"), "--quiet"]) == 2
+    told = capsys.readouterr().err
+    assert "naive/run0-seed0" in told and "damaged" in told
+    assert not (tmp_path / "report" / "report.html").exists()
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_published_levels_are_drawn_only_beside_whole_core50_on_one_test_set(comparison: Path) -> None:
     runs, _ = gather([comparison / "naive"])
     full = [replace(run, summary={**run.summary, "notes": []}) for run in runs]  # type: ignore[dict-item]
@@ -298,6 +380,25 @@ def test_figures_of_an_earlier_report_do_not_stay(comparison: Path, tmp_path: Pa
         tmp_path / "report" / "notes-2.png"
     ).is_file()
     assert not (tmp_path / "report" / "classes-2.png").exists()
+    assert main(["report", str(comparison / "naive"), *one, "--no-images"]) == 0
+    assert sorted(path.suffix for path in (tmp_path / "report").iterdir()) == ["", ".html", ".png"]
+
+
+def test_a_report_does_not_go_into_a_comparison_or_a_run(
+    comparison: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (comparison / "accuracy.png").read_bytes()
+    for place in (comparison, comparison / "naive" / "run0-seed0"):
+        assert main(["report", str(comparison), "--out", str(place), "--quiet"]) == 2
+        assert "holds a run or a comparison; choose another --out" in capsys.readouterr().err
+    assert (comparison / "accuracy.png").read_bytes() == before
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_commands_that_repeat_runs_name_a_place_for_each(comparison: Path) -> None:
+    html = make_report(*gather([comparison])).html
+    places = re.findall(r"--out (runs/again-\d+)", html)
+    assert len(places) == len(set(places)) == 4
 
 
 @pytest.mark.usefixtures("undrawn")

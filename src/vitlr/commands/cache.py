@@ -51,6 +51,7 @@ def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
 
 def list_entries(options: argparse.Namespace) -> int:
     from rich.table import Table
+    from rich.text import Text
 
     from vitlr.vit.cache import cache_entries
 
@@ -62,7 +63,7 @@ def list_entries(options: argparse.Namespace) -> int:
     if not rows:
         print(f"{root} keeps no latents")
         return 0
-    table = Table(title=f"latents in {root}", title_justify="left")
+    table = Table(title=Text(f"latents in {root}"), title_justify="left")
     for heading in ("key", "backbone", "cut", "px", "precision", "threads", "images", "MB", "last used"):
         right = heading in ("cut", "px", "threads", "images", "MB")
         table.add_column(heading, justify="right" if right else "left", overflow="fold")
@@ -70,7 +71,7 @@ def list_entries(options: argparse.Namespace) -> int:
         cut = "?" if row["cut"] is None else f"{row['cut']} of {row['blocks']}"
         cells = [row["key"], row["backbone"], cut, row["image_size"], row["precision"], row["threads"]]
         cells += [f"{row['images']:,}", f"{row['bytes'] / 1e6:,.1f}", row["last_used"]]
-        table.add_row(*("?" if cell is None else str(cell) for cell in cells))
+        table.add_row(*(Text("?" if cell is None else str(cell)) for cell in cells))
     out().print(table)
     return 0
 

@@ -124,12 +124,13 @@ def run_plan(plan: Any, where: Path, *, quiet: bool) -> list[dict[str, Any]]:
 def print_table(title: str, rows: list[dict[str, Any]]) -> None:
     """The summary as a table on the terminal."""
     from rich.table import Table
+    from rich.text import Text
 
     from vitlr.runs.compare import HEADINGS, table_cells
 
-    table = Table(title=title, title_justify="left")
+    table = Table(title=Text(title), title_justify="left")  # text as it is: names may hold brackets
     for heading in HEADINGS:
         table.add_column(heading, justify="left" if heading == "method" else "right")
     for row in rows:
-        table.add_row(*table_cells(row))
+        table.add_row(*map(Text, table_cells(row)))
     out().print(table)

@@ -44,10 +44,10 @@ class Bar:
         self._began = time.perf_counter()
         if not self._quiet and self._console.is_terminal:
             self._progress = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),  # a name may hold brackets
                 BarColumn(),
                 TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-                TextColumn("{task.fields[note]}"),
+                TextColumn("{task.fields[note]}", markup=False),
                 TimeElapsedColumn(),
                 TextColumn("left"),
                 TimeRemainingColumn(),
@@ -72,6 +72,7 @@ class Bar:
                         "  ", " "
                     ),
                     soft_wrap=True,
+                    markup=False,
                 )
 
     def callback(self) -> Callable[[int, int], None]:

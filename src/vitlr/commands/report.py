@@ -5,11 +5,18 @@ from __future__ import annotations
 import argparse
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vitlr.commands.console import Bar
+from vitlr.errors import RunError
 
-__all__ = ["add_parsers"]
+if TYPE_CHECKING:  # matplotlib takes a second that --help need not wait for
+    from vitlr.runs.gather import RunData
+    from vitlr.runs.report import Report
+
+__all__ = ["add_parsers", "report_of"]
 
 
 def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
@@ -39,24 +46,56 @@ def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
     parser.set_defaults(run_command=report)
 
 
-_FIGURE = re.compile(r"(classes|confusion|confusion-categories|memory)-\d+\.(png|svg)")
+_FIGURE = re.compile(
+    r"(accuracy|accuracy-categories|forgetting|time|(classes|confusion|confusion-categories|memory)-\d+)\.(png|svg)"
+)
 
 
 def _earlier(folder: Path, now: set[str]) -> list[Path]:
-    """Numbered figures of a report with more methods than this one, which would be taken for its own."""
+    """Figures of an earlier report that this one has not, which would be taken for its own."""
     if not (folder / "report.html").is_file():
         return []
     return [path for path in folder.iterdir() if _FIGURE.fullmatch(path.name) and path.name not in now]
+
+
+def _check_place(folder: Path) -> None:
+    """RunError where the report's figures would take the place of a run's or a comparison's own files."""
+    if any((folder / name).is_file() for name in ("config.yaml", "summary.json")):
+        raise RunError(f"{folder} holds a run or a comparison; choose another --out")
+
+
+def report_of(runs: Sequence[RunData], failures: Sequence[str]) -> Report:
+    """The report of these runs.
+
+    Raises:
+        RunError: it cannot be made; the run whose files are damaged is named.
+    """
+    from vitlr.runs.report import make_report
+
+    faults = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError)
+    try:
+        return make_report(runs, failures)
+    except faults:
+        for run in runs:
+            try:
+                make_report([run], [])
+            except faults as error:
+                reason = " ".join(f"{type(error).__name__}: {error}".split())[:120]
+                raise RunError(
+                    f"{run.path} is damaged ({reason}); leave this run out or run it again"
+                ) from error
+        raise
 
 
 def report(options: argparse.Namespace) -> int:
     from vitlr.files import locked, write_atomically
     from vitlr.report.figures import figure_bytes
     from vitlr.runs.gather import gather
-    from vitlr.runs.report import make_report, problems_of
+    from vitlr.runs.report import problems_of
 
+    _check_place(options.out)
     runs, failures = gather(options.runs)
-    made = make_report(runs, failures)
+    made = report_of(runs, failures)
     files: list[tuple[str, bytes]] = []
     with Bar("drawing", quiet=options.quiet or options.json) as bar:
         progress = bar.callback()
@@ -65,9 +104,8 @@ def report(options: argparse.Namespace) -> int:
             progress(number + 1, len(made.figures))
     page = options.out / "report.html"
     with locked(options.out):
-        if not options.no_images:
-            for left in _earlier(options.out, {name for name, _ in files}):
-                left.unlink()
+        for left in _earlier(options.out, {name for name, _ in files}):
+            left.unlink()
         for name, content in files:
             write_atomically(options.out / name, [content])
         write_atomically(page, [made.html.encode()])

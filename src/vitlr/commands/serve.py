@@ -74,7 +74,7 @@ def serve(options: argparse.Namespace) -> int:
             if options.model
             else "not saved: give a directory to keep what is taught"
         )
-        err().print(f"{where}; Ctrl-C ends", highlight=False)
+        err().print(f"{where}; Ctrl-C ends", highlight=False, markup=False)
         if options.host not in LOOPBACK:
             err().print(
                 "anyone who reaches this address can teach, and browsers give the camera to https pages only"

@@ -189,6 +189,8 @@ def _images_by_class(root: Path, base: Path, leave_out: Path | None = None) -> B
         raise DataError(f"{root} {what}; put the images of each class into a folder of its own there")
     found = {}
     for name in classes:
+        if not name.isprintable():  # bytes that are no UTF-8, too: they could be written into no record
+            raise DataError(f"class folder {root / name!a} has a name that cannot be shown; rename it")
         images = sorted(_images(root, name))
         if not images:
             endings = ", ".join(suffix[1:] for suffix in IMAGE_SUFFIXES)

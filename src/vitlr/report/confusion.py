@@ -18,7 +18,7 @@ from matplotlib.ticker import PercentFormatter
 
 from vitlr.errors import DataError
 from vitlr.evaluation.metrics import row_normalised
-from vitlr.report.figures import literal
+from vitlr.report.figures import head, literal
 
 __all__ = ["confusion_matrix"]
 
@@ -67,8 +67,7 @@ def confusion_matrix(
         _write_shares(axes, shares_CC, 9.0 if classes <= 10 else 6.5)
     bar = figure.colorbar(image, ax=axes, shrink=0.6, pad=0.02, format=PercentFormatter(1.0, decimals=0))
     bar.set_label("share of the true class's images")
-    if title:
-        axes.set_title(literal(title, 120), loc="left", fontsize=11)
+    head(figure, title)
     return figure
 
 

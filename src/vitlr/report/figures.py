@@ -1,28 +1,32 @@
 """Figures of runs, from plain numbers. Never imports torch.
 
-Colours are Okabe & Ito's, which colour-blind people tell apart; lines also differ in style.
+Colours are Okabe & Ito's, which colour-blind people tell apart, with a dark yellow in place of theirs, which is too
+faint for a line; lines also differ in style.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from typing import Any
 from warnings import catch_warnings, simplefilter
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from vitlr.report.fonts import FONT, fallbacks, lacking
+from vitlr.report.fonts import FONT, fallbacks, inches, lacking
 
-__all__ = ["COLOURS", "accuracy_curves", "figure_bytes", "literal"]
+__all__ = ["COLOURS", "accuracy_curves", "figure_bytes", "head", "literal", "points_of"]
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A7A00")
 _LABEL, _AROUND = 0.18, 1.2  # inches: of a line's label, and above and below the axes
-_LONGEST = 60  # letters of a name
+_LONGEST, _LONGEST_TITLE = 60, 160  # letters
+_TITLE = 11.0  # points
 STYLES = ("-", "--", "-.", ":")
 
 
@@ -50,7 +54,7 @@ def accuracy_curves(
         values = np.array([list(run)[:length] for run in runs], dtype=float)
         mean, steps = values.mean(axis=0), np.arange(1, length + 1)
         colour, style = COLOURS[index % len(COLOURS)], STYLES[(index // len(COLOURS) + index) % len(STYLES)]
-        axes.plot(steps, mean, style, color=colour, linewidth=2, label=literal(name))
+        axes.plot(steps, mean, style, color=colour, linewidth=2, label=literal(name), **points_of(mean))
         if len(values) > 1:
             spread = values.std(axis=0, ddof=1)
             axes.fill_between(steps, mean - spread, mean + spread, color=colour, alpha=0.18, linewidth=0)
@@ -64,11 +68,30 @@ def accuracy_curves(
     axes.set_xlim(left=0)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    if title:
-        axes.set_title(literal(title, 120), loc="left", fontsize=11)
+    head(figure, title)
     if note:
         figure.supxlabel(literal(note, 200), fontsize=7.5, color="0.35", x=0.01, ha="left")
     return figure
+
+
+def points_of(values: np.ndarray) -> dict[str, Any]:
+    """How a line is drawn so that it is seen: where no two of its values lie side by side, as points."""
+    there = np.isfinite(values)
+    return {} if (there[1:] & there[:-1]).any() else {"marker": "o", "markersize": 5}
+
+
+def head(figure: Figure, title: str) -> None:
+    """The title at the figure's upper left, in as many lines as it needs."""
+    if not title:
+        return
+    lines, room = [""], figure.get_size_inches()[0] - 0.25
+    for word in literal(title, _LONGEST_TITLE).split(" "):
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and inches(longer, _TITLE) > room:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    figure.suptitle("\n".join(lines), x=0.012, ha="left", fontsize=_TITLE)
 
 
 def literal(name: str, most: int = _LONGEST) -> str:
@@ -76,6 +99,7 @@ def literal(name: str, most: int = _LONGEST) -> str:
     long one is cut in its middle so that the figure keeps its place."""
     if len(name) > most:
         name = f"{name[: most - most // 3 - 1]}…{name[-(most // 3) :]}"
+    name = "".join(letter if letter.isprintable() else " " for letter in name)
     name = " ".join(name.split()).replace("$", r"\$")
     return f"\N{THIN SPACE}{name}" if name.startswith("_") else name
 
@@ -122,7 +146,8 @@ def figure_bytes(figure: Figure, kind: str) -> bytes:
         # Named one by one: of a family such as sans-serif matplotlib takes one font for all letters.
         for text in texts:
             text.set_fontfamily([FONT, *fallbacks()])
-    with catch_warnings():
+    # Ids in an SVG are made from its content and this; else from the clock.
+    with rc_context({"svg.hashsalt": "vitlr"}), catch_warnings():
         simplefilter("ignore", UserWarning)  # a letter that no font here has is drawn as a box
         figure.savefig(buffer, format=kind, metadata=metadata)
     return buffer.getvalue()

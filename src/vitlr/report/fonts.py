@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from contextlib import suppress
 from functools import cache
+from warnings import catch_warnings, simplefilter
 
 from matplotlib.font_manager import findfont, findSystemFonts, fontManager, get_font
 
-__all__ = ["FONT", "fallbacks", "file_with", "lacking"]
+__all__ = ["FONT", "fallbacks", "file_with", "inches", "lacking"]
 
 FONT = "DejaVu Sans"  # comes with matplotlib
 _FONTS = (
@@ -50,6 +51,18 @@ def file_with(text: str) -> str | None:
         if all(ord(letter) in _letters(path) for letter in text):
             return path
     return None
+
+
+def inches(text: str, size: float) -> float:
+    """About how wide the text is, in one line, at a size in points: DejaVu's own measure, a square where it lacks a
+    letter."""
+    font = get_font(findfont(FONT))
+    font.set_size(size, 72)
+    with catch_warnings():
+        simplefilter("ignore", UserWarning)
+        font.set_text("".join(letter for letter in text if ord(letter) in _letters(findfont(FONT))))
+    lacked = sum(ord(letter) not in _letters(findfont(FONT)) for letter in text)
+    return (font.get_width_height()[0] / 64 + size * lacked) / 72
 
 
 @cache

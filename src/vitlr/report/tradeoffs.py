@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.path import Path
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, PercentFormatter
 
-from vitlr.report.figures import COLOURS, literal
+from vitlr.report.figures import COLOURS, head, literal
 
 __all__ = ["Point", "accuracy_against_bytes", "accuracy_against_cut"]
 
@@ -89,8 +89,7 @@ def _axes(title: str, note: str) -> tuple[Figure, Axes]:
     axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    if title:
-        axes.set_title(literal(title, 120), loc="left", fontsize=11)
+    head(figure, title)
     if note:
         figure.supxlabel(literal(note, 200), fontsize=7.5, color="0.35", x=0.01, ha="left")
     return figure, axes

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,9 @@ from vitlr.runs.network import keep
 from vitlr.runs.tracking import forget_peak_memory, machine, read_metrics, write_json
 from vitlr.runs.train import Materials, judged_on, read_config, train
 from vitlr.vit.cache import LatentCache
+
+_NAME_BYTES = 200  # of a directory's name: file systems take 255
+_OUTPUTS = ("summary.json", "table.md", "accuracy.png", "accuracy.svg")
 
 __all__ = ["HEADINGS", "Outcome", "Plan", "compare", "read_plan", "table_cells", "table_lines"]
 
@@ -113,17 +116,48 @@ def read_plan(path: str | Path) -> Plan:
         values = content.get(key, [0])
         if not isinstance(values, list) or not values or not all(type(v) is int for v in values):
             raise ConfigError(f"recipe {path}: {key} must be a list of whole numbers, got {values!r}")
-        numbers[key] = tuple(values)
+        numbers[key] = tuple(dict.fromkeys(values))
     variants = {str(name): settings for name, settings in content["variants"].items()}
-    for name, settings in [("base", content.get("base")), *variants.items()]:
-        if settings is not None and not isinstance(settings, dict):
-            raise ConfigError(f"recipe {path}: {name!r:.60} must hold settings, got {settings!r:.60}")
+    _check_names(path, list(variants))
     return Plan(
         title=str(content.get("title", Path(path).stem)),
-        base=content.get("base") or {},
-        variants={name: settings or {} for name, settings in variants.items()},
+        base=_settings(path, "base", content.get("base")),
+        variants={name: _settings(path, name, settings) for name, settings in variants.items()},
         **numbers,
     )
+
+
+def _settings(path: str | Path, name: str, settings: Any) -> dict[str, Any]:
+    """The nested settings of the base or of a variant; a room may be empty."""
+    if settings is not None and not isinstance(settings, dict):
+        raise ConfigError(f"recipe {path}: {name!r:.60} must hold settings, got {settings!r:.60}")
+    settings = dict(settings or {})
+    for room in (field.name for field in fields(RunConfig) if is_dataclass(getattr(RunConfig(), field.name))):
+        inside = settings.get(room, {})
+        if inside is not None and not isinstance(inside, dict):
+            raise ConfigError(f"recipe {path}: {room} of {name!r:.60} must hold settings, got {inside!r:.60}")
+        if room in settings:
+            settings[room] = inside or {}
+    return settings
+
+
+def _check_names(path: str | Path, variants: Sequence[str]) -> None:
+    """ConfigError where variants cannot have a directory each, also where file systems take a for A."""
+    if not variants:
+        raise ConfigError(f"recipe {path} has no variants; name at least one under 'variants'")
+    places: dict[str, str] = {}
+    for name in variants:
+        folder = slug(name)
+        if len(folder.encode()) > _NAME_BYTES:
+            raise ConfigError(f"recipe {path}: the variant {name[:60]!r}… has too long a name; shorten it")
+        if folder.casefold() in _OUTPUTS:
+            raise ConfigError(f"recipe {path}: a variant cannot be called {name!r}; give it another name")
+        other = places.setdefault(folder.casefold(), name)
+        if other != name:
+            raise ConfigError(
+                f"recipe {path}: the variants {other!r} and {name!r} would share the directory {folder};"
+                " let their names differ in letters or digits"
+            )
 
 
 class _Shared:
@@ -375,7 +409,9 @@ def table_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
 def table_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """The summary as a Markdown table, and below it why runs failed."""
     lines = [f"| {' | '.join(HEADINGS)} |", "|" + "---|" * len(HEADINGS)]
-    lines += [f"| {' | '.join(table_cells(row))} |" for row in rows]
+    lines += [
+        f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in table_cells(row))} |" for row in rows
+    ]
     failures = [f"* failed: {row['variant']}, {why}" for row in rows for why in row["failures"]]
     return lines + (["", *failures] if failures else [])
 

@@ -65,6 +65,7 @@ class RunData:
 
 
 _FAILURE = re.compile(r"(run \d+, seed \d+): (.*)", re.DOTALL)
+_ORDER = re.compile(r"run (\d+), seed (\d+)")
 _REPETITION = re.compile(r"run\d+-seed\d+")
 
 
@@ -79,22 +80,47 @@ def gather(paths: Sequence[str | Path]) -> tuple[list[RunData], list[str]]:
     for given in map(Path, paths):
         if given.is_file():
             raise RunError(f"{given} is a file; give the directory of a vitlr train or compare")
-        found = _below(given)
-        comparison = _comparison(given)
-        if not found and not comparison.failures:
+        found: dict[Path, list[Path]] = {given: []}
+        for path in _below(given):
+            found.setdefault(_place_of(path) or given, []).append(path)
+        comparisons = {place: _comparison(place) for place in found}
+        if not any(found.values()) and not comparisons[given].failures:
             raise RunError(f"{given} holds no run; give the directory of a vitlr train or compare")
-        read = [_read(path, comparison) for path in found]
-        # In the order of the recipe, so that a method has its colour on the page and in the comparison's figure.
-        places = {name: place for place, name in enumerate(comparison.variants.values())}
-        runs += sorted(read, key=lambda run: places.get(run.method, len(places)))
-        there = {(run.method, run.order) for run in read}
-        failures += [
-            f"{', '.join(filter(None, (variant, order)))}: failed: {why}"
-            for (variant, order), why in comparison.failures.items()
-            if (variant, order) not in there
-        ]
-    seen: dict[Path, RunData] = {run.path.resolve(): run for run in runs}
+        for place, comparison in comparisons.items():
+            read = [_read(path, comparison) for path in found[place]]
+            failures += [
+                f"{name}: failed: {why}" for (name, order), why in comparison.failures.items() if not order
+            ]
+            read += _without_directory(place, comparison, {(run.method, run.order) for run in read})
+            # In the order of the recipe, so that a method has its colour on the page and in the comparison's figure.
+            order = {name: number for number, name in enumerate(comparison.variants.values())}
+            runs += sorted(read, key=lambda run: order.get(run.method, len(order)))
+    seen: dict[tuple[Path, str, str], RunData] = {
+        (run.path.resolve(), *(() if run.config else (run.method, run.order))): run for run in runs
+    }
     return _each_once(_with_names(list(seen.values())), failures), failures
+
+
+def _place_of(path: Path) -> Path | None:
+    """The comparison whose run lies there; None for a run of its own."""
+    place = path.parent.parent
+    return place if _REPETITION.fullmatch(path.name) and _comparison(place).variants else None
+
+
+def _without_directory(place: Path, comparison: _Comparison, there: set[tuple[str, str]]) -> list[RunData]:
+    """Runs that a comparison's summary alone tells of: they failed before they had a directory."""
+    found = []
+    for (variant, order), why in comparison.failures.items():
+        told = _ORDER.fullmatch(order)
+        if told and (variant, order) not in there:
+            flat = {"data.run": int(told[1]), "seed": int(told[2])}
+            found.append(
+                RunData(
+                    path=place, method=variant, config={}, metrics=[], flat=flat, failed=True,
+                    problem=f"failed: {why}",
+                )
+            )  # fmt: skip
+    return found
 
 
 def _each_once(runs: Sequence[RunData], failures: list[str]) -> list[RunData]:
@@ -126,12 +152,15 @@ def _below(path: Path) -> list[Path]:
         return [path]
     found: list[Path] = []
     level = [path]
-    for _ in range(_DEPTH):
-        level = sorted(
-            child for parent in level if parent.is_dir() for child in parent.iterdir() if child.is_dir()
-        )
-        found += [child for child in level if (child / "config.yaml").is_file()]
-        level = [child for child in level if child not in found]
+    try:
+        for _ in range(_DEPTH):
+            level = sorted(
+                child for parent in level if parent.is_dir() for child in parent.iterdir() if child.is_dir()
+            )
+            found += [child for child in level if (child / "config.yaml").is_file()]
+            level = [child for child in level if child not in found]
+    except OSError as error:
+        raise RunError(f"{error.filename} cannot be read ({error.strerror}); check permissions") from None
     return found
 
 
@@ -139,9 +168,12 @@ def _comparison(path: Path) -> _Comparison:
     rows = (_json(path / "summary.json") or {}).get("rows")
     variants, failures = {}, {}
     for row in rows if isinstance(rows, list) else []:
+        told = row.get("failures") if isinstance(row, dict) else None
+        if not isinstance(told, list):
+            raise RunError(f"{path / 'summary.json'} is damaged; compare again")
         name = str(row.get("variant"))
         variants[slug(name)] = name
-        for sentence in row.get("failures") or []:
+        for sentence in told:
             told = _FAILURE.fullmatch(str(sentence))
             failures[name, told[1] if told else ""] = told[2] if told else str(sentence)
     return _Comparison(variants=variants, failures=failures)
@@ -187,7 +219,7 @@ def _read(path: Path, comparison: _Comparison) -> RunData:
     why = (_json(path / "failure.json") or {}).get("failure") or comparison.failures.get(
         (run.method, run.order)
     )
-    if why is None and not metrics:
+    if why is None and not metrics and summary is not None:
         why = "there is no record of it"
     if why is not None:
         return replace(run, problem=f"failed: {why}", failed=True)
@@ -246,7 +278,7 @@ def _json(path: Path) -> dict[str, Any] | None:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path} cannot be read ({' '.join(str(error).split())[:120]}); run again") from None
     return content if isinstance(content, dict) else None
 
@@ -263,21 +295,34 @@ def _with_names(runs: list[RunData]) -> list[RunData]:
     named: dict[str, list[RunData]] = {}
     for run in runs:
         named.setdefault(run.method, []).append(run)
-    names = {
-        id(run): name
-        for method, group in named.items()
-        for run, name in zip(group, named_by_difference(_told_apart(group), method), strict=True)
-    }
-    return [replace(run, method=names[id(run)]) for run in runs]
+    names = {}
+    for method, group in named.items():
+        begun = [run for run in group if run.config]
+        for run, name in zip(begun, named_by_difference(_told_apart(begun), method), strict=True):
+            names[id(run)] = name
+    return [replace(run, method=names.get(id(run), run.method)) for run in runs]
 
 
 def _told_apart(group: Sequence[RunData]) -> list[dict[str, Any]]:
-    """Settings of the runs, with the folder of their images where other classes lie in it: the same folder may lie
-    elsewhere on another machine."""
+    """Settings of the runs, with the folder of their images where other ones lie in it: the same folder may lie
+    elsewhere on another machine, and hold the same images there."""
     classes = {tuple(run.metrics[0]["class_accuracy"]) for run in group if run.metrics}
-    if len(classes) < 2:
+    if len(classes) < 2 and len({_images(run) for run in group if run.finished}) < 2:
         return [run.flat for run in group]
-    return [{**run.flat, "images": run.flat.get("data.root")} for run in group]
+    roots = {run.flat.get("data.root") for run in group}
+    return [
+        {
+            **run.flat,
+            "images": run.flat.get("data.root") if len(roots) > 1 else " + ".join(map(str, _images(run))),
+        }
+        for run in group
+    ]
+
+
+def _images(run: RunData) -> tuple[int, int]:
+    """How many a run learned from and was judged on: the same in whatever order they came."""
+    tests = (run.summary or {}).get("test_images")
+    return sum(line["num_images"] for line in run.metrics), tests if isinstance(tests, int) else 0
 
 
 def named_by_difference(settings: Sequence[Mapping[str, Any]], name: str = "") -> list[str]:

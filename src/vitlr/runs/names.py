@@ -8,5 +8,5 @@ __all__ = ["slug"]
 
 
 def slug(name: str) -> str:
-    """A directory name for a variant of a comparison."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "variant"
+    """A directory name for a variant of a comparison: letters of all alphabets, digits, dots and dashes."""
+    return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "variant"

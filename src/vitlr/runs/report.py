@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -431,13 +432,17 @@ def _recorded(run: RunData) -> tuple[list[float] | None, str]:
 
 def _settings(groups: Groups) -> Part:
     folded = []
+    number = count(1)
     for name, group in groups.items():
+        begun = [run for run in group if run.config]
+        if not begun:
+            continue
         commands = [
-            f"vitlr train --config {shlex.quote(str(run.path / 'config.yaml'))} --out runs/again-{number}"
-            for number, run in enumerate(group)
+            f"vitlr train --config {shlex.quote(str(run.path / 'config.yaml'))} --out runs/again-{next(number)}"
+            for run in begun
         ]
-        text = "\n".join([*commands, "", yaml.safe_dump(group[0].config, sort_keys=False).strip()])
-        folded.append((f"{name}: {'; '.join(run.order for run in group)}", text))
+        text = "\n".join([*commands, "", yaml.safe_dump(begun[0].config, sort_keys=False).strip()])
+        folded.append((f"{name}: {'; '.join(run.order for run in begun)}", text))
     return Part(
         title="Settings",
         text="The resolved configuration of each method's first run, and the commands that repeat all of them, in the"
