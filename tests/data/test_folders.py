@@ -257,4 +257,4 @@ def test_a_class_folder_whose_name_is_no_text_is_refused(tmp_path: Path) -> None
     folder = os.fsencode(tmp_path) + b"/caf\xe9"
     os.mkdir(folder)
     with pytest.raises(DataError, match="cannot be shown; rename it"):
-        folder_stream(tmp_path)
+        folder_stream(tmp_path, 2)
