@@ -15,7 +15,7 @@ from PIL import Image
 
 from tests.runs.conftest import save_tiny_vit, save_tree
 from vitlr.cli import main
-from vitlr.files import locked
+from vitlr.files import holding, locked
 
 
 @pytest.fixture(scope="module")
@@ -378,9 +378,95 @@ def test_the_model_card_has_classes_with_their_latents_and_the_accuracy_on_a_fol
     assert "accuracy on the 6 images of 2 classes in shown: 100.0%" in card
     assert "named rightly: 100.0%" in card and "7 3" in card and "**2 classes.** dark, 7." in card
     assert "no class folders" in refused(capsys, *line, "--test", taught_robot / "shown" / "7")
-    onnx = [*line, "--format", "onnx"]
+    (tmp_path / "x.onnx").mkdir()
+    onnx = ["export", str(taught_robot / "robot"), str(tmp_path / "x.onnx")]  # the name says which format
     assert "model card" in refused(capsys, *onnx, "--test", taught_robot / "shown")
-    assert "hf is a directory" in refused(capsys, *onnx)
+    assert "x.onnx is a directory" in refused(capsys, *onnx)
+    assert "name it " in refused(capsys, *onnx, "--format", "hf")
+    assert "hf.onnx" in refused(capsys, *line, "--format", "onnx")
+
+
+def test_what_one_process_teaches_is_not_lost_to_another(
+    capsys: pytest.CaptureFixture[str], taught_robot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    robot, shown = tmp_path / "robot", taught_robot / "shown"
+    shutil.copytree(taught_robot / "robot", robot)
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-m", "vitlr", "teach", robot, "--label", label, shown / "dark", "--quiet"]
+        )
+        for label in ("mug", "hat")
+    ]
+    codes = [each.wait(timeout=120) for each in both]
+    assert main(["classes", str(robot), "--json"]) == 0
+    known = set(json.loads(capsys.readouterr().out)["classes"])
+    learned = {label for label, code in zip(("mug", "hat"), codes, strict=True) if code == 0}
+    assert learned and known == {
+        "dark",
+        "7",
+        *learned,
+    }  # one that waited for too long says so, and is not counted
+    monkeypatch.setattr("vitlr.commands.model._PATIENCE", 0.1)
+    with holding(robot):
+        code = "import sys; from vitlr.commands import model; model._PATIENCE = 0.1; from vitlr.cli import main; "
+        code += f"sys.exit(main(['forget', {str(robot)!r}, 'dark']))"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+        assert done.returncode == 2 and "is in use by another process" in done.stderr
+
+
+def test_a_classifier_is_not_put_among_other_things(
+    capsys: pytest.CaptureFixture[str], taught_robot: Path, tmp_path: Path
+) -> None:
+    shown = taught_robot / "shown"
+    before = sorted(shown.iterdir())
+    assert "holds other things" in refused(capsys, "teach", shown, "--label", "x", shown / "dark")
+    assert sorted(shown.iterdir()) == before
+    assert main(["export", str(taught_robot / "robot"), str(tmp_path / "hf"), "--quiet"]) == 0
+    told = refused(capsys, "predict", tmp_path / "hf", shown)
+    assert "which transformers opens" in told and f"teach {tmp_path / 'hf'}" not in told
+
+
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        (["predict", "ROBOT", "SHOWN", "--threshold", "0.9"], "give --unknown LABEL with it"),
+        (["predict", "ROBOT", "SHOWN", "--unknwn", "x"], "did you mean --unknown?"),
+        (["predict", "ROBOT", "SHOWN", "--xyzzyx", "x"], "see vitlr predict --help"),
+        (["pretrain", "NEW", "--lr", "nan"], "lr must be above 0"),
+        (["pretrain", "NEW", "--heads", "5"], "width must be a multiple of heads, got 192 and 5"),
+        (["pretrain", "NEW", "--objects", "2", "--views", "2"], "do not fill a batch of 64"),
+        (["train", "--config", "RECIPE"], "is a recipe of several runs; use vitlr compare"),
+        (["compare", "RECIPE", "--out", "NEW", "--backbone", "./no/such"], "no such directory"),
+    ],
+)
+def test_slips_get_a_sentence_before_anything_is_written(
+    capsys: pytest.CaptureFixture[str], taught_robot: Path, tmp_path: Path, command: list[str], sentence: str
+) -> None:
+    (tmp_path / "recipe.yaml").write_text(
+        "base: {data: {dataset: rendered, frames: 1}}\nvariants: {a b: , c: {learner: {method: naive}}}\n"
+    )
+    places = {
+        "ROBOT": taught_robot / "robot",
+        "SHOWN": taught_robot / "shown",
+        "RECIPE": tmp_path / "recipe.yaml",
+        "NEW": tmp_path / "new",
+    }
+    assert sentence in refused(capsys, *(str(places.get(word, word)) for word in command))
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_output_that_cannot_be_written_is_said_in_a_sentence() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "vitlr", "data", "list", "--scenario", "ni"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "the output cannot be written" in done.stderr
 
 
 def test_serve_refuses_what_it_could_not_use_before_it_listens(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -57,6 +58,17 @@ def commands_of(parser: argparse.ArgumentParser) -> list[str]:
     ]
 
 
+def _flags_of(parser: argparse.ArgumentParser, name: str) -> list[str]:
+    """Flags of a command, and of the commands below it."""
+    flags: list[str] = []
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for each, below in action.choices.items():
+                if name in ("", each):
+                    flags += [*below._option_string_actions, *_flags_of(below, "")]
+    return flags
+
+
 def _command(arguments: list[str]) -> Callable[[], int]:
     if arguments and arguments[0] in _CONFIGURED:
         from vitlr.commands import train as configured
@@ -71,7 +83,12 @@ def _command(arguments: list[str]) -> Callable[[], int]:
         near = difflib.get_close_matches(arguments[0], known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
         raise VitLRError(f"unknown command {arguments[0]!r}; {hint}")
-    options = parser.parse_args(arguments)
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        flags = _flags_of(parser, arguments[0])
+        near = difflib.get_close_matches(unknown[0].partition("=")[0], flags, n=1)
+        hint = f"; did you mean {near[0]}?" if near else f"; see vitlr {arguments[0]} --help"
+        raise VitLRError(f"unrecognized arguments: {' '.join(unknown)[:200]}{hint}")
     return lambda: options.run_command(options)
 
 
@@ -93,7 +110,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except OSError as error:
         if error.filename is None:
-            raise
+            if error.errno not in (errno.ENOSPC, errno.EIO, errno.EDQUOT):
+                raise
+            # Python would try again on exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            print(f"vitlr: error: the output cannot be written: {error.strerror}", file=sys.stderr)
+            return 2
         # A path that someone gave, or below one: too long a name, no permission, a disk that is gone.
         print(
             f"vitlr: error: {str(error.filename)[:200]}: {error.strerror}; use another path", file=sys.stderr

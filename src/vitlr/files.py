@@ -14,6 +14,7 @@ import os
 import secrets
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -24,6 +25,7 @@ from vitlr.errors import RunError
 
 __all__ = [
     "clear_directory",
+    "holding",
     "locked",
     "making",
     "new_directory",
@@ -33,6 +35,7 @@ __all__ = [
     "write_atomically",
 ]
 
+_HELD: dict[Path, threading.RLock] = {}  # directories that this process holds for long
 _CHUNK = 2**22  # bytes handed to one write
 _PAUSE = 0.02  # seconds between two looks at a lock that another process has
 _MANY = 1000  # files, from which on all of the system's writes are flushed at once
@@ -49,6 +52,11 @@ def locked(directory: str | Path, *, wait: float = 0.0) -> Iterator[None]:
         RunError: someone else is in it, or it cannot be written.
     """
     directory = Path(directory)
+    held = _HELD.get(directory.resolve())
+    if held is not None:  # by this process, for longer
+        with held:
+            yield
+        return
     descriptor = _open_lock(directory, directory / ".lock")
     try:
         end = time.monotonic() + wait
@@ -59,6 +67,21 @@ def locked(directory: str | Path, *, wait: float = 0.0) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def holding(directory: str | Path, *, wait: float = 0.0) -> Iterator[None]:
+    """``locked`` over everything from reading to writing, so that nobody's change in between is lost.
+
+    Within it this process may ask for ``locked`` again, in any thread, one at a time. Errors as there.
+    """
+    with locked(directory, wait=wait):
+        place = Path(directory).resolve()
+        _HELD[place] = threading.RLock()
+        try:
+            yield
+        finally:
+            del _HELD[place]
 
 
 @contextmanager

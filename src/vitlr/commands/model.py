@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitlr.errors import ConfigError, RunError
+from vitlr.files import holding
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,7 +19,17 @@ if TYPE_CHECKING:
     from vitlr.data.video import Sampled, Video
     from vitlr.teaching import Label
 
-__all__ = ["add_new_flags", "add_parsers", "checked_threshold", "is_saved", "new_or_saved"]
+_PATIENCE = 10.0  # seconds for another process that teaches the same classifier
+
+__all__ = [
+    "add_new_flags",
+    "add_parsers",
+    "check_place",
+    "checked_threshold",
+    "hold_new",
+    "is_saved",
+    "new_or_saved",
+]
 
 
 def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
@@ -68,8 +80,10 @@ def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
         **common,
     )
     export_.add_argument("model", type=Path, help="directory of the classifier")
-    export_.add_argument("out", type=Path, help="new directory, or file for onnx")
-    export_.add_argument("--format", default="hf", help="hf (default) or onnx")
+    export_.add_argument(
+        "out", type=Path, help="directory, or a file FILE.onnx; what was exported there before is replaced"
+    )
+    export_.add_argument("--format", help="hf or onnx (default: as the name of OUT says)")
     export_.add_argument(
         "--test", type=Path, help="folder of class folders; the accuracy on it goes into hf's model card"
     )
@@ -148,8 +162,21 @@ def _open(path: Path) -> LatentReplayClassifier:
     from vitlr import LatentReplayClassifier
 
     if not is_saved(path):
+        if (path / "config.json").is_file() or (path / "config.yaml").is_file():
+            raise RunError(
+                f"{path} holds a run or an exported model, which transformers opens, and no classifier that can be"
+                " taught; make one with vitlr teach NEW --label NAME IMAGE"
+            )
         raise RunError(f"{path} holds no classifier; make one with vitlr teach {path} --label NAME IMAGE")
     return LatentReplayClassifier.load(path)
+
+
+def _knowing(path: Path) -> LatentReplayClassifier:
+    """As ``_open``, one that knows a class."""
+    model = _open(path)
+    if not hasattr(model, "classes_"):
+        raise RunError(f"{path} knows no class yet; teach it one with vitlr teach {path} --label NAME IMAGE")
+    return model
 
 
 def _sources(options: argparse.Namespace, on_read: Callable[[Sampled], None]) -> list[str | Video]:
@@ -168,9 +195,16 @@ def teach(options: argparse.Namespace) -> int:
     label = checked_name(options.label)
     videos: list[Sampled] = []
     sources = _sources(options, videos.append)
-    model = new_or_saved(options)
-    model.partial_fit(sources, _as_known(model, label))
-    model.save(options.model)
+    check_place(options.model)
+    with ExitStack() as stack:
+        new = not is_saved(options.model)
+        if not new:
+            stack.enter_context(holding(options.model, wait=_PATIENCE))
+        model = new_or_saved(options)
+        model.partial_fit(sources, _as_known(model, label))
+        if new:  # its directory is made only now that there is something to put into it
+            hold_new(stack, options.model)
+        model.save(options.model)
     remembered = model.remember()
     images = len(sources) - len(videos) + sum(video.taken for video in videos)
     if options.json:
@@ -182,6 +216,24 @@ def teach(options: argparse.Namespace) -> int:
         known = len(remembered.latents)
         print(f"{label}: {_some(images, 'image')} learned; {_some(known, 'class', 'classes')} known")
     return 0
+
+
+def check_place(directory: Path) -> None:
+    """RunError where a new classifier would lie among other things."""
+    if not directory.is_dir() or is_saved(directory):
+        return
+    others = [path.name for path in directory.iterdir() if not path.name.startswith((".", "backbone-"))]
+    if others:
+        raise RunError(
+            f"{directory} holds other things ({others[0]}) and no classifier; name a new or empty directory"
+        )
+
+
+def hold_new(stack: ExitStack, directory: Path) -> None:
+    """Hold the directory of a new classifier; RunError where another process made one there meanwhile."""
+    stack.enter_context(holding(directory, wait=_PATIENCE))
+    if is_saved(directory):
+        raise RunError(f"another process has made a classifier in {directory} meanwhile; try again")
 
 
 def _some(number: int, one: str, many: str | None = None) -> str:
@@ -202,7 +254,9 @@ def predict(options: argparse.Namespace) -> int:
     """A line for each image, and one for each video, from the mean of its frames."""
     videos: list[Sampled] = []
     sources = _sources(options, videos.append)
-    model = _open(options.model)
+    if options.threshold is not None and options.unknown is None:
+        raise ConfigError("--threshold tells what --unknown is the answer to; give --unknown LABEL with it")
+    model = _knowing(options.model)
     threshold = model.threshold if options.threshold is None else checked_threshold(options.threshold)
     images = [source for source in sources if isinstance(source, str)]
     known: tuple[Label, ...] = ()
@@ -248,9 +302,11 @@ def classes(options: argparse.Namespace) -> int:
 
 
 def forget(options: argparse.Namespace) -> int:
-    model = _open(options.model)
-    removed = model.forget(_as_known(model, options.label))
-    model.save(options.model)
+    _knowing(options.model)
+    with holding(options.model, wait=_PATIENCE):
+        model = _knowing(options.model)
+        removed = model.forget(_as_known(model, options.label))
+        model.save(options.model)
     if options.json:
         print(json.dumps({"label": options.label, "latents": removed}))
     elif not options.quiet:
@@ -259,13 +315,16 @@ def forget(options: argparse.Namespace) -> int:
 
 
 def export(options: argparse.Namespace) -> int:
-    if options.test is not None and options.format != "hf":
-        raise ConfigError(
-            f"--test is for the model card, which --format {options.format} does not have; leave it out"
-        )
-    model = _open(options.model)
+    named = "onnx" if options.out.suffix == ".onnx" else "hf"
+    kind = options.format or named
+    if kind in ("hf", "onnx") and kind != named:
+        other = f"{options.out}.onnx" if kind == "onnx" else options.out.with_suffix("")
+        raise ConfigError(f"--format {kind} does not go with the name {options.out}; name it {other}")
+    if options.test is not None and kind != "hf":
+        raise ConfigError(f"--test is for the model card, which --format {kind} does not have; leave it out")
+    model = _knowing(options.model)
     figures = {} if options.test is None else _measured(model, options.test)
-    model.export(options.out, options.format, figures=figures)
+    model.export(options.out, kind, figures=figures)
     if options.json:
         print(json.dumps({"out": str(options.out)} | ({"figures": figures} if figures else {})))
     elif not options.quiet:

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from vitlr.commands.model import add_new_flags, checked_threshold, new_or_saved
+from vitlr.commands.model import (
+    add_new_flags,
+    check_place,
+    checked_threshold,
+    hold_new,
+    is_saved,
+    new_or_saved,
+)
 from vitlr.errors import ConfigError
-from vitlr.files import locked
+from vitlr.files import holding
+
+if TYPE_CHECKING:
+    from vitlr.app.session import Limits
+    from vitlr.classifier import LatentReplayClassifier
 
 __all__ = ["add_parsers"]
 
@@ -45,8 +58,7 @@ def serve(options: argparse.Namespace) -> int:
     missing = [name for name in ("gradio", "fastapi", "uvicorn") if find_spec(name) is None]
     if missing:
         raise ConfigError(f"the live page needs {missing[0]}; install it with pip install 'vitlr[app]'")
-    from vitlr.app.session import Limits, LiveSession
-    from vitlr.commands.console import err
+    from vitlr.app.session import Limits
 
     for flag in ("max_classes", "max_frames", "max_upload"):
         if getattr(options, flag) < 1:
@@ -55,11 +67,24 @@ def serve(options: argparse.Namespace) -> int:
     limits = Limits(
         classes=options.max_classes, frames=options.max_frames, upload_bytes=options.max_upload * 10**6
     )
-    model = new_or_saved(options).prepare()
-    if options.model is not None:
-        # What cannot be written is told now, not after the first object was taught.
-        with locked(options.model):
-            pass
+    with ExitStack() as stack:
+        # Held as long as the page is open: what another process taught meanwhile would be lost with the next save.
+        saved = options.model is not None and is_saved(options.model)
+        if saved:
+            stack.enter_context(holding(options.model))
+        elif options.model is not None:
+            check_place(options.model)
+        model = new_or_saved(options).prepare()
+        if options.model is not None and not saved:
+            hold_new(stack, options.model)
+        _serve(options, model, limits)
+    return 0
+
+
+def _serve(options: argparse.Namespace, model: LatentReplayClassifier, limits: Limits) -> None:
+    from vitlr.app.session import LiveSession
+    from vitlr.commands.console import err
+
     if options.threshold is not None:
         model.set_params(threshold=checked_threshold(options.threshold))
     from vitlr.app.server import LOOPBACK, listen, serve_forever
@@ -80,4 +105,3 @@ def serve(options: argparse.Namespace) -> int:
                 "anyone who reaches this address can teach, and browsers give the camera to https pages only"
             )
     serve_forever(session, bound, host=options.host)
-    return 0

@@ -47,6 +47,8 @@ class Flags:
 
 _OURS = """
 --on-bad-image skip  leave out and count images that cannot be read (--data.on_bad_image)
+--trunk int8        the frozen blocks in float32, bfloat16 or int8 (--backbone.precision)
+--device cuda       cpu, cuda, cuda:NUMBER or auto (--backbone.device)
 --params-cfg FILE   settings from the original research code's params.cfg; flags after it win
 --quiet             no progress; --json prints the result as JSON"""
 
@@ -155,6 +157,9 @@ def train(arguments: Sequence[str]) -> int:
     if not quiet:
         for note in (result.summary["cache"] or {}).get("notes", []):
             err().print(note, markup=False, soft_wrap=True)
+        if skipped := result.summary["skipped_images"]:
+            images = "1 image" if skipped == 1 else f"{skipped:,} images"
+            err().print(f"{images} could not be read and were left out", soft_wrap=True)
     if as_json:
         print(json.dumps({"run_dir": str(result.run_dir), **result.summary}, indent=2))
     elif not quiet:

@@ -25,14 +25,17 @@ class LearnerConfig:
             slda or ranpac, which learn in closed form and use the last three settings only.
         epochs: passes over the new latents of each experience.
         batch_size: latents in a mini-batch, new and replayed.
-        first_lr, lr: learning rate of the head's blocks and norm in the first and in later experiences.
+        first_lr: learning rate of the head's blocks and norm in the first experience.
+        lr: the same in later experiences.
         classifier_lr_scale: the classifier learns at this multiple of those rates.
-        momentum, weight_decay: of SGD; momentum starts at zero in each experience.
+        momentum: of SGD; it starts at zero in each experience.
+        weight_decay: of SGD.
         train_precision: of the products in training, float32 or bfloat16 (mixed precision: weights, gradients, norms
             and the loss stay float32); auto is bfloat16 where such products are native, and float32 elsewhere.
             Predictions are float32.
         si_lambda: strength of Synaptic Intelligence (AR1*); 0 switches it off (AR1*free).
-        der_alpha, der_beta: of method der, weight of the replayed latents' logits and of their labels.
+        der_alpha: of method der, weight of the replayed latents' logits.
+        der_beta: of method der, weight of the replayed latents' labels.
         slda_shrinkage: of method slda, of the covariance towards the unit matrix, above 0 and at most 1.
         ranpac_width: of method ranpac, random features; it keeps 16 bytes for the square of them.
         ranpac_ridge: of method ranpac; by default the one of least held-out error.

@@ -214,7 +214,7 @@ def compare(
 
     Raises:
         ConfigError: a setting of any variant is wrong; nothing has been run then.
-        VitLRError: data or network of a single variant cannot be used; nothing has been run then.
+        VitLRError: no variant's data and network can be used; nothing has been run then.
         RunError: ``out`` holds something else than a comparison, a run directory below it belongs to another
             configuration, another process compares there, or it cannot be written.
     """
@@ -223,8 +223,8 @@ def compare(
     configs = [(variant, config) for variant in plan.variants for config in plan.configs(variant, out)]
     shared, outcomes = _Shared(on_progress), []
     todo = [config for _, config in configs if not (config.run_dir / "summary.json").is_file()]
-    if todo and len(plan.variants) == 1:  # of several, those that can be run are
-        shared.materials(todo[0])
+    if todo:
+        _prepare_one(todo, shared)
     with locked(out):
         for number, (variant, config) in enumerate(configs):
             name = f"{variant}, run {config.data.run}, seed {config.seed} ({number + 1} of {len(configs)})"
@@ -233,6 +233,22 @@ def compare(
             on_note(note)
         _write(*_with_earlier(plan, outcomes, out), out)
     return outcomes
+
+
+def _prepare_one(todo: Sequence[RunConfig], shared: _Shared) -> None:
+    """Of several variants those that can be run are; where not one has network and data, the first one's fault is
+    raised before anything is written."""
+    kinds: dict[str, RunConfig] = {}
+    for config in todo:
+        kinds.setdefault(repr((config.backbone, config.learner.method)), config)
+    faults: list[VitLRError] = []
+    for config in kinds.values():
+        try:
+            shared.materials(config)
+            return
+        except VitLRError as error:
+            faults.append(error)
+    raise faults[0]
 
 
 def _check_place(out: Path) -> None:

@@ -249,6 +249,8 @@ def _check_file(path: Path) -> None:
         raise ConfigError(f"{path} is not valid YAML ({' '.join(str(error).split())[:160]})") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path} holds no settings; vitlr train --print-config shows how they are written")
+    if "variants" in content:
+        raise ConfigError(f"{path} is a recipe of several runs; use vitlr compare {path} --out DIR")
     _check_values(path, content, RunConfig)
     for name, section in SECTIONS.items():
         if not isinstance(content.get(name, {}), dict):

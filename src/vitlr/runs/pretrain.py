@@ -83,8 +83,19 @@ class PretrainConfig:
         ):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be >= 1, got {getattr(self, name)}")
-        if self.image_size % self.patch_size or self.width % self.heads:
-            raise ConfigError("image_size must be a multiple of patch_size, and width of heads")
+        if self.width % self.heads:
+            raise ConfigError(f"width must be a multiple of heads, got {self.width} and {self.heads}")
+        if self.image_size % self.patch_size:
+            raise ConfigError(
+                f"image_size must be a multiple of patch_size, got {self.image_size} and {self.patch_size}"
+            )
+        if not 0 < self.lr < 1e3:  # false for NaN as well
+            raise ConfigError(f"lr must be above 0 and below 1000, got {self.lr}")
+        if self.objects * self.views < self.batch_size:
+            raise ConfigError(
+                f"{self.objects} objects with {self.views} views each do not fill a batch of {self.batch_size};"
+                " lower batch_size or render more"
+            )
         if self.image_size != FRAME:
             raise ConfigError(
                 f"image_size must be {FRAME}, the size of rendered frames, got {self.image_size}"

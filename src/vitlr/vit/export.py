@@ -81,9 +81,7 @@ def _check_place(directory: Path, overwrite: bool) -> None:
     if not directory.is_dir():
         raise RunError(f"{directory} is a file: choose another directory for the model")
     if not overwrite and any(directory.iterdir()) and not _is_model(directory):
-        raise RunError(
-            f"{directory} is not empty and holds no model: choose another directory or ask to overwrite it"
-        )
+        raise RunError(f"{directory} is not empty and holds no model: choose another directory")
 
 
 def _is_model(directory: Path) -> bool:
