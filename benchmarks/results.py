@@ -4,7 +4,7 @@
     python benchmarks/results.py rendered                    # needs no download
     python benchmarks/results.py rendered real --page-only   # from the runs that are finished
 
-Every variant of ``recipes/results-PART.yaml`` is run on orders 1, 2 and 3, each run in one thread, ``--processes``
+Every variant of ``recipes/results-PART.yaml``, with --slow native replay on NICv2-391 too, is run on orders 1, 2 and 3, each run in one thread, ``--processes``
 of them side by side. Started again, it goes on where it was. Seconds are those of the median
 experience in the fastest of the orders. The page's text is written by hand; what stands between ``<!-- NAME -->``
 and ``<!-- end -->`` is replaced, but the row of a variant whose runs are not all finished here stays as it is, and a
@@ -35,6 +35,7 @@ from vitlr.runs.tracking import machine, read_metrics
 
 HERE = Path(__file__).resolve().parent.parent
 BLOCKS = {"real": 12, "rendered": 6}
+SLOW = "native replay"  # names of variants that only --slow runs
 
 
 def given(plan: Plan, options: argparse.Namespace) -> Plan:
@@ -258,6 +259,7 @@ def main() -> None:
     parser.add_argument("--backbone", help="network for the real images, in place of the recipe's")
     parser.add_argument("--out", type=Path, default=Path("runs/results"), help="default %(default)s")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="default %(default)s")
+    parser.add_argument("--slow", action="store_true", help="also native replay on NICv2-391: hours more")
     parser.add_argument("--only", action="append", metavar="NAME", help="only this variant; again for more")
     parser.add_argument("--page", type=Path, default=HERE / "docs" / "results.md")
     parser.add_argument("--page-only", action="store_true", help="run nothing")
@@ -269,7 +271,8 @@ def main() -> None:
         if part == "real":
             plan = given(plan, options)
         if not options.page_only:
-            chosen = plan.variants if not options.only else {n: plan.variants[n] for n in options.only}
+            names = options.only or [n for n in plan.variants if options.slow or not n.startswith(SLOW)]
+            chosen = {n: plan.variants[n] for n in names}
             failed += work(replace(plan, variants=chosen), options, out)
         if options.page.is_file():
             write_page(part, plan, out, options.page)

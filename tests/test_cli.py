@@ -555,7 +555,11 @@ def test_a_contact_sheet_that_is_no_picture_is_refused_before_anything_is_render
 ) -> None:
     command = ["data", "render", tmp_path / "frames", "--contact-sheet", tmp_path / "sheet.txt"]
     assert "give a file name such as sheet.png" in refused(capsys, *command)
+    assert "does not exist" in refused(capsys, *command[:-1], tmp_path / "nowhere" / "sheet.png")
     assert not list(tmp_path.iterdir())
+    (tmp_path / "photo.jpg").write_text("mine")
+    assert "photo.jpg exists" in refused(capsys, *command[:-1], tmp_path / "photo.jpg")
+    assert [path.name for path in tmp_path.iterdir()] == ["photo.jpg"]
 
 
 def test_bad_images_are_left_out_where_the_short_flag_asks_for_it(

@@ -202,6 +202,21 @@ def test_a_picture_that_is_looked_at_is_never_written_over(
     assert (tmp_path / "mine.png").read_bytes() == content
 
 
+def test_an_earlier_page_is_replaced_and_no_other_picture_is(
+    capsys: pytest.CaptureFixture[str], vit: Path, tmp_path: Path
+) -> None:
+    from vitlr.cli import main
+
+    for name in ("shown", "mine"):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{name}.png")
+    content = (tmp_path / "mine.png").read_bytes()
+    told = refused(capsys, vit, tmp_path / "shown.png", "--out", tmp_path / "mine.png")
+    assert "is no page of attention" in told and (tmp_path / "mine.png").read_bytes() == content
+    for _ in range(2):
+        line = ["rollout", vit, tmp_path / "shown.png", "--out", tmp_path / "page.png", "--quiet"]
+        assert main([str(word) for word in line]) == 0
+
+
 def test_a_run_without_a_model_is_said(
     capsys: pytest.CaptureFixture[str], run: Path, tree: Path, tmp_path: Path
 ) -> None:

@@ -173,6 +173,10 @@ def render(options: argparse.Namespace) -> int:
     kind = None if sheet is None else Image.registered_extensions().get(sheet.suffix.lower())
     if sheet is not None and kind not in Image.SAVE:  # known before minutes of rendering
         raise DataError(f"{sheet} is no picture that can be written; give a file name such as sheet.png")
+    if sheet is not None and sheet.exists():
+        raise DataError(f"{sheet} exists; choose another --contact-sheet, or remove it first")
+    if sheet is not None and not sheet.absolute().parent.is_dir():
+        raise DataError(f"{sheet.parent} does not exist; make it or choose another --contact-sheet")
     with Bar("rendering", quiet=options.quiet or options.json) as bar:
         count = render_dataset(
             options.root,

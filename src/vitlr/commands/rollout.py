@@ -109,13 +109,20 @@ def _places(out: Path, pictures: int, page: int) -> list[Path]:
 
 
 def _check_places(places: Sequence[Path], files: Sequence[str]) -> None:
-    """Known before the network works for minutes; whether it can really be written, the writing finds out."""
+    """An earlier page is replaced, nothing else is. Known before the network works for minutes; whether it can really
+    be written, the writing finds out."""
+    from vitlr.report.overlay import is_ours
+
     inputs = {Path(file).resolve() for file in files}
     for place in places:
         if place.is_dir():
             raise RunError(f"{place} is a folder; choose another --out")
         if place.resolve() in inputs:
             raise RunError(f"{place} is one of the pictures to look at; choose another --out")
+        if place.is_file() and not is_ours(place):
+            raise RunError(
+                f"{place} exists and is no page of attention; choose another --out, or remove it first"
+            )
     folder = places[0].parent
     if not folder.is_dir():
         raise RunError(f"{folder} does not exist; make it or choose another --out")

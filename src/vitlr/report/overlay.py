@@ -21,11 +21,12 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 from vitlr.errors import DataError
 from vitlr.report.fonts import file_with, lacking
 
-__all__ = ["Row", "fitted", "gallery", "overlay", "png", "scaled", "side_by_side"]
+__all__ = ["Row", "fitted", "gallery", "is_ours", "overlay", "png", "scaled", "side_by_side"]
 
 COLOURS = "inferno"
 INK, QUIET, PAPER = (32, 32, 32), (110, 110, 110), (255, 255, 255)
@@ -36,6 +37,7 @@ _GAP = 6  # pixels between panels
 _MARGIN, _BETWEEN = 24, 30  # around a page, and between two groups side by side
 _SMALL, _CAPTION, _HEADING, _TITLE = 13, 14, 15, 20  # sizes of type in pixels
 _WIDEST = 1500  # pixels a page may be wide, where one group is not wider
+_MADE_BY = "ViT-LR attention"
 _LEGEND = "more of the class token comes from here; each map has its own scale"
 
 
@@ -162,9 +164,19 @@ def gallery(
 
 def png(image_HWC: np.ndarray) -> bytes:
     """The image as a PNG file; the same image gives the same bytes."""
-    buffer = io.BytesIO()
-    Image.fromarray(image_HWC).save(buffer, format="PNG")
+    buffer, info = io.BytesIO(), PngInfo()
+    info.add_text("Software", _MADE_BY)
+    Image.fromarray(image_HWC).save(buffer, format="PNG", pnginfo=info)
     return buffer.getvalue()
+
+
+def is_ours(path: Path) -> bool:
+    """Whether that file was made by ``png``, so that it may be replaced."""
+    try:
+        with Image.open(path) as image:
+            return image.info.get("Software") == _MADE_BY
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return False
 
 
 def _picture(picture_HWC: np.ndarray) -> np.ndarray:
