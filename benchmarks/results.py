@@ -4,11 +4,12 @@
     python benchmarks/results.py rendered                    # needs no download
     python benchmarks/results.py rendered real --page-only   # from the runs that are finished
 
-Every variant of ``recipes/results-PART.yaml`` is run on orders 1, 2 and 3, each run in one thread, ``--processes``
-of them side by side; native replay on NICv2-391, which takes hours, with --slow alone. Started again, it goes on where
-it was. Seconds are those of the median experience in the fastest of the orders. The page's text is written by hand; what
-stands between ``<!-- NAME -->`` and ``<!-- end -->`` is replaced, but the row of a variant whose runs are not all finished
-here stays as it is, and a figure is drawn only where all of its variants are finished.
+Every variant of ``recipes/results-PART.yaml`` is run on orders 1, 2 and 3, each run in one thread,
+``--processes`` of them side by side; native replay on NICv2-391, which takes hours, with --slow alone. Started
+again, it goes on where it was. Seconds are those of the median experience in the fastest of the orders. The
+page's text is written by hand; what stands between ``<!-- NAME -->`` and ``<!-- end -->`` is replaced, but the
+row of a variant whose runs are not all finished here stays as it is, and a figure is drawn only where all of
+its variants are finished.
 """
 
 from __future__ import annotations
