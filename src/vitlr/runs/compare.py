@@ -224,6 +224,9 @@ def compare(
     shared, outcomes = _Shared(on_progress), []
     todo = [config for _, config in configs if not (config.run_dir / "summary.json").is_file()]
     if todo:
+        if out.is_dir():
+            with locked(out):  # who is refused is told now, and not after minutes of encoding
+                pass
         _prepare_one(todo, shared)
     with locked(out):
         for number, (variant, config) in enumerate(configs):
