@@ -444,9 +444,8 @@ class LatentReplayClassifier:
             raise
         except (TypeError, ValueError) as error:
             raise ConfigError(f"a setting has a value of the wrong type or range: {error}") from error
-        codec_named(memory.codec).bytes_per_latent(
-            *network.trunk.latent_shape
-        )  # or ConfigError: it cannot hold such
+        # ConfigError where the codec cannot hold such latents.
+        codec_named(memory.codec).bytes_per_latent(*network.trunk.latent_shape)
         head = Head(network.backbone, network.trunk.cut).to(network.trunk.device)
         return Taught(network, GradientLearner(head, config, memory, rng), params)
 

@@ -269,15 +269,20 @@ def test_a_folder_of_class_folders_is_learned_too(tiny_vit: Path, tmp_path: Path
     assert sorted(labels.values()) == ["hammer", "pen", "tea cup", "zebra"]
 
 
-def test_unreadable_images_stop_the_run(flags: list[str], tiny_tree: Path, tmp_path: Path) -> None:
+def with_two_unreadable(tree: Path, copy: Path) -> Path:
+    """A copy in which one training and one test image are none."""
     import shutil
 
-    from vitlr.errors import DataError
-
-    copy = tmp_path / "tree"
-    shutil.copytree(tiny_tree, copy)
+    shutil.copytree(tree, copy)
     for path in ("s1/o1/C_01_01_020.png", "s3/o2/C_03_02_120.png"):
         (copy / path).write_bytes(b"no image")
+    return copy
+
+
+def test_unreadable_images_stop_the_run(flags: list[str], tiny_tree: Path, tmp_path: Path) -> None:
+    from vitlr.errors import DataError
+
+    copy = with_two_unreadable(tiny_tree, tmp_path / "tree")
     more = [f"--data.root={copy}"]
     with pytest.raises(DataError, match="C_03_02_120"):
         run(flags, tmp_path / "stopped", *more)
@@ -290,13 +295,7 @@ def test_unreadable_images_stop_the_run(flags: list[str], tiny_tree: Path, tmp_p
 
 
 def test_unreadable_images_are_skipped_and_counted(flags: list[str], tiny_tree: Path, tmp_path: Path) -> None:
-    import shutil
-
-    copy = tmp_path / "tree"
-    shutil.copytree(tiny_tree, copy)
-    for path in ("s1/o1/C_01_01_020.png", "s3/o2/C_03_02_120.png"):
-        (copy / path).write_bytes(b"no image")
-    more = [f"--data.root={copy}"]
+    more = [f"--data.root={with_two_unreadable(tiny_tree, tmp_path / 'tree')}"]
     result = run(flags, tmp_path / "run", *more, "--data.on_bad_image=skip")
     assert result.summary["skipped_images"] == 2 and result.summary["test_images"] == 7
     told = json.loads((tmp_path / "run" / "predictions.json").read_text())

@@ -158,9 +158,7 @@ def checked_threshold(value: float) -> float:
     return value
 
 
-def _open(path: Path) -> LatentReplayClassifier:
-    from vitlr import LatentReplayClassifier
-
+def _check_saved(path: Path) -> None:
     if not is_saved(path):
         if (path / "config.json").is_file() or (path / "config.yaml").is_file():
             raise RunError(
@@ -168,6 +166,12 @@ def _open(path: Path) -> LatentReplayClassifier:
                 " taught; make one with vitlr teach NEW --label NAME IMAGE"
             )
         raise RunError(f"{path} holds no classifier; make one with vitlr teach {path} --label NAME IMAGE")
+
+
+def _open(path: Path) -> LatentReplayClassifier:
+    from vitlr import LatentReplayClassifier
+
+    _check_saved(path)
     return LatentReplayClassifier.load(path)
 
 
@@ -302,7 +306,7 @@ def classes(options: argparse.Namespace) -> int:
 
 
 def forget(options: argparse.Namespace) -> int:
-    _knowing(options.model)
+    _check_saved(options.model)  # holding would make the directory
     with holding(options.model, wait=_PATIENCE):
         model = _knowing(options.model)
         removed = model.forget(_as_known(model, options.label))

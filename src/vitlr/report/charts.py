@@ -23,11 +23,8 @@ from vitlr.report.fonts import inches
 __all__ = ["class_heat_map", "memory_composition", "spread_curves", "time_per_experience"]
 
 _AROUND = 0.05  # of a stream: the experiences whose median is drawn
-_ROW, _HANDLE, _SMALL = (
-    0.19,
-    0.75,
-    9.0,
-)  # of a legend: inches of a row and of the piece of a line, points of letters
+# Of a legend: inches of a row and of the piece of a line, points of letters.
+_ROW, _HANDLE, _SMALL = 0.19, 0.75, 9.0
 _LONGEST = 28  # letters of a class's name
 _LEVEL = 0.045  # of the axes' height: a line of small print
 

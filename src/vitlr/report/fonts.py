@@ -34,9 +34,8 @@ def lacking(text: str) -> bool:
 def fallbacks() -> tuple[str, ...]:
     """Names of this machine's fonts that have what DejaVu lacks, such as Chinese, Japanese and Korean."""
     listed = {font.fname for font in fontManager.ttflist}
-    for (
-        path
-    ) in findSystemFonts():  # matplotlib lists fonts once and for all; one may have been installed since
+    # matplotlib lists fonts once and for all; one may have been installed since.
+    for path in findSystemFonts():
         if path not in listed:
             with suppress(OSError, RuntimeError, ValueError):  # a font that it cannot read
                 fontManager.addfont(path)

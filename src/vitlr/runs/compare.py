@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from vitlr.files import locked, write_atomically
 from vitlr.learning.methods import keeps_images
 from vitlr.report.figures import accuracy_curves, figure_bytes
 from vitlr.runs.build import Encoder, LatentStore, Network, encoded_test, open_network
-from vitlr.runs.config import YAML_FAULTS, DataConfig, RunConfig, differences, parse, to_dict
+from vitlr.runs.config import SECTIONS, YAML_FAULTS, DataConfig, RunConfig, differences, parse, to_dict
 from vitlr.runs.names import slug
 from vitlr.runs.network import keep
 from vitlr.runs.tracking import forget_peak_memory, machine, read_metrics, write_json
@@ -132,7 +132,7 @@ def _settings(path: str | Path, name: str, settings: Any) -> dict[str, Any]:
     if settings is not None and not isinstance(settings, dict):
         raise ConfigError(f"recipe {path}: {name!r:.60} must hold settings, got {settings!r:.60}")
     settings = dict(settings or {})
-    for room in (field.name for field in fields(RunConfig) if is_dataclass(getattr(RunConfig(), field.name))):
+    for room in SECTIONS:
         inside = settings.get(room, {})
         if inside is not None and not isinstance(inside, dict):
             raise ConfigError(f"recipe {path}: {room} of {name!r:.60} must hold settings, got {inside!r:.60}")

@@ -81,13 +81,17 @@ def gather(paths: Sequence[str | Path]) -> tuple[list[RunData], list[str]]:
         if given.is_file():
             raise RunError(f"{given} is a file; give the directory of a vitlr train or compare")
         found: dict[Path, list[Path]] = {given: []}
+        comparisons = {given: _comparison(given)}
         for path in _below(given):
-            found.setdefault(_place_of(path) or given, []).append(path)
-        comparisons = {place: _comparison(place) for place in found}
+            place = path.parent.parent if _REPETITION.fullmatch(path.name) else given
+            if place not in comparisons:
+                comparisons[place] = _comparison(place)
+            found.setdefault(place if comparisons[place].variants else given, []).append(path)
         if not any(found.values()) and not comparisons[given].failures:
             raise RunError(f"{given} holds no run; give the directory of a vitlr train or compare")
-        for place, comparison in comparisons.items():
-            read = [_read(path, comparison) for path in found[place]]
+        for place, paths_there in found.items():
+            comparison = comparisons[place]
+            read = [_read(path, comparison) for path in paths_there]
             failures += [
                 f"{name}: failed: {why}" for (name, order), why in comparison.failures.items() if not order
             ]
@@ -99,12 +103,6 @@ def gather(paths: Sequence[str | Path]) -> tuple[list[RunData], list[str]]:
         (run.path.resolve(), *(() if run.config else (run.method, run.order))): run for run in runs
     }
     return _each_once(_with_names(list(seen.values())), failures), failures
-
-
-def _place_of(path: Path) -> Path | None:
-    """The comparison whose run lies there; None for a run of its own."""
-    place = path.parent.parent
-    return place if _REPETITION.fullmatch(path.name) and _comparison(place).variants else None
 
 
 def _without_directory(place: Path, comparison: _Comparison, there: set[tuple[str, str]]) -> list[RunData]:
