@@ -18,8 +18,8 @@ test: lint
 	$(BIN)/python -m pytest -n 2
 
 lint: $(VENV)/dev
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks stress tools
+	$(BIN)/ruff format --check src tests benchmarks stress tools
 	$(BIN)/mypy
 
 $(VENV)/python:

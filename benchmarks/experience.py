@@ -37,15 +37,15 @@ import torch
 from torch.nn import functional
 
 from vitlr.data.images import iter_batches
-from vitlr.data.synthetic import render_dataset
 from vitlr.learning import GradientLearner, LearnerConfig
 from vitlr.learning.minibatch import epoch_minibatches
+from vitlr.rendered.dataset import render_dataset
 from vitlr.replay import MemoryConfig
 from vitlr.runs.tracking import machine
 from vitlr.vit import account, default_precision, load_backbone, split
-from vitlr.vit.cut import normalised, pixel_scale
-from vitlr.vit.int8 import int8_is_fast
-from vitlr.vit.products import has_onednn, trained, with_linears
+from vitlr.vit.compute.cut import normalised, pixel_scale
+from vitlr.vit.compute.int8 import int8_is_fast
+from vitlr.vit.compute.products import has_onednn, trained, with_linears
 
 NEW, BATCH, EPOCHS, CLASSES = 300, 128, 4, 50
 

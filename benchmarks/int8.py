@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from vitlr.runs.tracking import machine
 from vitlr.vit import Backbone, Trunk, default_precision, load_backbone
-from vitlr.vit.cut import normalised, pixel_scale
+from vitlr.vit.compute.cut import normalised, pixel_scale
 
 Encode = Callable[[Tensor], Tensor]
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from tests.runs.conftest import save_tiny_vit, save_tree
 from vitlr.cli import main
-from vitlr.files import holding, locked
+from vitlr.storage.files import holding, locked
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +165,7 @@ def test_print_config_can_be_read_back(capsys: pytest.CaptureFixture[str], tmp_p
         main(["train", "--memory.capacity=77", "--print-config"])
     assert stop.value.code == 0
     (tmp_path / "c.yaml").write_text(capsys.readouterr().out)
-    from vitlr.runs.config import parse
+    from vitlr.runs.settings import parse
 
     assert parse(["--config", str(tmp_path / "c.yaml")]) == parse(["--memory.capacity=77"])
 
@@ -270,7 +270,7 @@ def test_compare_makes_table_and_figure_and_goes_on_where_it_was(
 
 def test_teach_predict_classes_forget_and_export(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """Two rendered objects taught in one session are recognised in another, by the bundled network."""
-    from vitlr.data.synthetic import render_frame
+    from vitlr.rendered.dataset import render_frame
 
     for session in (1, 2):
         for label, object_ in (("plug", 1), ("ball", 31)):
@@ -589,8 +589,8 @@ def test_rendering_tells_a_script_what_it_wrote(
 ) -> None:
     from PIL import Image
 
-    monkeypatch.setattr("vitlr.data.synthetic.render_dataset", lambda *_, **__: 550)  # which takes a minute
-    monkeypatch.setattr("vitlr.data.synthetic.contact_sheet", lambda seed: Image.new("RGB", (8, 8)))
+    monkeypatch.setattr("vitlr.rendered.dataset.render_dataset", lambda *_, **__: 550)  # which takes a minute
+    monkeypatch.setattr("vitlr.rendered.dataset.contact_sheet", lambda seed: Image.new("RGB", (8, 8)))
     sheet = tmp_path / "sheet.png"
     assert main(["data", "render", "frames", "--frames=1", "--contact-sheet", str(sheet), "--json"]) == 0
     told = capsys.readouterr()

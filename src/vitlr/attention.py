@@ -6,7 +6,7 @@
     for page_HWC in attention_pages([network.before, network], ["photos"]):
         ...                                               # uint8 picture
 
-The method is in :mod:`vitlr.vit.rollout`, the drawing in :mod:`vitlr.report.overlay`.
+The method is in :mod:`vitlr.vit.views.rollout`, the drawing in :mod:`vitlr.report.overlay`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from vitlr.data.images import read_image
 from vitlr.errors import BackboneError, ConfigError, DataError, RunError
 from vitlr.report.overlay import Row, fitted, gallery
 from vitlr.vit import Backbone, Head, load_backbone
-from vitlr.vit.rollout import attention_rollout, check_options
+from vitlr.vit.views.rollout import attention_rollout, check_options
 
 __all__ = ["PAGE", "Network", "attention_pages", "look", "open_network", "open_untrained", "page"]
 
@@ -123,7 +123,7 @@ def look(
 
     Args:
         paths: image files, and folders of them.
-        fuse, discard: see :func:`vitlr.vit.rollout.rollout`.
+        fuse, discard: see :func:`vitlr.vit.views.rollout.rollout`.
         progress: called with images done and images in all.
 
     Raises:

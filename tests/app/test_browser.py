@@ -12,7 +12,7 @@ pytest.importorskip("playwright")
 if not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))):
     pytest.skip("no Chromium", allow_module_level=True)
 
-from benchmarks.serve import (
+from stress.serve import (
     browser_page,
     camera_file,
     choose_file,

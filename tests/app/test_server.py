@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tests.vit.tiny_networks import make_directory
+from tests.tiny_networks import make_directory
 
 from vitlr import LatentReplayClassifier
 from vitlr.app.session import Limits, LiveSession

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tests.vit.tiny_networks import make_directory
+from tests.tiny_networks import make_directory
 
 from vitlr import LatentReplayClassifier
 from vitlr.app.session import THUMBNAILS, BusyError, Limits, LiveSession

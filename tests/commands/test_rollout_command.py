@@ -18,7 +18,7 @@ from vitlr.cli import main
 from vitlr.data.images import read_image
 from vitlr.errors import BackboneError
 from vitlr.vit import load_backbone
-from vitlr.vit.rollout import attention_rollout
+from vitlr.vit.views.rollout import attention_rollout
 
 
 @pytest.fixture(scope="module")
@@ -234,7 +234,7 @@ def test_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_bundled_network_looks_at_the_object_more_than_at_the_rest() -> None:
     """Rendered: a ball in the middle of the frame; the map's centre of mass lies within the inner half."""
-    from vitlr.data.synthetic import render_frame
+    from vitlr.rendered.dataset import render_frame
 
     backbone = load_backbone("bundled")
     frames = [render_frame(session, 31, 100) for session in (3, 10)]

@@ -556,7 +556,7 @@ def test_what_cannot_be_done_is_one_sentence(
 def test_two_downloads_into_one_directory_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from vitlr.runs.files import locked
+    from vitlr.storage.files import locked
 
     with locked(tmp_path):
         assert command(tmp_path, "--url", "http://127.0.0.1:9/a.zip") == 2

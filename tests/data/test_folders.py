@@ -237,7 +237,7 @@ def test_rendered_objects_are_drawn_once_and_then_kept(
         (root / "s1/o1/C_01_01_150.png").touch()
         (root / "s3/o1/C_03_01_150.png").touch()
 
-    monkeypatch.setattr("vitlr.data.synthetic.render_dataset", draw)
+    monkeypatch.setattr("vitlr.rendered.dataset.render_dataset", draw)
     monkeypatch.setenv("VITLR_CACHE", str(tmp_path / "cache"))
     for _ in range(2):
         stream = load_stream(Settings(dataset="rendered", root=None, frames=1, seed=7, scenario="ni"))

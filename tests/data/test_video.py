@@ -322,7 +322,7 @@ def test_a_bad_video_leaves_the_classifier_as_it_was(network: Path, tmp_path: Pa
 def test_objects_taught_by_video_are_recognised_in_videos_of_another_session(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    from vitlr.data.synthetic import render_frame
+    from vitlr.rendered.dataset import render_frame
 
     for session, kind in ((1, "mp4"), (2, "webm")):
         for label, object_ in (("plug", 1), ("ball", 31)):

@@ -19,10 +19,10 @@ from torch.utils._pytree import tree_leaves
 from vitlr import device as devices
 from vitlr.classifier import LatentReplayClassifier
 from vitlr.errors import ConfigError
+from vitlr.latents.network import open_network
 from vitlr.learning import GradientLearner, LearnerConfig, learner
 from vitlr.replay import MemoryConfig, ReplayMemory
-from vitlr.runs.config import BackboneConfig, parse
-from vitlr.runs.network import open_network
+from vitlr.runs.settings import BackboneConfig, parse
 from vitlr.vit import Backbone, Head, Trunk, random_backbone
 
 COPIES = ("_to_copy", "copy_")

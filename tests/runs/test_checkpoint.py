@@ -17,9 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from vitlr import files
 from vitlr.errors import RunError
-from vitlr.files import locked
 from vitlr.learning import GradientLearner, LearnerConfig
 from vitlr.replay import MemoryConfig
 from vitlr.runs import checkpoint
@@ -31,6 +29,8 @@ from vitlr.runs.checkpoint import (
     save_state,
     truncate_metrics,
 )
+from vitlr.storage import files
+from vitlr.storage.files import locked
 
 CALLS = ("open", "write", "fsync", "replace")
 

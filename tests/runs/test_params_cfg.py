@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from vitlr.errors import ConfigError
-from vitlr.runs.config import parse
 from vitlr.runs.params_cfg import read_params_cfg
+from vitlr.runs.settings import parse
 
 PUBLISHED = """[DEFAULT]
 exp_name = "vit-lr"

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from vitlr.errors import ConfigError, RunError
 from vitlr.runs import train as runs
-from vitlr.runs.config import parse
+from vitlr.runs.settings import parse
 from vitlr.runs.tracking import EventWriter, read_metrics
 from vitlr.runs.train import prepare, read_config, train
 

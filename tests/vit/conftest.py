@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_networks import KINDS, make_directory
+from tests.tiny_networks import KINDS, make_directory
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_networks import KINDS, MEAN, STD, make_directory, random_images, transformers_features
+from tests.tiny_networks import KINDS, MEAN, STD, make_directory, random_images, transformers_features
 
 from vitlr.errors import BackboneError
 from vitlr.vit import load_backbone, random_backbone, split

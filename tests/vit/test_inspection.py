@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.vit.tiny_networks import make_directory
+from tests.tiny_networks import make_directory
 
 from vitlr.errors import BackboneError
 from vitlr.vit import load_backbone

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_networks import random_images, transformers_features
+from tests.tiny_networks import random_images, transformers_features
 
 from vitlr.vit import load_backbone, split
 

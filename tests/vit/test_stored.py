@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_networks import make_directory, random_images
+from tests.tiny_networks import make_directory, random_images
 
 from vitlr.errors import BackboneError
 from vitlr.vit import load_backbone, split

@@ -24,12 +24,12 @@ from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 
 from vitlr.classifier import LatentReplayClassifier
+from vitlr.classifier.parts import Label
 from vitlr.data.images import read_image
 from vitlr.data.video import Video, is_video, read_video
 from vitlr.errors import ConfigError, DataError, VitLRError
-from vitlr.files import write_atomically
-from vitlr.teaching import Label
-from vitlr.vit.rollout import attention_rollout
+from vitlr.storage.files import write_atomically
+from vitlr.vit.views.rollout import attention_rollout
 
 __all__ = ["Answer", "BusyError", "Job", "Limits", "LiveSession"]
 

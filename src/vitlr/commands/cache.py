@@ -53,7 +53,7 @@ def list_entries(options: argparse.Namespace) -> int:
     from rich.table import Table
     from rich.text import Text
 
-    from vitlr.vit.cache import cache_entries
+    from vitlr.latents.cache import cache_entries
 
     root = _root(options)
     rows = [_row(entry) for entry in cache_entries(root)]
@@ -91,7 +91,7 @@ def _row(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def clear_entries(options: argparse.Namespace) -> int:
-    from vitlr.vit.cache import clear_cache
+    from vitlr.latents.cache import clear_cache
 
     root = _root(options)
     removed = clear_cache(root, options.keys)
@@ -113,7 +113,7 @@ def print_path(options: argparse.Namespace) -> int:
 
 def _root(options: argparse.Namespace):
     from vitlr.errors import ConfigError
-    from vitlr.runs.network import latents_root
+    from vitlr.latents.network import latents_root
 
     root = latents_root(options.dir)
     if root is None:

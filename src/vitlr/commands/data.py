@@ -116,7 +116,7 @@ def list_frames(options: argparse.Namespace) -> int:
 
 def download(options: argparse.Namespace) -> int:
     from vitlr.data.download import CORE50_ARCHIVE, CORE50_MD5, download_core50
-    from vitlr.files import locked
+    from vitlr.storage.files import locked
 
     _at_least("--workers", options.workers, 1)
     _at_least("--retries", options.retries, 0)
@@ -166,8 +166,8 @@ def _verify(root: Path, options: argparse.Namespace) -> int:
 def render(options: argparse.Namespace) -> int:
     from PIL import Image
 
-    from vitlr.data.synthetic import contact_sheet, render_dataset
-    from vitlr.files import write_atomically
+    from vitlr.rendered.dataset import contact_sheet, render_dataset
+    from vitlr.storage.files import write_atomically
 
     sheet = options.contact_sheet
     kind = None if sheet is None else Image.registered_extensions().get(sheet.suffix.lower())

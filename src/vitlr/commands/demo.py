@@ -9,7 +9,7 @@ from typing import Any
 
 from vitlr.commands.compare import print_table, run_plan
 from vitlr.errors import RunError
-from vitlr.files import clear_directory, locked, write_atomically
+from vitlr.storage.files import clear_directory, locked, write_atomically
 
 __all__ = ["add_parsers", "demo_plan"]
 

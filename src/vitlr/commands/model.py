@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitlr.errors import ConfigError, RunError
-from vitlr.files import holding
+from vitlr.storage.files import holding
 
 if TYPE_CHECKING:
     import numpy as np
 
     from vitlr.classifier import LatentReplayClassifier
+    from vitlr.classifier.parts import Label
     from vitlr.data.video import Sampled, Video
-    from vitlr.teaching import Label
 
 _PATIENCE = 10.0  # seconds for another process that teaches the same classifier
 

@@ -39,7 +39,7 @@ def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
 
 
 def pretrain_network(options: argparse.Namespace) -> int:
-    from vitlr.runs.pretrain import PretrainConfig, pretrain
+    from vitlr.rendered.pretrain import PretrainConfig, pretrain
 
     names = ("objects", "views", "epochs", "blocks", "width", "heads", "batch_size", "lr", "seed")
     config = PretrainConfig(**{name: getattr(options, name) for name in names})

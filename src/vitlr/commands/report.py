@@ -13,8 +13,8 @@ from vitlr.commands.console import Bar
 from vitlr.errors import RunError
 
 if TYPE_CHECKING:  # matplotlib takes a second that --help need not wait for
-    from vitlr.runs.gather import RunData
-    from vitlr.runs.report import Report
+    from vitlr.report.gather import RunData
+    from vitlr.report.report import Report
 
 __all__ = ["add_parsers", "report_of"]
 
@@ -70,7 +70,7 @@ def report_of(runs: Sequence[RunData], failures: Sequence[str]) -> Report:
     Raises:
         RunError: it cannot be made; the run whose files are damaged is named.
     """
-    from vitlr.runs.report import make_report
+    from vitlr.report.report import make_report
 
     faults = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError)
     try:
@@ -88,10 +88,10 @@ def report_of(runs: Sequence[RunData], failures: Sequence[str]) -> Report:
 
 
 def report(options: argparse.Namespace) -> int:
-    from vitlr.files import locked, write_atomically
     from vitlr.report.figures import figure_bytes
-    from vitlr.runs.gather import gather
-    from vitlr.runs.report import problems_of
+    from vitlr.report.gather import gather
+    from vitlr.report.report import problems_of
+    from vitlr.storage.files import locked, write_atomically
 
     _check_place(options.out)
     runs, failures = gather(options.runs)

@@ -59,8 +59,8 @@ def rollout(options: argparse.Namespace) -> int:
     from vitlr import attention
     from vitlr.data.folders import image_files
     from vitlr.report.overlay import png
-    from vitlr.runs.files import write_atomically
-    from vitlr.vit.rollout import check_options
+    from vitlr.storage.files import write_atomically
+    from vitlr.vit.views.rollout import check_options
 
     check_options(fuse=options.fuse, discard=options.discard)
     if options.before is not None and options.compare:

@@ -17,7 +17,7 @@ from vitlr.commands.model import (
     new_or_saved,
 )
 from vitlr.errors import ConfigError
-from vitlr.files import holding
+from vitlr.storage.files import holding
 
 if TYPE_CHECKING:
     from vitlr.app.session import Limits

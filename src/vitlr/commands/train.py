@@ -83,8 +83,8 @@ example: vitlr bench --backbone.name random:B_32 --backbone.image_size 128 --mem
 
 
 def _configuration(flags: Flags, prog: str, description: str):
-    from vitlr.runs.config import parse
     from vitlr.runs.params_cfg import read_params_cfg
+    from vitlr.runs.settings import parse
 
     params, bad_images = flags.value("--params-cfg"), flags.value("--on-bad-image")
     arguments = flags.rest
@@ -176,7 +176,7 @@ def _repeat(config, repeats: dict[str, str | None], quiet: bool, as_json: bool) 
     """One method on several orders and seeds: a comparison of one variant."""
     from vitlr.commands.compare import finish, numbers, run_plan
     from vitlr.runs.compare import Plan
-    from vitlr.runs.config import to_dict
+    from vitlr.runs.settings import to_dict
 
     given = {name: numbers(text, f"--{name}") for name, text in repeats.items() if text is not None}
     data, method = config.data, config.learner.method

@@ -46,7 +46,7 @@ def _folder(config: Any, progress: Progress | None) -> Stream:
 
 
 def _rendered(config: Any, progress: Progress | None) -> Stream:
-    from vitlr.data.synthetic import ensure_rendered
+    from vitlr.rendered.dataset import ensure_rendered
 
     root = Path(config.root).expanduser() if config.root else _kept(config.frames, config.seed)
     ensure_rendered(root, config.frames, seed=config.seed, progress=progress)

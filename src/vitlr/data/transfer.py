@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from vitlr.data.unpack import ensure_space, megabytes
 from vitlr.errors import DataError
-from vitlr.files import sync_directory
+from vitlr.storage.files import sync_directory
 
 __all__ = ["RETRIES", "Pause", "Progress", "Say", "fetch", "md5_of", "no_progress", "no_words"]
 

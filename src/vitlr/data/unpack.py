@@ -26,7 +26,7 @@ from tempfile import mkdtemp
 from typing import BinaryIO
 
 from vitlr.errors import DataError
-from vitlr.files import sync_directory, sync_tree
+from vitlr.storage.files import sync_directory, sync_tree
 
 __all__ = ["Limits", "ensure_space", "megabytes", "unpack"]
 

@@ -34,7 +34,7 @@ from vitlr.learning.minibatch import epoch_minibatches
 from vitlr.learning.settings import LearnerConfig
 from vitlr.replay.codec import PIXELS
 from vitlr.replay.memory import MemoryConfig, ReplayMemory
-from vitlr.replay.saved import saved_count, saved_tensor
+from vitlr.storage.saved import saved_count, saved_tensor
 
 __all__ = ["UNSEEN", "GradientLearner", "Head", "LearnStats", "device_of"]
 

@@ -18,7 +18,7 @@ from vitlr.device import fits
 from vitlr.errors import ConfigError, RunError
 from vitlr.replay.codec import Codec, codec_named
 from vitlr.replay.policies import POLICIES, Offer, saved_policy_state
-from vitlr.replay.saved import saved_count, saved_tensor
+from vitlr.storage.saved import saved_count, saved_tensor
 
 __all__ = ["MemoryConfig", "ReplayMemory", "parse_bytes"]
 

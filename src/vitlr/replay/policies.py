@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from vitlr.errors import RunError
-from vitlr.replay.saved import saved_count
+from vitlr.storage.saved import saved_count
 
 __all__ = ["POLICIES", "Offer", "Placement", "water_fill"]
 

@@ -15,16 +15,16 @@ import torch
 
 from vitlr.data.core50 import parse_frame
 from vitlr.data.images import iter_batches
-from vitlr.data.synthetic import render_dataset
 from vitlr.device import device_named, has_bfloat16
 from vitlr.errors import ConfigError
 from vitlr.learning import GradientLearner
 from vitlr.learning.minibatch import epoch_minibatches
+from vitlr.rendered.dataset import render_dataset
 from vitlr.runs.build import Network, build_learner, open_network
-from vitlr.runs.config import RunConfig
+from vitlr.runs.settings import RunConfig
 from vitlr.runs.tracking import machine
 from vitlr.vit import PRECISIONS, encode
-from vitlr.vit.int8 import int8_is_fast
+from vitlr.vit.compute.int8 import int8_is_fast
 
 __all__ = ["advise", "alternatives", "bench_text", "time_experience"]
 

@@ -13,14 +13,14 @@ from torch import Tensor
 from vitlr.data.experience import Experience, Stream
 from vitlr.data.images import iter_batches, resolve
 from vitlr.errors import DataError
+from vitlr.latents.cache import LatentCache, batch_kind
+from vitlr.latents.identity import image_ids
+from vitlr.latents.network import Network
+from vitlr.latents.network import open_network as open_network_at
 from vitlr.learning import Learner, new_learner
 from vitlr.learning.methods import keeps_images
-from vitlr.runs.config import RunConfig
-from vitlr.runs.network import Network
-from vitlr.runs.network import open_network as open_network_at
+from vitlr.runs.settings import RunConfig
 from vitlr.vit import Trunk
-from vitlr.vit.cache import LatentCache, batch_kind
-from vitlr.vit.identity import image_ids
 
 __all__ = ["Encoder", "LatentStore", "Network", "build_learner", "check_images_left", "open_network"]
 
@@ -28,7 +28,7 @@ Progress = Callable[[int, int], None]  # done, in all
 
 
 def open_network(config: RunConfig, *, cached: bool = False) -> Network:
-    """The network that the configuration names, for its method; see :func:`vitlr.runs.network.open_network`."""
+    """The network that the configuration names, for its method; see :func:`vitlr.latents.network.open_network`."""
     return open_network_at(config.backbone, cached=cached, images=keeps_images(config.learner.method))
 
 

@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from vitlr.errors import RunError
-from vitlr.files import locked, write_atomically
+from vitlr.storage.files import locked, write_atomically
 
 __all__ = [
     "HEADER_LIMIT",

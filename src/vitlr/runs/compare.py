@@ -20,16 +20,16 @@ from vitlr.data.core50 import NUM_RUNS
 from vitlr.data.experience import Experience
 from vitlr.errors import ConfigError, RunError, VitLRError
 from vitlr.evaluation.run import Record
-from vitlr.files import locked, write_atomically
+from vitlr.latents.cache import LatentCache
+from vitlr.latents.network import keep
 from vitlr.learning.methods import keeps_images
 from vitlr.report.figures import accuracy_curves, figure_bytes
 from vitlr.runs.build import Encoder, LatentStore, Network, encoded_test, open_network
-from vitlr.runs.config import SECTIONS, YAML_FAULTS, DataConfig, RunConfig, differences, parse, to_dict
-from vitlr.runs.names import slug
-from vitlr.runs.network import keep
+from vitlr.runs.settings import SECTIONS, YAML_FAULTS, DataConfig, RunConfig, differences, parse, to_dict
 from vitlr.runs.tracking import forget_peak_memory, machine, read_metrics, write_json
 from vitlr.runs.train import Materials, judged_on, read_config, train
-from vitlr.vit.cache import LatentCache
+from vitlr.storage.files import locked, write_atomically
+from vitlr.storage.names import slug
 
 _NAME_BYTES = 200  # of a directory's name: file systems take 255
 _OUTPUTS = ("summary.json", "table.md", "accuracy.png", "accuracy.svg")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from vitlr.latents.network import open_network
 from vitlr.replay.codec import codec_named
-from vitlr.runs.config import RunConfig
-from vitlr.runs.network import open_network
-from vitlr.vit import account
+from vitlr.runs.settings import RunConfig
+from vitlr.vit.views import account
 
 __all__ = ["inspect_network", "inspection_text"]
 

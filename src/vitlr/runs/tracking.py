@@ -22,7 +22,7 @@ from vitlr.data.experience import Stream
 from vitlr.errors import RunError
 from vitlr.evaluation.groups import GroupMeasures
 from vitlr.evaluation.run import Record
-from vitlr.files import sync_directory, write_all, write_atomically
+from vitlr.storage.files import sync_directory, write_all, write_atomically
 
 __all__ = [
     "GROUPED",

@@ -26,14 +26,14 @@ from vitlr.evaluation.groups import group_measures
 from vitlr.evaluation.metrics import RunningForgetting, confusion_matrix
 from vitlr.evaluation.records import backward_transfer, forward_transfer
 from vitlr.evaluation.run import Record, evaluate, iter_run
-from vitlr.files import clear_directory, locked, write_atomically
+from vitlr.latents.identity import trunk_identity
+from vitlr.latents.network import keep
 from vitlr.learning import CLOSED_FORM, GradientLearner, Learner
 from vitlr.learning.settings import CLOSED_FORM_SETTINGS
 from vitlr.runs.build import Encoder, Network, build_learner, check_images_left, encoded_test, open_network
 from vitlr.runs.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint, truncate_metrics
-from vitlr.runs.config import RunConfig, to_dict, to_yaml
 from vitlr.runs.interrupts import Interrupts
-from vitlr.runs.network import keep
+from vitlr.runs.settings import RunConfig, to_dict, to_yaml
 from vitlr.runs.tracking import (
     GROUPED,
     EventWriter,
@@ -45,10 +45,10 @@ from vitlr.runs.tracking import (
     record_to_json,
     write_json,
 )
+from vitlr.storage.files import clear_directory, locked, write_atomically
 from vitlr.vit import save_image_classifier
-from vitlr.vit.account import Account, account
-from vitlr.vit.card import model_card
-from vitlr.vit.identity import trunk_identity
+from vitlr.vit.exports.card import model_card
+from vitlr.vit.views.account import Account, account
 
 __all__ = ["Materials", "Result", "judged_on", "prepare", "read_config", "train"]
 
@@ -296,7 +296,7 @@ def check_run_dir(run_dir: Path, *, resume: bool, overwrite: bool) -> None:
 
 def read_config(run_dir: str | Path) -> RunConfig:
     """The configuration that a run was started with, its ``out`` being where it lies now."""
-    from vitlr.runs.config import parse
+    from vitlr.runs.settings import parse
 
     path = Path(run_dir) / "config.yaml"
     if not path.is_file():

@@ -3,13 +3,13 @@
 Nothing of transformers is imported before a network is loaded.
 """
 
-from vitlr.vit.account import Account, account
+from vitlr.latents.encode import encode
 from vitlr.vit.backbone import Backbone, load_backbone, random_backbone
-from vitlr.vit.cut import PRECISIONS, Head, Precision, Trunk, split
-from vitlr.vit.encode import encode
-from vitlr.vit.export import save_image_classifier
-from vitlr.vit.images import ImageHead, ImageTrunk
-from vitlr.vit.precision import default_precision, measure_precisions
+from vitlr.vit.compute.cut import PRECISIONS, Head, Precision, Trunk, split
+from vitlr.vit.compute.images import ImageHead, ImageTrunk
+from vitlr.vit.compute.precision import default_precision, measure_precisions
+from vitlr.vit.exports.huggingface import save_image_classifier
+from vitlr.vit.views.account import Account, account
 
 __all__ = [
     "PRECISIONS",

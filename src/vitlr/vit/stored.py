@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vitlr.errors import BackboneError
 from vitlr.vit.backbone import Backbone
-from vitlr.vit.cut import Precision
+from vitlr.vit.compute.cut import Precision
 from vitlr.vit.families import Family, family_of
 from vitlr.vit.inspection import check_config
 from vitlr.vit.source import Normalisation

@@ -22,7 +22,7 @@ from vitlr.errors import ConfigError
 from vitlr.learning.frozen import class_sums, frozen_features, grown, masked_logits, new_patterns, stats_of
 from vitlr.learning.learner import Head, LearnStats
 from vitlr.learning.settings import LearnerConfig
-from vitlr.replay.saved import saved_tensor
+from vitlr.storage.saved import saved_tensor
 
 __all__ = ["ClassMeanConfig", "NearestClassMean", "from_config"]
 

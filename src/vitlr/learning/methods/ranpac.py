@@ -30,7 +30,7 @@ from vitlr.learning.frozen import class_sums, frozen_features, grown, masked_log
 from vitlr.learning.learner import Head, LearnStats
 from vitlr.learning.ridge import chosen_ridge, ridge_solution
 from vitlr.learning.settings import LearnerConfig
-from vitlr.replay.saved import saved_tensor
+from vitlr.storage.saved import saved_tensor
 
 __all__ = ["RanPAC", "RanPACConfig", "from_config"]
 

@@ -1,0 +1,1 @@
+"""From images to latents: the network, the encoder, the cache on disk."""

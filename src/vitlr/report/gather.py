@@ -1,0 +1,337 @@
+"""Finished, unfinished and failed runs, read from their directories as plain data for a report."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vitlr.errors import RunError
+from vitlr.runs.settings import YAML_FAULTS
+from vitlr.runs.tracking import read_metrics
+from vitlr.storage.names import slug
+
+__all__ = ["RunData", "gather", "named_by_difference"]
+
+_DEPTH = 3  # folders below a given one in which runs are looked for
+# What tells runs of one method apart, or where they lie, and not what was run.
+_APART = (
+    "data.run",
+    "seed",
+    "out",
+    "data.root",  # unless other classes lie there
+    "tensorboard",
+    "checkpoint_every",
+    "data.workers",
+    "backbone.cache",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunData:
+    """What one run left.
+
+    Attributes:
+        method: name of its group: runs of one method on several orders and seeds share it.
+        metrics: its records, one an experience.
+        summary, predictions: None until it is finished.
+        problem: why it is not whole: a sentence; empty for a finished run.
+        failed: whether that is for good; a run that was only stopped can be gone on with.
+    """
+
+    path: Path
+    method: str
+    config: dict[str, Any]
+    metrics: list[dict[str, Any]]
+    summary: dict[str, Any] | None = None
+    predictions: dict[str, Any] | None = None
+    problem: str = ""
+    failed: bool = False
+    flat: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def finished(self) -> bool:
+        return self.summary is not None and bool(self.metrics)
+
+    @property
+    def order(self) -> str:
+        """``run 1, seed 0``."""
+        return f"run {self.flat.get('data.run')}, seed {self.flat.get('seed')}"
+
+
+_FAILURE = re.compile(r"(run \d+, seed \d+): (.*)", re.DOTALL)
+_ORDER = re.compile(r"run (\d+), seed (\d+)")
+_REPETITION = re.compile(r"run\d+-seed\d+")
+
+
+def gather(paths: Sequence[str | Path]) -> tuple[list[RunData], list[str]]:
+    """Runs in these directories or below them, in order, and sentences about those that left nothing.
+
+    Raises:
+        RunError: a directory holds no run, or a run's files are damaged.
+    """
+    runs: list[RunData] = []
+    failures: list[str] = []
+    for given in map(Path, paths):
+        if given.is_file():
+            raise RunError(f"{given} is a file; give the directory of a vitlr train or compare")
+        found: dict[Path, list[Path]] = {given: []}
+        comparisons = {given: _comparison(given)}
+        for path in _below(given):
+            place = path.parent.parent if _REPETITION.fullmatch(path.name) else given
+            if place not in comparisons:
+                comparisons[place] = _comparison(place)
+            found.setdefault(place if comparisons[place].variants else given, []).append(path)
+        if not any(found.values()) and not comparisons[given].failures:
+            raise RunError(f"{given} holds no run; give the directory of a vitlr train or compare")
+        for place, paths_there in found.items():
+            comparison = comparisons[place]
+            read = [_read(path, comparison) for path in paths_there]
+            failures += [
+                f"{name}: failed: {why}" for (name, order), why in comparison.failures.items() if not order
+            ]
+            read += _without_directory(place, comparison, {(run.method, run.order) for run in read})
+            # In the order of the recipe, so that a method has its colour on the page and in the comparison's figure.
+            order = {name: number for number, name in enumerate(comparison.variants.values())}
+            runs += sorted(read, key=lambda run: order.get(run.method, len(order)))
+    seen: dict[tuple[Path, str, str], RunData] = {
+        (run.path.resolve(), *(() if run.config else (run.method, run.order))): run for run in runs
+    }
+    return _each_once(_with_names(list(seen.values())), failures), failures
+
+
+def _without_directory(place: Path, comparison: _Comparison, there: set[tuple[str, str]]) -> list[RunData]:
+    """Runs that a comparison's summary alone tells of: they failed before they had a directory."""
+    found = []
+    for (variant, order), why in comparison.failures.items():
+        told = _ORDER.fullmatch(order)
+        if told and (variant, order) not in there:
+            flat = {"data.run": int(told[1]), "seed": int(told[2])}
+            found.append(
+                RunData(
+                    path=place, method=variant, config={}, metrics=[], flat=flat, failed=True,
+                    problem=f"failed: {why}",
+                )
+            )  # fmt: skip
+    return found
+
+
+def _each_once(runs: Sequence[RunData], failures: list[str]) -> list[RunData]:
+    """Finished runs without those that repeat another's order and seed: the same result twice is no spread."""
+    first: dict[tuple[str, str], RunData] = {}
+    kept = []
+    for run in runs:
+        other = first.setdefault((run.method, run.order), run) if run.finished else run
+        if other is run:
+            kept.append(run)
+        else:
+            failures.append(
+                f"{run.method}, {run.order}: {run.path} repeats {other.path} and is left out; give one of them"
+            )
+    return kept
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Comparison:
+    """What a comparison's summary tells: its variants' names by their directories, and why runs failed by
+    variant and order."""
+
+    variants: dict[str, str]
+    failures: dict[tuple[str, str], str]
+
+
+def _below(path: Path) -> list[Path]:
+    if (path / "config.yaml").is_file():
+        return [path]
+    found: list[Path] = []
+    level = [path]
+    try:
+        for _ in range(_DEPTH):
+            level = sorted(
+                child for parent in level if parent.is_dir() for child in parent.iterdir() if child.is_dir()
+            )
+            found += [child for child in level if (child / "config.yaml").is_file()]
+            level = [child for child in level if child not in found]
+    except OSError as error:
+        raise RunError(f"{error.filename} cannot be read ({error.strerror}); check permissions") from None
+    return found
+
+
+def _comparison(path: Path) -> _Comparison:
+    rows = (_json(path / "summary.json") or {}).get("rows")
+    variants, failures = {}, {}
+    for row in rows if isinstance(rows, list) else []:
+        told = row.get("failures") if isinstance(row, dict) else None
+        if not isinstance(told, list):
+            raise RunError(f"{path / 'summary.json'} is damaged; compare again")
+        name = str(row.get("variant"))
+        variants[slug(name)] = name
+        for sentence in told:
+            told = _FAILURE.fullmatch(str(sentence))
+            failures[name, told[1] if told else ""] = told[2] if told else str(sentence)
+    return _Comparison(variants=variants, failures=failures)
+
+
+def _variant(path: Path, names: Mapping[str, str]) -> str:
+    """The variant's name of a run that lies where ``vitlr compare`` puts it; empty elsewhere."""
+    if not _REPETITION.fullmatch(path.name):
+        return ""
+    folder = path.resolve().parent.name
+    return names.get(folder, folder.replace("-", " "))
+
+
+def _read(path: Path, comparison: _Comparison) -> RunData:
+    try:
+        config = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
+    except (OSError, *YAML_FAULTS) as error:
+        raise RunError(
+            f"{path / 'config.yaml'} cannot be read ({' '.join(str(error).split())[:120]})"
+        ) from None
+    if not isinstance(config, dict) or not all(isinstance(config.get(room, {}), dict) for room in _ROOMS):
+        raise RunError(f"{path / 'config.yaml'} is damaged; leave this run out or run it again")
+    metrics = read_metrics(path) if (path / "metrics.jsonl").is_file() else []
+    summary, predictions = _json(path / "summary.json"), _json(path / "predictions.json")
+    damaged = {
+        "metrics.jsonl": not _records_whole(metrics),
+        "summary.json": not isinstance((summary or {}).get("notes", []), list),
+        "predictions.json": predictions is not None and not _predictions_whole(predictions),
+    }
+    for name in (name for name, is_so in damaged.items() if is_so):
+        raise RunError(f"{path / name} is damaged; leave this run out or run it again")
+    run = RunData(
+        path=path,
+        method=_variant(path, comparison.variants),
+        config=config,
+        metrics=metrics,
+        summary=summary,
+        predictions=predictions,
+        flat=_flat(config),
+    )
+    if run.finished:
+        return run
+    why = (_json(path / "failure.json") or {}).get("failure") or comparison.failures.get(
+        (run.method, run.order)
+    )
+    if why is None and not metrics and summary is not None:
+        why = "there is no record of it"
+    if why is not None:
+        return replace(run, problem=f"failed: {why}", failed=True)
+    return replace(
+        run, problem=f"not finished: {len(metrics)} experiences recorded; vitlr train --resume {path} goes on"
+    )
+
+
+_ROOMS = ("data", "backbone", "memory", "learner")
+_IN_RECORD: dict[str, type | tuple[type, ...]] = {
+    "num_images": int,
+    "classes": list,
+    "test_accuracy": (int, float),
+    "seen_accuracy": (int, float, type(None)),
+    "class_accuracy": dict,
+    "seconds": dict,
+    "memory": dict,
+}
+
+
+def _records_whole(metrics: Sequence[Any]) -> bool:
+    """Whether each record has what a report needs of it, for the same classes as the first."""
+    for line in metrics:
+        if not isinstance(line, dict):
+            return False
+        if not all(key in line and isinstance(line[key], kind) for key, kind in _IN_RECORD.items()):
+            return False
+        if line["class_accuracy"].keys() != metrics[0]["class_accuracy"].keys():
+            return False
+        seconds, memory = line["seconds"], line["memory"]
+        if not all(isinstance(seconds.get(part), (int, float)) for part in ("encode", "learn")):
+            return False
+        if not all(isinstance(memory.get(key), int) for key in ("bytes", "count")):
+            return False
+        if not isinstance(memory.get("per_class"), dict):
+            return False
+    return True
+
+
+def _predictions_whole(told: Mapping[str, Any]) -> bool:
+    """Whether there is a prediction for every label, both of known classes."""
+    names, labels, answers = (told.get(key) for key in ("class_names", "labels", "predictions"))
+    if not (isinstance(names, list) and isinstance(labels, list) and isinstance(answers, list)):
+        return False
+    confidence = told.get("confidence", [])
+    return (
+        len(labels) == len(answers)
+        and all(type(n) is int and 0 <= n < len(names) for n in (*labels, *answers))
+        and isinstance(confidence, list)
+        and len(confidence) in (0, len(labels))
+    )
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunError(f"{path} cannot be read ({' '.join(str(error).split())[:120]}); run again") from None
+    return content if isinstance(content, dict) else None
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _with_names(runs: list[RunData]) -> list[RunData]:
+    """Each run under a method's name, which runs of other settings never share, whoever gave it."""
+    named: dict[str, list[RunData]] = {}
+    for run in runs:
+        named.setdefault(run.method, []).append(run)
+    names = {}
+    for method, group in named.items():
+        begun = [run for run in group if run.config]
+        for run, name in zip(begun, named_by_difference(_told_apart(begun), method), strict=True):
+            names[id(run)] = name
+    return [replace(run, method=names.get(id(run), run.method)) for run in runs]
+
+
+def _told_apart(group: Sequence[RunData]) -> list[dict[str, Any]]:
+    """Settings of the runs, with the folder of their images where other ones lie in it: the same folder may lie
+    elsewhere on another machine, and hold the same images there."""
+    classes = {tuple(run.metrics[0]["class_accuracy"]) for run in group if run.metrics}
+    if len(classes) < 2 and len({_images(run) for run in group if run.finished}) < 2:
+        return [run.flat for run in group]
+    roots = {run.flat.get("data.root") for run in group}
+    return [
+        {
+            **run.flat,
+            "images": run.flat.get("data.root") if len(roots) > 1 else " + ".join(map(str, _images(run))),
+        }
+        for run in group
+    ]
+
+
+def _images(run: RunData) -> tuple[int, int]:
+    """How many a run learned from and was judged on: the same in whatever order they came."""
+    tests = (run.summary or {}).get("test_images")
+    return sum(line["num_images"] for line in run.metrics), tests if isinstance(tests, int) else 0
+
+
+def named_by_difference(settings: Sequence[Mapping[str, Any]], name: str = "") -> list[str]:
+    """A name for each: ``name`` or its method, and those of its settings in which not all agree."""
+    apart = _APART if name else (*_APART, "learner.method")
+    keys = [key for key in dict.fromkeys(key for flat in settings for key in flat) if key not in apart]
+    # A setting that came after a run was made does not tell it from later ones.
+    differing = [key for key in keys if len({repr(flat[key]) for flat in settings if key in flat}) > 1]
+    names = []
+    for flat in settings:
+        method = name or str(flat.get("learner.method", "run")).replace("_", " ")
+        told = ", ".join(f"{key.rpartition('.')[2]} {flat.get(key)}" for key in differing)
+        names.append(f"{method} ({told})" if told else method)
+    return names

@@ -1,0 +1,234 @@
+"""A vision transformer cut in two: the trunk, frozen, and the head, trained; latents go between them.
+
+    images_NHWC -> trunk: normalise, embed, blocks 1..k -> latents_NTD
+                   head: blocks k+1..L, final norm      -> features_ND
+
+The features are the class token after the final norm; the linear classifier on top of them belongs to the
+learner. At the last cut, k = L, the head reads the class token alone, so the latent is one token. Whichever
+half has the last block computes it for the class token only (:mod:`vitlr.vit.compute.class_token`). For every k,
+``head(trunk(images))`` is the class token of the whole network up to rounding.
+
+Shapes: N images, H and W their sides, T tokens, D width, L blocks.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from vitlr.errors import BackboneError, ConfigError, DataError
+from vitlr.vit.backbone import Backbone
+from vitlr.vit.compute.class_token import class_token_block
+from vitlr.vit.compute.frozen_block import FrozenBlock, FrozenPatches
+from vitlr.vit.compute.int8 import ROWS, Int8Linear
+from vitlr.vit.compute.products import FrozenLinear, trained, with_linears
+from vitlr.vit.compute.whole_block import whole_block
+
+__all__ = ["PRECISIONS", "Head", "Precision", "Trunk", "check_cut", "normalised", "pixel_scale", "split"]
+
+Precision = Literal["float32", "bfloat16", "int8"]
+_PROJECTION = "patch_embeddings.projection.weight"
+PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "int8")
+
+
+def split(
+    backbone: Backbone,
+    cut: int,
+    *,
+    precision: Precision = "float32",
+    out_dtype: torch.dtype = torch.float32,
+) -> tuple[Trunk, Head]:
+    """Cut after block ``cut``: 0 leaves only the embedding in the trunk, L only the final norm in the head.
+
+    Both have copies of the backbone's weights: training the head changes neither trunk nor backbone, which can be
+    split as often as one likes.
+
+    Args:
+        precision: that of the trunk's weights and arithmetic; see :func:`vitlr.vit.default_precision`.
+        out_dtype: that of the latents.
+
+    Raises:
+        BackboneError: the cut is not one of 0..L.
+        ConfigError: the precision is none of PRECISIONS, or int8 where the processor has no int8 products.
+    """
+    return Trunk(backbone, cut, precision=precision, out_dtype=out_dtype), Head(backbone, cut)
+
+
+def check_cut(backbone: Backbone, cut: int) -> None:
+    """Raise BackboneError unless the cut is one of 0..L."""
+    last = backbone.num_blocks
+    if not 0 <= cut <= last:
+        raise BackboneError(f"{backbone.name}: cut {cut} of {last} is out of range: choose 0 to {last}")
+
+
+def pixel_scale(backbone: Backbone) -> tuple[list[float], list[float]]:
+    """Gain and shift of each colour: (pixel * rescale - mean) / std as one multiply-add."""
+    gain = [backbone.rescale_factor / std for std in backbone.std]
+    return gain, [-mean / std for mean, std in zip(backbone.mean, backbone.std, strict=True)]
+
+
+def normalised(
+    images_NHWC: Tensor, gain: list[float], shift: list[float], dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """(N, 3, H, W) of that type and place, of pixels 0..255 of any type."""
+    # bfloat16 holds pixels 0..255 exactly but not the gain and shift, so it is rounded to only once, at the
+    # end.
+    exact = torch.promote_types(dtype, torch.float32)
+    gain_3 = torch.tensor(gain, dtype=exact, device=device)
+    shift_3 = torch.tensor(shift, dtype=exact, device=device)
+    pixels_NHWC = images_NHWC.to(device=device, dtype=exact) * gain_3 + shift_3
+    return pixels_NHWC.permute(0, 3, 1, 2).to(dtype)
+
+
+class Trunk(nn.Module):
+    """The frozen half: uint8 images to latents. Always in eval mode, never with gradients.
+
+    It is made on the device where it is to compute, and stays there: weights are packed for it.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        cut: int,
+        *,
+        precision: Precision = "float32",
+        out_dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        super().__init__()
+        check_cut(backbone, cut)
+        if precision not in PRECISIONS:
+            raise ConfigError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+        self.cut = cut
+        self.precision = precision
+        self.out_dtype = out_dtype
+        self.image_size = backbone.image_size
+        self.width = backbone.width
+        self.tokens = 1 if cut == backbone.num_blocks else backbone.tokens
+        self._tokens_inside = backbone.tokens
+        self._family = family = backbone.family
+        self._class_token_only = cut == backbone.num_blocks
+        self._gain, self._shift = pixel_scale(backbone)
+
+        blocks = family.blocks(backbone.model)[:cut]
+        half = precision == "bfloat16"  # a plain cast, once: measured faster than autocast, at every call
+        linear = Int8Linear if precision == "int8" else FrozenLinear
+        self.embeddings = _placed(family.embeddings(backbone.model), device, half)
+        self._dtype = self.embeddings.get_parameter(_PROJECTION).dtype
+        self.embeddings.set_submodule(
+            "patch_embeddings", FrozenPatches(self.embeddings.patch_embeddings, linear)
+        )
+        whole = blocks[:-1] if self._class_token_only else blocks
+        self.blocks = nn.ModuleList(
+            FrozenBlock(family.parts(_placed(block, device, half)), linear) for block in whole
+        )
+        # For the class token alone a product has too few rows to gain from packed or 8-bit weights.
+        self.last = _placed(blocks[-1], device, half) if self._class_token_only else None
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> Trunk:
+        """Stay in eval mode: dropout in the trunk would make latents of another network."""
+        return super().train(False)
+
+    @property
+    def latent_shape(self) -> tuple[int, int]:
+        """(T, D) of one latent."""
+        return self.tokens, self.width
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes, and where its latents lie; images may come from anywhere."""
+        return next(self.embeddings.parameters()).device
+
+    @torch.no_grad()
+    def forward(self, images_NHWC: Tensor) -> Tensor:
+        """Latents (N, T, D) of uint8 images (N, H, W, 3); T is 1 at the last cut.
+
+        Raises:
+            DataError: the images are not uint8 or not of the network's size.
+        """
+        side = self.image_size
+        shape, kind = tuple(images_NHWC.shape), images_NHWC.dtype
+        if kind != torch.uint8 or len(shape) != 4 or shape[1:] != (side, side, 3):
+            raise DataError(
+                f"the network reads uint8 images of shape (N, {side}, {side}, 3), got {kind} {shape}: "
+                "resize them or load the network with another image_size"
+            )
+        if len(images_NHWC) == 0:  # transformers' blocks cannot reshape an empty batch
+            return torch.empty(0, *self.latent_shape, dtype=self.out_dtype, device=self.device)
+        pixels = normalised(images_NHWC, self._gain, self._shift, self._dtype, self.device)
+        latents = self.embeddings(pixels)
+        # Between int8 products lie passes over what they gave, which is therefore kept small enough for the cache.
+        size = max(1, ROWS // self._tokens_inside) if self.precision == "int8" else len(latents)
+        latents = torch.cat([self._through(part) for part in latents.split(size)])
+        if self.last is not None:
+            latents = class_token_block(self._family.parts(self.last), latents)[:, None]
+        return latents.to(self.out_dtype)
+
+    def _through(self, latents_NTD: Tensor) -> Tensor:
+        """The whole blocks."""
+        for block in self.blocks:
+            latents_NTD = block(latents_NTD)
+        return latents_NTD
+
+
+def _placed(module: nn.Module, device: torch.device | str, half: bool) -> nn.Module:
+    """A frozen copy on the device, in bfloat16 where asked for."""
+    return deepcopy(module).to(device, torch.bfloat16 if half else None).requires_grad_(False)
+
+
+class Head(nn.Module):
+    """The trained half: latents to features, with copies of the backbone's blocks k+1..L and final norm.
+
+    A block is named by its number in the whole network, from 0 as in transformers
+    (``blocks.11.mlp.fc1.weight``), so that weights saved with one cut cannot be taken for those of another.
+    Dropout is never active, whatever the configuration says: the published networks have it at zero.
+    """
+
+    def __init__(self, backbone: Backbone, cut: int) -> None:
+        super().__init__()
+        check_cut(backbone, cut)
+        self.cut = cut
+        self.width = backbone.width
+        self.tokens = 1 if cut == backbone.num_blocks else backbone.tokens
+        self._family = backbone.family
+        blocks = enumerate(backbone.family.blocks(backbone.model))
+        self.blocks = nn.ModuleDict(
+            {str(number): deepcopy(block) for number, block in blocks if number >= cut}
+        )
+        with_linears(self.blocks, trained)
+        self.norm = deepcopy(backbone.family.final_norm(backbone.model))
+        self.requires_grad_(True)
+        self.eval()
+
+    def train(self, mode: bool = True) -> Head:
+        """Stay in eval mode: dropout is never active in the head."""
+        return super().train(False)
+
+    @property
+    def latent_shape(self) -> tuple[int, int]:
+        """(T, D) of one latent."""
+        return self.tokens, self.width
+
+    def forward(self, latents_NTD: Tensor) -> Tensor:
+        """Features (N, D): the class token after the final norm.
+
+        Raises:
+            ConfigError: the latents are not of this cut's shape.
+        """
+        if latents_NTD.ndim != 3 or latents_NTD.shape[1:] != self.latent_shape:
+            raise ConfigError(
+                f"a head cut after block {self.cut} reads latents of shape (N, {self.tokens}, {self.width}), "
+                f"got {tuple(latents_NTD.shape)}: they are of another cut or network"
+            )
+        latents_NTD = latents_NTD.to(self.norm.weight.dtype)
+        if not self.blocks or len(latents_NTD) == 0:
+            return self.norm(latents_NTD[:, 0])
+        *earlier, last = self.blocks.values()
+        for block in earlier:
+            latents_NTD = whole_block(self._family.parts(block), latents_NTD)
+        return self.norm(class_token_block(self._family.parts(last), latents_NTD))

@@ -1,0 +1,1 @@
+"""A trained network for use elsewhere: Hugging Face directory, ONNX file, model card."""

@@ -1,0 +1,126 @@
+"""A trained classifier as one ONNX file, from pixels to probabilities.
+
+Input ``images``: uint8 (N, H, W, 3), RGB, of the network's size; output ``probabilities``: float32 (N, C), in
+the order of the class names, which the file carries as JSON in its metadata (``class_names``). Normalisation is
+inside. Everything is float32, also where the trunk here runs in bfloat16.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from vitlr.errors import ConfigError, RunError
+from vitlr.storage.files import write_atomically
+from vitlr.vit.backbone import Backbone
+from vitlr.vit.compute.class_token import class_token_block
+from vitlr.vit.compute.cut import Head, normalised, pixel_scale
+from vitlr.vit.compute.products import plain, with_linears
+
+__all__ = ["save_onnx"]
+
+OPSET = 18
+
+
+class _PixelsToProbabilities(nn.Module):
+    """The whole network as trained: embedding and lower blocks of the backbone, the head, the classifier."""
+
+    def __init__(self, backbone: Backbone, head: Head, weight_CD: Tensor) -> None:
+        super().__init__()
+        family = self.family = backbone.family
+        self.embeddings = deepcopy(family.embeddings(backbone.model))
+        lower = list(family.blocks(backbone.model))[: head.cut]
+        # Layers as an exporter knows them: the head's own compute by a kernel's name.
+        self.blocks = nn.ModuleList(
+            with_linears(deepcopy(block), plain) for block in (*lower, *head.blocks.values())
+        )
+        self.norm = deepcopy(head.norm)
+        self.gain, self.shift = pixel_scale(backbone)
+        self.register_buffer("weight_CD", weight_CD.float())
+
+    def forward(self, images: Tensor) -> Tensor:
+        pixels = normalised(images, self.gain, self.shift, torch.float32, images.device)
+        tokens = self.embeddings(pixels)
+        *whole, last = self.blocks
+        for block in whole:
+            tokens = block(tokens, None)
+        features = self.norm(class_token_block(self.family.parts(last), tokens))
+        return (features @ self.weight_CD.T).softmax(dim=-1)
+
+
+def save_onnx(
+    path: str | Path, backbone: Backbone, head: Head, weight_CD: Tensor, class_names: Sequence[str]
+) -> Path:
+    """Write the file, atomically; returns its path.
+
+    Raises:
+        ConfigError: the extra ``onnx`` is not installed, or weight and class names do not fit each other.
+        RunError: the file cannot be written.
+    """
+    if len(class_names) == 0 or weight_CD.shape != (len(class_names), backbone.width):
+        raise ConfigError(
+            f"the classifier has shape {tuple(weight_CD.shape)} and {len(class_names)} class names;"
+            " teach it a class first"
+        )
+    path = Path(path)
+    if path.is_dir():  # told before the export, which takes seconds
+        raise RunError(f"{path} is a directory: name a file, such as {path.name}.onnx")
+    try:
+        import onnx
+        import onnxscript  # noqa: F401  torch's exporter needs it
+    except ImportError:
+        raise ConfigError(
+            "writing ONNX needs more packages; install them with: pip install 'vitlr[onnx]'"
+        ) from None
+    side = backbone.image_size
+    network = _PixelsToProbabilities(backbone, head, weight_CD).eval().cpu()
+    example = torch.zeros(2, side, side, 3, dtype=torch.uint8)
+    buffer = io.BytesIO()
+    with torch.no_grad(), _quiet_exporter():
+        program = torch.onnx.export(
+            network,
+            (example,),
+            dynamo=True,
+            verbose=False,
+            opset_version=OPSET,
+            input_names=["images"],
+            output_names=["probabilities"],
+            dynamic_shapes={"images": {0: torch.export.Dim("N", min=1)}},
+        )
+    assert program is not None
+    model = program.model_proto
+    for key, value in (
+        ("class_names", json.dumps(list(class_names))),
+        ("input", f"uint8 RGB (N, {side}, {side}, 3)"),
+    ):
+        model.metadata_props.add(key=key, value=value)
+    onnx.save(model, buffer)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{path} cannot be written: {error.strerror}; choose another file") from error
+    write_atomically(path, [buffer.getvalue()])
+    return path
+
+
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """The exporter's own deprecations, and its regret that torchvision is missing, are not the user's."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

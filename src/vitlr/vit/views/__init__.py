@@ -1,0 +1,1 @@
+"""Looking at a network: attention rollout, account of parameters, FLOP and bytes."""

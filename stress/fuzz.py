@@ -1,0 +1,616 @@
+"""Damaged and hostile input by the hundred thousand: a sentence for each, or an answer; nothing else.
+
+    python stress/fuzz.py --json fuzz.json                    # 110,000 inputs
+    python stress/fuzz.py --inputs 2000 --only images         # a few of one kind
+
+Real files of every kind that is read are damaged (bits, lengths, cuts, splices; JSON values, PNG chunks with right
+checksums, YAML words) and read by the function that the command line or the live page calls. An input is a fault
+where it raises anything but the package's own errors, where reading takes more than ``--seconds`` of the processor
+(or six times as long by the clock, on a machine that others use too), or where the process grows beyond ``--memory``.
+Every input follows from ``--seed`` and its number, which a fault names.
+
+Only for the latent cache no error at all is right: damage there must give the same latents as without a cache, or
+none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+import zipfile
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout, suppress
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from faults import single_threaded
+from mutate import damage, damage_json, damage_png, damage_text, dumps
+from PIL import Image
+from tiny import picture, save_core50, save_network
+
+Run = Callable[[np.random.Generator], None]
+SHARES = {  # of the inputs
+    "images": 0.42,
+    "animations": 0.05,
+    "frames of the live page": 0.05,
+    "configurations": 0.06,
+    "params.cfg": 0.09,
+    "recipes": 0.05,
+    "published lists": 0.02,
+    "checkpoints": 0.07,
+    "classifiers": 0.05,
+    "networks": 0.03,
+    "records and reports": 0.03,
+    "latent caches": 0.05,
+    "archives": 0.05,
+}
+BOUND = 1.0e9  # bytes a process may grow to, PyTorch and everything else included
+
+
+class TooLongError(Exception):
+    """An input was not done in time."""
+
+
+# -- what is damaged --------------------------------------------------------------------------------------
+
+
+def image_files() -> dict[str, bytes]:
+    """Small images of every mode and format that is read."""
+    colour = Image.fromarray(picture(1, 1))
+    grey16 = Image.fromarray(np.arange(1024, dtype=np.uint16).reshape(32, 32) * 60)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    ways: dict[str, tuple[Image.Image, dict[str, Any]]] = {
+        "rgb.png": (colour, {}),
+        "rgba.png": (colour.convert("RGBA"), {}),
+        "palette.png": (colour.convert("P"), {"transparency": 3}),
+        "grey16.png": (grey16, {}),
+        "bit.png": (colour.convert("1"), {}),
+        "animated.png": (colour, {"save_all": True, "append_images": [colour.rotate(90)]}),
+        "plain.jpg": (colour, {"exif": exif}),
+        "progressive.jpg": (colour, {"progressive": True, "quality": 30}),
+        "cmyk.jpg": (colour.convert("CMYK"), {}),
+        "grey.jpg": (colour.convert("L"), {}),
+        "plain.bmp": (colour, {}),
+        "animated.gif": (colour, {"save_all": True, "append_images": [colour.rotate(90)], "duration": 50}),
+        "lossy.webp": (colour, {"exif": exif}),
+        "lossless.webp": (colour, {"lossless": True}),
+        "plain.tiff": (colour, {}),
+        "lzw.tiff": (colour, {"compression": "tiff_lzw"}),
+        "plain.ppm": (colour, {}),
+    }
+    files = {}
+    for name, (image, options) in ways.items():
+        buffer = io.BytesIO()
+        kind = name.rpartition(".")[2]
+        image.save(buffer, {"jpg": "JPEG"}.get(kind, kind.upper()), **options)
+        files[name] = buffer.getvalue()
+    return files
+
+
+def damaged_image(files: dict[str, bytes], rng: np.random.Generator) -> tuple[str, bytes]:
+    name = sorted(files)[int(rng.integers(len(files)))]
+    if name.endswith(".png") and rng.random() < 0.5:
+        return name, damage_png(files[name], rng)
+    return name, damage(files[name], rng, list(files.values()))
+
+
+def damage_safetensors(content: bytes, rng: np.random.Generator) -> bytes:
+    """Half of the time the header, with its length set right, so that what reads it is reached."""
+    if rng.random() < 0.5:
+        return damage(content, rng)
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    if rng.random() < 0.4 and "state" in header.get("__metadata__", {}):
+        state = json.loads(header["__metadata__"]["state"])
+        header["__metadata__"]["state"] = dumps(damage_json(state, rng)).decode()
+    else:
+        header = damage_json(header, rng)
+    text = dumps(header)
+    return len(text).to_bytes(8, "little") + text + content[8 + size :]
+
+
+def damaged_state(
+    tensors: dict[str, Any], plain: dict[str, Any], rng: np.random.Generator
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a saved state holds, with a tensor missing or of another shape, and other plain data."""
+    import torch
+
+    chosen = dict(tensors)
+    if rng.random() < 0.5:
+        name = sorted(chosen)[int(rng.integers(len(chosen)))]
+        what = rng.random()
+        if what < 0.3:
+            del chosen[name]
+        elif what < 0.6:
+            chosen[name] = torch.zeros(int(rng.integers(5)), int(rng.integers(4)))
+        else:
+            chosen[name] = chosen[name].flatten()[: int(rng.integers(chosen[name].numel() + 1))].clone()
+    return chosen, json.loads(dumps(damage_json(plain, rng)))
+
+
+# -- who reads it -----------------------------------------------------------------------------------------
+
+
+def images(place: Path) -> Run:
+    from vitlr.data.images import read_image
+
+    files = image_files()
+
+    def run(rng: np.random.Generator) -> None:
+        name, content = damaged_image(files, rng)
+        path = place / name
+        path.write_bytes(content)
+        found = read_image(path, 32 if rng.random() < 0.5 else None)
+        assert found.dtype == np.uint8 and found.ndim == 3 and found.shape[2] == 3
+
+    return run
+
+
+def animations(place: Path) -> Run:
+    from vitlr.data.video import Video, read_video
+
+    files = {name: content for name, content in image_files().items() if name.startswith("animated")}
+
+    def run(rng: np.random.Generator) -> None:
+        name = sorted(files)[int(rng.integers(len(files)))]
+        path = place / name
+        path.write_bytes(damage(files[name], rng, list(files.values())))
+        frames = read_video(Video(path, max_frames=8), 32)
+        assert 1 <= len(frames) <= 8
+
+    return run
+
+
+def frames_of_the_live_page(place: Path) -> Run:
+    from vitlr import LatentReplayClassifier
+    from vitlr.app.session import LiveSession
+
+    model = LatentReplayClassifier(str(save_network(place / "network")), memory=8, epochs=1, random_state=0)
+    model.partial_fit(np.stack([picture(1, 1), picture(2, 1)]), ["one", "two"])
+    session, files = LiveSession(model), image_files()
+
+    def run(rng: np.random.Generator) -> None:
+        answer = session.answer(damaged_image(files, rng)[1])
+        assert answer.label in ("one", "two", "unknown")
+
+    return run
+
+
+def configurations(place: Path) -> Run:
+    from vitlr.runs.settings import RunConfig, parse, to_yaml
+
+    good, path = to_yaml(RunConfig()), place / "config.yaml"
+
+    def run(rng: np.random.Generator) -> None:
+        path.write_bytes(damage_text(good, rng))
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            parse(["--config", str(path)])
+
+    return run
+
+
+def params_cfg(place: Path) -> Run:
+    from vitlr.runs.params_cfg import read_params_cfg
+
+    text = (
+        "[DEFAULT]\nexp_name = 'x'\nmodel_name = 'ViT-B_32'\nscenario = \"core50\"\nrm_sz = 1500\nmb_size = 128\n"
+        "init_lr = 0.001\ninc_lr = 5e-05\ninit_train_ep = 4\ninc_train_ep = 4\nmomentum = 0.9\nl2 = 0.0005\n"
+        'freeze_below_layer = "lat_features.12.norm2.bias"\nlatent_layer_num = 11\nreg_lambda = 0\n'
+    )
+
+    def run(rng: np.random.Generator) -> None:
+        path = place / "params.cfg"
+        path.write_bytes(damage_text(text, rng))
+        read_params_cfg(path)
+
+    return run
+
+
+def recipes(place: Path) -> Run:
+    from vitlr.runs.compare import read_plan
+
+    folder = Path(__file__).resolve().parent.parent / "recipes"
+    texts = ["\n".join(path.read_text().split("\n")[:24]) for path in sorted(folder.glob("results-*.yaml"))]
+
+    def run(rng: np.random.Generator) -> None:
+        path = place / "recipe.yaml"
+        path.write_bytes(damage_text(texts[int(rng.integers(len(texts)))], rng))
+        plan = read_plan(path)
+        for variant in plan.variants:
+            for config in plan.configs(variant, place / "out"):
+                assert (place / "out") in config.run_dir.parents
+
+    return run
+
+
+def published_lists(place: Path) -> Run:
+    """The protocol file of the package: only the very bytes that belong to it are read."""
+    from vitlr.data import core50
+
+    name = "core50_protocols.json"
+    good = Path(core50.__file__).with_name(name).read_bytes()
+    core50.resources = SimpleNamespace(files=lambda package: place)  # type: ignore[assignment]
+
+    def run(rng: np.random.Generator) -> None:
+        content = damage(good, rng)
+        (place / name).write_bytes(content)
+        core50.protocols.__wrapped__()
+        assert content == good, "damaged lists were read"
+
+    return run
+
+
+def _learned(place: Path) -> tuple[Path, Any]:
+    from vitlr import LatentReplayClassifier
+
+    model = LatentReplayClassifier(str(save_network(place / "network")), memory=8, epochs=1, random_state=0)
+    model.partial_fit(np.stack([picture(1, 1), picture(2, 1)]), ["one", "two"])
+    model.save(place / "saved")
+    return place / "saved", model
+
+
+def _damaged_tree(good: Path, target: Path, rng: np.random.Generator) -> None:
+    """A copy of which one file is damaged, missing or another one's."""
+    if target.exists():
+        shutil.rmtree(target)
+    shutil.copytree(good, target)
+    files = sorted(path for path in target.rglob("*") if path.is_file() and path.name != ".lock")
+    path = files[int(rng.integers(len(files)))]
+    what = rng.random()
+    if what < 0.05:
+        path.unlink()
+    elif what < 0.1:
+        shutil.copy(files[int(rng.integers(len(files)))], target / "other")
+        os.replace(target / "other", path)
+    elif path.suffix == ".safetensors":
+        path.write_bytes(damage_safetensors(path.read_bytes(), rng))
+    elif path.suffix == ".json" and rng.random() < 0.7:
+        path.write_bytes(dumps(damage_json(json.loads(path.read_bytes()), rng)))
+    elif path.suffix in (".jsonl", ".yaml"):
+        path.write_bytes(damage_text(path.read_text(), rng))
+    else:
+        path.write_bytes(damage(path.read_bytes(), rng))
+
+
+def checkpoints(place: Path) -> Run:
+    """As ``train --resume`` reads them. Damage that the checksum tells is refused; half of it has a right one."""
+    from vitlr.learning import LearnerConfig, new_learner
+    from vitlr.replay import MemoryConfig
+    from vitlr.runs.checkpoint import load_checkpoint, load_state, save_checkpoint, save_state
+    from vitlr.vit import Head, load_backbone
+
+    backbone = load_backbone(str(save_network(place / "network")))
+
+    def fresh() -> Any:
+        memory = MemoryConfig(capacity=6, codec="int8")
+        learner = LearnerConfig(epochs=1, batch_size=8, si_lambda=1.0)
+        return new_learner(Head(backbone, 2), learner, memory, np.random.default_rng(0))
+
+    import torch
+
+    learner = fresh()
+    for number in range(2):
+        latents = torch.randn(8, *learner.head.latent_shape, generator=torch.Generator().manual_seed(number))
+        learner.learn(latents, np.arange(8) % 3, number)
+    identity = {"data": "fuzz"}
+    run_dir = place / "run"
+    save_checkpoint(run_dir, learner, 2, identity)
+    assert load_checkpoint(run_dir, fresh(), identity) == 2
+    state = run_dir / "checkpoint" / "state.safetensors"
+    good = state.read_bytes()
+    tensors, plain = load_state(state.parent, kind="checkpoint", version=_version())
+
+    def run(rng: np.random.Generator) -> None:
+        if rng.random() < 0.5:
+            state.write_bytes(damage_safetensors(good, rng))
+        else:  # a right checksum over wrong content
+            chosen, content = damaged_state(tensors, plain, rng)
+            with suppress(ValueError):  # no number that JSON has not is ever written
+                save_state(state.parent, chosen, content, kind="checkpoint", version=_version())
+        again = fresh()
+        load_checkpoint(run_dir, again, identity)
+        again.learn(latents, np.arange(8) % 3, 2)  # what was taken over must be fit to go on with
+        again.logits(latents)
+
+    return run
+
+
+def _version() -> int:
+    from vitlr.runs.checkpoint import CHECKPOINT_VERSION
+
+    return CHECKPOINT_VERSION
+
+
+def classifiers(place: Path) -> Run:
+    """As ``load`` reads them, asked and taught on. Half of the damage has a right checksum."""
+    from vitlr import LatentReplayClassifier
+    from vitlr.classifier.classifier import KIND, VERSION
+    from vitlr.runs.checkpoint import load_state, save_state
+
+    good, _ = _learned(place)
+    (network,) = good.glob("backbone-*.safetensors")
+    kinds = {"state": (KIND, VERSION), network.stem: ("backbone", 1)}
+    states = {name: load_state(good, name=name, kind=k, version=v) for name, (k, v) in kinds.items()}
+    frame = picture(1, 2)[None]
+
+    def run(rng: np.random.Generator) -> None:
+        if rng.random() < 0.5:
+            _damaged_tree(good, place / "damaged", rng)
+        else:
+            shutil.rmtree(place / "damaged", ignore_errors=True)
+            shutil.copytree(good, place / "damaged")
+            name = sorted(states)[int(rng.integers(2))]
+            tensors, plain = damaged_state(*states[name], rng)
+            kind, version = kinds[name]
+            with suppress(ValueError):  # no number that JSON has not is ever written
+                save_state(place / "damaged", tensors, plain, name=name, kind=kind, version=version)
+        model = LatentReplayClassifier.load(place / "damaged")
+        assert np.isfinite(model.predict_proba(frame)).all()
+        model.partial_fit(frame, "three")
+        model.predict(frame)
+
+    return run
+
+
+def networks(place: Path) -> Run:
+    from vitlr.vit import load_backbone
+
+    good = save_network(place / "network")
+
+    def run(rng: np.random.Generator) -> None:
+        _damaged_tree(good, place / "damaged", rng)
+        load_backbone(str(place / "damaged"))
+
+    return run
+
+
+def records_and_reports(place: Path) -> Run:
+    import vitlr.report.report
+    from vitlr.cli import main
+    from vitlr.commands.report import report_of
+    from vitlr.report.gather import gather
+
+    # Figures are made and not drawn, which takes a second each.
+    vitlr.report.report.figure_bytes = lambda figure, kind: b'<svg width="1pt"></svg>'
+
+    tree = save_core50(place / "tree", (1, 2, 3), (1, 2, 6, 7))
+    good = place / "run"
+    words = [
+        *("train", "--data.dataset=core50", f"--data.root={tree}", f"--out={good}", "--quiet"),
+        *(f"--backbone.name={save_network(place / 'network')}", "--tensorboard=false", "--memory.capacity=8"),
+    ]
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        assert not main(words)
+    for path in (*good.rglob("*.safetensors"), *good.rglob("README.md")):
+        path.unlink()
+
+    def run(rng: np.random.Generator) -> None:
+        _damaged_tree(good, place / "damaged", rng)
+        report_of(*gather([place / "damaged"]))
+
+    return run
+
+
+def latent_caches(place: Path) -> Run:
+    import torch
+
+    from vitlr.latents.cache import LatentCache, cache_entries
+
+    identity = {"cut": 2, "precision": "float32"}
+    good = LatentCache(place / "good", identity, "fuzz")
+    good.describe((3, 4), bfloat16=False)
+    latents = torch.randn(6, 3, 4, generator=torch.Generator().manual_seed(0))
+    keys: list[bytes | None] = [bytes([number]) * 16 for number in range(6)]
+    good.set_kind(6, "any")
+    stored = good.keys(keys)
+    good.put(stored, latents)
+    good.commit()
+
+    def run(rng: np.random.Generator) -> None:
+        _damaged_tree(place / "good", place / "damaged", rng)
+        cache = LatentCache(place / "damaged", identity, "fuzz")
+        cache.describe((3, 4), bfloat16=False)
+        if cache.kind(6) == "any":
+            found = cache.get(cache.keys(keys))
+            assert found is None or torch.equal(found, latents), "other latents than were stored"
+        cache.put(stored, latents)
+        cache.commit()
+        cache_entries(place / "damaged")
+
+    return run
+
+
+def archives(place: Path) -> Run:
+    from vitlr.data.unpack import Limits, unpack
+
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number in range(6):
+            archive.writestr(
+                f"core50_128x128/s1/o{number}/C_01_0{number}_000.png", picture(number, 1).tobytes()
+            )
+    good = buffer.getvalue()
+
+    def run(rng: np.random.Generator) -> None:
+        into = place / "into" / "deep"
+        if into.parent.exists():
+            shutil.rmtree(into.parent)
+        into.mkdir(parents=True)
+        content = damage(good, rng)
+        if rng.random() < 0.5:  # names
+            old = [b"core50_128x128", b"s1/o", b"C_01"][int(rng.integers(3))]
+            new = [b"../../../x", b"/tmp/vitlr-x", b"..\\..\\x", b"core50_128x128/..", b"\0", b"con", b"s1"]
+            name = new[int(rng.integers(len(new)))][: len(old)].ljust(len(old), b"/")
+            content = content.replace(old, name)
+        (place / "archive.zip").write_bytes(content)
+        limits = Limits(entries=100, total=10**7, entry=10**6)
+        try:
+            unpack(place / "archive.zip", into, "core50_128x128", limits=limits)
+        finally:
+            outside = [path for path in (place / "into").iterdir() if path != into]
+            assert not outside, f"{outside} lies outside"
+
+    return run
+
+
+KINDS: dict[str, Callable[[Path], Run]] = {
+    "images": images,
+    "animations": animations,
+    "frames of the live page": frames_of_the_live_page,
+    "configurations": configurations,
+    "params.cfg": params_cfg,
+    "recipes": recipes,
+    "published lists": published_lists,
+    "checkpoints": checkpoints,
+    "classifiers": classifiers,
+    "networks": networks,
+    "records and reports": records_and_reports,
+    "latent caches": latent_caches,
+    "archives": archives,
+}
+
+
+# -- running ----------------------------------------------------------------------------------------------
+
+
+def fuzz(kind: str, inputs: int, seed: int, seconds: float) -> dict[str, Any]:
+    """Counts of one kind, and its faults with the numbers that repeat them."""
+    from vitlr.errors import VitLRError
+
+    def too_long(*_: Any) -> None:
+        raise TooLongError
+
+    clocks = (
+        (signal.ITIMER_PROF, signal.SIGPROF, seconds),
+        (signal.ITIMER_REAL, signal.SIGALRM, 6 * seconds),
+    )
+    for _, signal_number, _ in clocks:
+        signal.signal(signal_number, too_long)
+    warnings.simplefilter("ignore")
+    row: dict[str, Any] = {"inputs": 0, "answered": 0, "refused": 0, "faults": [], "slowest_seconds": 0.0}
+    shared = Path("/dev/shm")
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory(
+        prefix="vitlr-fuzz-", dir=shared if os.access(shared, os.W_OK) else None
+    ) as place:
+        run = KINDS[kind](Path(place))
+        for number in range(inputs):
+            start = time.perf_counter()
+            for clock, _, limit in clocks:
+                signal.setitimer(clock, limit)
+            try:
+                run(np.random.default_rng([seed, sorted(KINDS).index(kind), number]))
+                row["answered"] += 1
+            except VitLRError as error:
+                row["refused"] += 1
+                if not str(error).strip():
+                    row["faults"].append(f"input {number}: a refusal without a sentence")
+            except TooLongError:
+                row["faults"].append(f"input {number}: not done after {seconds:g} s of the processor")
+            except BaseException as error:
+                where = traceback.extract_tb(error.__traceback__)[-1]
+                row["faults"].append(
+                    f"input {number}: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+                    f" ({Path(where.filename).name}:{where.lineno})"
+                )
+                if isinstance(error, KeyboardInterrupt):
+                    raise
+            finally:
+                for clock, _, _ in clocks:
+                    signal.setitimer(clock, 0)
+            row["inputs"] += 1
+            row["slowest_seconds"] = max(row["slowest_seconds"], time.perf_counter() - start)
+    row["seconds"] = time.perf_counter() - began
+    row["peak_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return row
+
+
+def in_a_process(kind: str, inputs: int, options: argparse.Namespace) -> dict[str, Any]:
+    """The same in a process of its own, so that a crash is counted and memory is that of this kind."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reader)
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 2)  # libraries of image formats write there
+        try:
+            answer = dumps(fuzz(kind, inputs, options.seed, options.seconds))
+            with os.fdopen(writer, "wb") as pipe:
+                pipe.write(answer)
+        except BaseException:
+            traceback.print_exc(file=sys.stdout)
+            sys.stdout.flush()
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        content = pipe.read()
+    _, status = os.waitpid(child, 0)
+    if not content:
+        signal_number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+        return {"inputs": 0, "faults": [f"the process died (signal {signal_number})"]}
+    row = json.loads(content)
+    if row["peak_bytes"] > options.memory:
+        row["faults"].append(f"the process grew to {row['peak_bytes'] / 1e6:.0f} MB")
+    return row
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--inputs", type=int, default=110_000, help="of all kinds (default %(default)s)")
+    parser.add_argument("--only", action="append", choices=list(KINDS), help="only this kind; again for more")
+    parser.add_argument("--seconds", type=float, default=10.0, help="for an input (default %(default)s)")
+    parser.add_argument("--memory", type=float, default=BOUND, help="bytes a process (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, help="write the counts to this file")
+    options = parser.parse_args()
+    single_threaded()
+    import transformers  # noqa: F401  imported once for all children
+
+    import vitlr.cli
+    import vitlr.runs.train  # noqa: F401
+
+    kinds = options.only or list(KINDS)
+    total = sum(SHARES[kind] for kind in kinds)
+    report: dict[str, Any] = {"seed": options.seed, "kinds": {}}
+    print(
+        f"{'':<26}{'inputs':>8}{'answered':>10}{'refused':>9}{'faults':>8}{'slowest':>10}{'peak':>9}{'time':>8}"
+    )
+    for kind in kinds:
+        row = in_a_process(kind, round(options.inputs * SHARES[kind] / total), options)
+        report["kinds"][kind] = row
+        if row["inputs"]:
+            print(
+                f"{kind:<26}{row['inputs']:>8,}{row['answered']:>10,}{row['refused']:>9,}{len(row['faults']):>8}"
+                f"{row['slowest_seconds']:>8.2f} s{row['peak_bytes'] / 1e6:>6.0f} MB{row['seconds']:>6.0f} s"
+            )
+        for fault in row["faults"][:20]:
+            print(f"    {kind}: {fault}")
+        sys.stdout.flush()
+    rows = report["kinds"].values()
+    report |= {
+        "inputs": sum(row["inputs"] for row in rows),
+        "faults": sum(len(row["faults"]) for row in rows),
+    }
+    print(f"{report['inputs']:,} inputs, {report['faults']} faults")
+    if options.json is not None:
+        options.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    return 1 if report["faults"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

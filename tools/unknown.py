@@ -1,0 +1,123 @@
+"""How well "unknown" works: is an object that was never taught told from the taught ones by its score?
+
+    python tools/unknown.py --data-root OBJECTS --backbone VIT_TINY --json unknown.json
+
+A choice says which objects of a data set in CORe50's layout are taught, one after the other, from the training
+sessions; asked are all images of the test sessions 3, 7 and 10, of taught objects and of those held out. Objects
+come in fives of a kind: ``alike`` takes any objects, so that what is held out mostly looks like something taught;
+``other kinds`` takes whole kinds, so that it never does.
+
+Printed, mean ± sample s.d. over the choices: AUROC of the score that the classifier states (the largest cosine) and
+of the largest probability, each 1 where every taught image scores above every other and .5 where it says nothing;
+then what the default threshold does: the share of taught images that keep their label, and of others that are
+answered "unknown"; and the accuracy on taught images without a threshold. All settings are the classifier's defaults,
+but the trunk runs in float32 on every machine; one thread. Choice 0 is for comparing scores and is not reported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vitlr import LatentReplayClassifier
+from vitlr.classifier.parts import Network, Taught
+from vitlr.data.core50 import parse_frame
+from vitlr.evaluation.metrics import accuracy, auroc, mean_and_sd
+from vitlr.learning import GradientLearner, LearnerConfig
+from vitlr.replay import MemoryConfig
+from vitlr.runs.tracking import machine
+from vitlr.vit import Head
+
+TEST_SESSIONS = (3, 7, 10)
+OBJECTS, ALIKE = 50, 5
+TASKS = {"2 objects": (2, 1), "10 objects": (10, 1), "25 objects": (25, 1), "25 objects, 5 kinds": (5, ALIKE)}
+
+
+class EncodedOnce(Network):
+    """A network that keeps the latent of every path: choices differ in what is taught, not in the images."""
+
+    def encode_rows(self, images: Iterable[Any]) -> Iterator[tuple[list[int], Tensor]]:
+        images = list(images)
+        kept: dict[str, Tensor] = self.__dict__.setdefault("kept", {})
+        missing = [path for path in dict.fromkeys(images) if path not in kept]
+        for rows, latents_BTD in super().encode_rows(missing):
+            kept.update(zip((missing[row] for row in rows), latents_BTD, strict=True))
+        yield list(range(len(images))), torch.stack([kept[path] for path in images])
+
+
+def chosen(choice: int, number: int, together: int) -> np.ndarray:
+    """Objects that are taught, 1 to 50, in this order: ``number`` groups of so many neighbours."""
+    groups = np.random.default_rng(choice).permutation(OBJECTS // together)[:number]
+    return (groups[:, None] * together + np.arange(together) + 1).ravel()
+
+
+def measured(network: Network, videos: dict[tuple[bool, int], list[str]], taught_O: np.ndarray) -> dict:
+    """The figures of one choice; ``videos`` holds paths by whether they are for testing, and by object."""
+    defaults = LatentReplayClassifier()
+    head = Head(network.backbone, network.trunk.cut)
+    taught = Taught(
+        network, GradientLearner(head, LearnerConfig(), MemoryConfig(), np.random.default_rng(0)), {}
+    )
+    for each in taught_O.tolist():
+        taught.learn(videos[False, each], each)
+    snapshot = taught.snapshot()
+    tested = [(each, path) for each in range(1, OBJECTS + 1) for path in videos[True, each]]
+    objects_N = np.array([each for each, _ in tested])
+    logits_NC, cosines = snapshot.answer([path for _, path in tested])
+    scores_N, known_N = cosines.numpy(), np.isin(objects_N, taught_O)
+    largest_N = logits_NC.double().softmax(dim=1).amax(dim=1).numpy()
+    above_N = scores_N >= defaults.threshold
+    answers_N = np.array(snapshot.labels)[logits_NC.argmax(dim=1).numpy()]
+    return {
+        "auroc": auroc(scores_N[known_N], scores_N[~known_N]),
+        "auroc_probability": auroc(largest_N[known_N], largest_N[~known_N]),
+        "taught_kept": float(above_N[known_N].mean()),
+        "others_unknown": float((~above_N[~known_N]).mean()),
+        "accuracy": accuracy(objects_N[known_N], answers_N[known_N]),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data-root", type=Path, required=True, help="images in CORe50's layout")
+    parser.add_argument("--backbone", required=True, help="network, by name or directory")
+    parser.add_argument("--image-size", type=int, default=128, help="default %(default)s")
+    parser.add_argument("--cut", type=int, help="default: all blocks but the last are frozen")
+    parser.add_argument("--choices", default="1,2,3,4,5", help="of objects (default %(default)s)")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    videos: dict[tuple[bool, int], list[str]] = defaultdict(list)
+    for path in sorted(options.data_root.glob("s*/o*/*.png")):
+        session, each, _ = parse_frame(path.relative_to(options.data_root).as_posix())
+        videos[session in TEST_SESSIONS, each].append(str(path))
+    loaded = Network.load(
+        options.backbone, image_size=options.image_size, blocks=None, cut=options.cut, precision="float32"
+    )
+    network = EncodedOnce(loaded.backbone, loaded.trunk)
+    choices, rows = [int(text) for text in options.choices.split(",")], []
+    names = ("auroc", "auroc_probability", "taught_kept", "others_unknown", "accuracy")
+    print(f"{'taught':<22}" + "".join(f"{name:>20}" for name in names))
+    for title, (number, together) in TASKS.items():
+        found = [measured(network, videos, chosen(choice, number, together)) for choice in choices]
+        row = {name: mean_and_sd([each[name] for each in found]) for name in names}
+        rows.append({"taught": title, "choices": choices, "all": found, "mean_and_sd": row})
+        cells = (f"{100 * mean:.1f} ± {100 * spread:.1f}" for mean, spread in row.values())
+        print(f"{title:<22}" + "".join(f"{cell:>20}" for cell in cells), flush=True)
+    if options.json:
+        content = {"machine": machine(), "backbone": options.backbone, "rows": rows}
+        options.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
