@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from vitlr.errors import RunError
+from vitlr.latents import cache as cache_module
 from vitlr.latents.cache import LatentCache, batch_kind, cache_entries, clear_cache
 from vitlr.storage import files
-from vitlr.vit import cache as cache_module
 from vitlr.vit import load_backbone, split
 
 IDENTITY = {"weights": "w", "cut": 2}

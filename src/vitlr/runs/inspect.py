@@ -7,7 +7,7 @@ from typing import Any
 from vitlr.latents.network import open_network
 from vitlr.replay.codec import codec_named
 from vitlr.runs.settings import RunConfig
-from vitlr.vit.views import account
+from vitlr.vit import account
 
 __all__ = ["inspect_network", "inspection_text"]
 

@@ -10,7 +10,8 @@ from torch import nn
 from vitlr import LatentReplayClassifier
 from vitlr.errors import ConfigError
 from vitlr.runs.settings import parse
-from vitlr.vit import Trunk, int8, random_backbone
+from vitlr.vit import Trunk, random_backbone
+from vitlr.vit.compute import int8
 from vitlr.vit.compute.int8 import Int8Linear, int8_is_fast
 
 fast = pytest.mark.skipif(not int8_is_fast(), reason="this processor has no int8 products")

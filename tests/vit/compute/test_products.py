@@ -11,7 +11,8 @@ from tests.tiny_networks import random_images
 from torch import nn
 from torch.nn import functional as F
 
-from vitlr.vit import Trunk, load_backbone, products
+from vitlr.vit import Trunk, load_backbone
+from vitlr.vit.compute import products
 from vitlr.vit.compute.frozen_block import FrozenPatches
 from vitlr.vit.compute.products import FrozenLinear, TrainedLinear, plain, trained
 from vitlr.vit.compute.whole_block import attend

@@ -11,7 +11,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from vitlr.errors import BackboneError
-from vitlr.vit import account, load_backbone, products, random_backbone, split
+from vitlr.vit import account, load_backbone, random_backbone, split
+from vitlr.vit.compute import products
 
 
 @pytest.mark.parametrize("cut", range(4))
