@@ -31,6 +31,7 @@ ALLOWED = {
         "device",
         "storage",
         "data",
+        "rendered",
         "vit",
         "latents",
         "replay",
