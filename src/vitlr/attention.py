@@ -1,9 +1,9 @@
 """What a network looks at: networks of every kind and pictures in, maps and pages out.
 
-    from vitlr.attention import attention_pages, look, open_network
+    from vitlr.attention import attention_pages, open_view
 
-    network = open_network("robot")                       # or a run, an exported model, a backbone
-    for page_HWC in attention_pages([network.before, network], ["photos"]):
+    view = open_view("robot")                             # or a run, an exported model, a backbone
+    for page_HWC in attention_pages([view.before, view], ["photos"]):
         ...                                               # uint8 picture
 
 The method is in :mod:`vitlr.vit.views.rollout`, the drawing in :mod:`vitlr.report.overlay`.
@@ -27,7 +27,7 @@ from vitlr.report.overlay import Row, fitted, gallery
 from vitlr.vit import Backbone, Head, load_backbone
 from vitlr.vit.views.rollout import attention_rollout, check_options
 
-__all__ = ["PAGE", "Network", "attention_pages", "look", "open_network", "open_untrained", "page"]
+__all__ = ["PAGE", "View", "attention_pages", "look", "open_untrained", "open_view", "page"]
 
 PAGE = 48  # pictures a page
 _BATCH = 8  # pictures decoded and encoded together
@@ -36,8 +36,8 @@ _SIDE, _ALONE = 224, 384  # pixels a picture gets on a page, and where it is the
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Network:
-    """A network to look through: a backbone, and trained blocks in place of its upper ones where there are."""
+class View:
+    """A network to look through: a backbone, and trained blocks in place of its upper ones if there are any."""
 
     name: str
     backbone: Backbone
@@ -45,7 +45,7 @@ class Network:
     origin: str | Path | None = None  # of a run: the network that it started from
 
     @property
-    def before(self) -> Network:
+    def before(self) -> View:
         """The network before it learned.
 
         Raises:
@@ -61,11 +61,19 @@ class Network:
         )
 
 
-def open_network(name: str | Path, *, blocks: int | None = None, image_size: int | None = None) -> Network:
+def open_view(
+    name: str | Path,
+    *,
+    blocks: int | None = None,
+    image_size: int | None = None,
+    device: str | None = None,
+    precision: str | None = None,
+) -> View:
     """A saved classifier, a run, or whatever ``vitlr.vit.load_backbone`` takes, exported models among it.
 
     Args:
         blocks, image_size: as ``load_backbone`` takes them; a saved classifier has its own.
+        device, precision: of a saved classifier; see ``LatentReplayClassifier.load``.
 
     Raises:
         BackboneError, ConfigError, RunError: there is no such network, or it cannot be used so.
@@ -79,21 +87,21 @@ def open_network(name: str | Path, *, blocks: int | None = None, image_size: int
             )
         from vitlr.classifier import LatentReplayClassifier
 
-        backbone, head = LatentReplayClassifier.load(path).parts()
-        return Network(name=str(name), backbone=backbone, head=head)
+        backbone, head = LatentReplayClassifier.load(path, device=device, precision=precision).parts()
+        return View(name=str(name), backbone=backbone, head=head)
     run = _run_of(path)
     if run is None:
-        return Network(name=str(name), backbone=load_backbone(name, blocks=blocks, image_size=image_size))
+        return View(name=str(name), backbone=load_backbone(name, blocks=blocks, image_size=image_size))
     if not (run / "model").is_dir():
         raise RunError(f"{run} holds no model: its run is not finished, or its method trains no network")
     from vitlr.runs.train import read_config
 
     origin = read_config(run).backbone.name
     backbone = load_backbone(run / "model", blocks=blocks, image_size=image_size)
-    return Network(name=str(name), backbone=backbone, origin=origin)
+    return View(name=str(name), backbone=backbone, origin=origin)
 
 
-def open_untrained(name: str | Path, trained: Network) -> Network:
+def open_untrained(name: str | Path, trained: View) -> View:
     """The backbone that a network was trained from, at the same image size and with as many blocks.
 
     Raises:
@@ -108,11 +116,11 @@ def open_untrained(name: str | Path, trained: Network) -> Network:
         )
     if backbone.num_blocks > blocks:
         backbone = load_backbone(name, image_size=size, blocks=blocks)
-    return Network(name=str(name), backbone=backbone)
+    return View(name=str(name), backbone=backbone)
 
 
 def look(
-    networks: Sequence[Network],
+    networks: Sequence[View],
     paths: Iterable[str | Path],
     *,
     fuse: str = "mean",
@@ -149,7 +157,7 @@ def look(
 
 
 def attention_pages(
-    networks: Sequence[Network],
+    networks: Sequence[View],
     paths: Iterable[str | Path],
     *,
     headings: Sequence[str] | None = None,
@@ -174,7 +182,7 @@ def attention_pages(
 
 
 def page(
-    networks: Sequence[Network],
+    networks: Sequence[View],
     rows: Sequence[Row],
     *,
     headings: Sequence[str] | None = None,

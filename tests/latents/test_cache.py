@@ -15,7 +15,8 @@ import torch
 from vitlr.errors import RunError
 from vitlr.latents import cache as cache_module
 from vitlr.latents.cache import LatentCache, batch_kind, cache_entries, clear_cache
-from vitlr.storage import files
+from vitlr.latents.record import Latents
+from vitlr.storage import files, locks
 from vitlr.vit import load_backbone, split
 
 IDENTITY = {"weights": "w", "cut": 2}
@@ -48,7 +49,7 @@ def keys(cache: LatentCache, numbers: list[int]) -> list[bytes | None]:
 def put(cache: LatentCache, numbers: list[int]) -> None:
     if not numbers:
         return
-    cache.put(keys(cache, numbers), latents(numbers))
+    cache.put(keys(cache, numbers), Latents(latents(numbers)))
 
 
 def present(cache: LatentCache, numbers: list[int]) -> list[int]:
@@ -57,7 +58,7 @@ def present(cache: LatentCache, numbers: list[int]) -> list[int]:
     for number in numbers:
         got = cache.get(keys(cache, [number]))
         if got is not None:
-            assert torch.equal(got, latents([number])), number
+            assert torch.equal(got.tokens_NTD, latents([number])), number
             found.append(number)
     return found
 
@@ -73,7 +74,7 @@ def test_latents_come_back_bit_by_bit_also_in_another_process_s_order(tmp_path: 
     again = LatentCache(tmp_path, IDENTITY)
     assert again.shape == SHAPE and again.kind(3) == "any"
     got = again.get(keys(again, [3, 1]))
-    assert got is not None and torch.equal(got, latents([3, 1]))
+    assert got is not None and torch.equal(got.tokens_NTD, latents([3, 1]))
     assert not again.notes and not cache.notes
 
 
@@ -81,20 +82,20 @@ def test_special_numbers_keep_their_bits(tmp_path: Path) -> None:
     bits = np.array([0x7FC00001, 0xFFC00000, 0x80000000, 0x00000001, 0x7F800000, 0xFF800000] * 2, np.uint32)
     odd = torch.from_numpy(bits.view(np.float32).reshape(1, *SHAPE).copy())
     cache = opened(tmp_path)
-    cache.put(keys(cache, [1]), odd)
+    cache.put(keys(cache, [1]), Latents(odd))
     cache.commit()
     got = LatentCache(tmp_path, IDENTITY).get(keys(cache, [1]))
-    assert got is not None and np.array_equal(got.numpy().view(np.uint32).ravel(), bits)
+    assert got is not None and np.array_equal(got.tokens_NTD.numpy().view(np.uint32).ravel(), bits)
 
 
 def test_latents_of_a_bfloat16_trunk_take_half_the_bytes_and_lose_nothing(tmp_path: Path) -> None:
     exact = latents([1, 2]).bfloat16().float()
     for name, bfloat16 in (("half", True), ("whole", False)):
         cache = opened(tmp_path / name, bfloat16=bfloat16)
-        cache.put(keys(cache, [1, 2]), exact)
+        cache.put(keys(cache, [1, 2]), Latents(exact))
         cache.commit()
         got = LatentCache(tmp_path / name, IDENTITY).get(keys(cache, [1, 2]))
-        assert got is not None and torch.equal(got, exact)
+        assert got is not None and torch.equal(got.tokens_NTD, exact)
     sizes = [next((tmp_path / name).glob("*/latents")).stat().st_size for name in ("half", "whole")]
     assert sizes == [2 * 12 * 2, 2 * 12 * 4]
 
@@ -113,6 +114,18 @@ def test_a_trunk_in_bfloat16_gives_numbers_that_bfloat16_holds(directories: dict
     for cut in range(backbone.num_blocks + 1):
         out = split(backbone, cut, precision="bfloat16")[0](noise)
         assert torch.equal(out.bfloat16().float(), out)
+
+
+def test_class_tokens_come_back_beside_the_tokens_at_the_cut(tmp_path: Path) -> None:
+    identity = IDENTITY | {"class_blocks": [1, 2]}
+    made = Latents(latents([1, 2]), torch.stack([latents([3])[0][:2], latents([4])[0][:2]]))
+    cache = LatentCache(tmp_path, identity, "tiny")
+    cache.describe((SHAPE[0] + 2, SHAPE[1]), bfloat16=False)
+    cache.put(keys(cache, [1, 2]), made)
+    cache.commit()
+    got = LatentCache(tmp_path, identity).get(keys(cache, [1, 2]))
+    assert got is not None and torch.equal(got.tokens_NTD, made.tokens_NTD)
+    assert torch.equal(got.class_tokens_NKD, made.class_tokens_NKD)
 
 
 def test_another_identity_finds_nothing(tmp_path: Path) -> None:
@@ -146,17 +159,18 @@ def test_keys_tell_apart_what_a_latent_s_bits_depend_on(tmp_path: Path) -> None:
 
 
 def test_batch_kind_finds_what_the_bits_depend_on() -> None:
-    def pure(images: torch.Tensor) -> torch.Tensor:
-        return images[:, :1, :1, 0].float() / 7
+    def pure(images: torch.Tensor) -> Latents:
+        return Latents(images[:, :1, :1, 0].float() / 7)
 
-    def by_size(images: torch.Tensor) -> torch.Tensor:
-        return pure(images) + len(images)
+    def by_size(images: torch.Tensor) -> Latents:
+        return Latents(pure(images).tokens_NTD + len(images))
 
-    def by_place(images: torch.Tensor) -> torch.Tensor:
-        return pure(images) + torch.arange(len(images))[:, None, None]
+    def by_place(images: torch.Tensor) -> Latents:
+        return Latents(pure(images).tokens_NTD + torch.arange(len(images))[:, None, None])
 
-    def by_company(images: torch.Tensor) -> torch.Tensor:
-        return pure(images) + pure(images).mean() * torch.linspace(1, 2, len(images))[:, None, None]
+    def by_company(images: torch.Tensor) -> Latents:
+        tokens = pure(images).tokens_NTD
+        return Latents(tokens + tokens.mean() * torch.linspace(1, 2, len(images))[:, None, None])
 
     for size in (1, 5, 8):
         assert batch_kind(pure, 8, size, 8) == "any"
@@ -173,7 +187,7 @@ def test_on_this_machine_company_and_place_change_no_bit(
     trunk, _ = split(load_backbone(directories["vit"]), 2, precision=precision)  # type: ignore[arg-type]
     noise = torch.randint(0, 256, (16, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator())
     for size in (1, 3, 16):
-        kind = batch_kind(trunk, 32, size, 16)
+        kind = batch_kind(lambda images: Latents(*trunk.latents(images)), 32, size, 16)
         assert kind in ("any", "size")
         assert torch.equal(trunk(noise[:size]).flip(0), trunk(noise[:size].flip(0)))
         if kind == "any":
@@ -374,7 +388,7 @@ def test_a_writer_that_waits_in_vain_says_so(tmp_path: Path, monkeypatch) -> Non
     monkeypatch.setattr(cache_module, "LOCK_SECONDS", 0.05)
     cache = opened(tmp_path)
     put(cache, [1])
-    with files.locked(tmp_path):
+    with locks.locked(tmp_path):
         cache.commit()
     assert len(cache.notes) == 1 and "in use" in cache.notes[0]
 

@@ -19,8 +19,9 @@ from torch.utils._pytree import tree_leaves
 from vitlr import device as devices
 from vitlr.classifier import LatentReplayClassifier
 from vitlr.errors import ConfigError
-from vitlr.latents.network import open_network
-from vitlr.learning import GradientLearner, LearnerConfig, learner
+from vitlr.latents.network import Network
+from vitlr.latents.record import Latents
+from vitlr.learning import GradientLearner, LearnerConfig, gradient
 from vitlr.replay import MemoryConfig, ReplayMemory
 from vitlr.runs.settings import BackboneConfig, parse
 from vitlr.vit import Backbone, Head, Trunk, random_backbone
@@ -59,11 +60,11 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         torch.optim, "SGD", lambda groups, **kwargs: sgd(groups, **(kwargs | {"fused": False}))
     )
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
-    monkeypatch.setattr(learner, "_read", lambda scalars: read.append(len(scalars)) or [0.5] * len(scalars))
-    monkeypatch.setattr(learner, "_all_finite", lambda tensors: True)
+    monkeypatch.setattr(gradient, "_read", lambda scalars: read.append(len(scalars)) or [0.5] * len(scalars))
+    monkeypatch.setattr(gradient, "_all_finite", lambda tensors: True)
     # Reads a number once an experience, which is no round trip of a step.
     monkeypatch.setattr(
-        learner.cwr, "consolidate", lambda cw, past, tw, current: (tw - tw.mean(), past + current)
+        gradient.cwr, "consolidate", lambda cw, past, tw, current: (tw - tw.mean(), past + current)
     )
     return read
 
@@ -98,11 +99,11 @@ def test_on_a_gpu_training_stays_there_and_is_read_once_an_epoch(
         for experience in range(3):
             stand_in.clear()
             latents = torch.empty(12, *head.latent_shape)  # from the host, as the cache gives them
-            stats = model.learn(latents, np.arange(12) % 4 + experience, experience)
+            stats = model.learn(Latents(latents), np.arange(12) % 4 + experience, experience)
             assert stats.steps >= 9
             assert len(stand_in) == 2 * 3 + 2  # losses and hits of each epoch, gradients at the end
     assert mode.reads == 0
-    assert {field.device.type for field in model.memory._fields.values()} <= {"meta"}
+    assert {field.device.type for field in model.memory._buffer.fields.values()} <= {"meta"}
     assert model.classifier_CD.device.type == "meta"
 
 
@@ -127,7 +128,7 @@ def test_more_steps_are_no_more_reads_by_the_host(backbone: Backbone) -> None:
         )
         latents = torch.randn(12, *model.head.latent_shape, generator=torch.Generator().manual_seed(0))
         with OneDevice() as mode:
-            model.learn(latents, np.arange(12) % 4, 0)
+            model.learn(Latents(latents), np.arange(12) % 4, 0)
         reads.append(mode.reads)
     assert reads[0] == reads[1]
 
@@ -144,9 +145,9 @@ def test_a_memory_for_which_the_gpu_has_no_room_stays_with_the_host(monkeypatch:
         "vitlr.replay.memory.fits", lambda num_bytes, device: bool(asked.append(num_bytes)) and False
     )
     memory = ReplayMemory(MemoryConfig(capacity=10))
-    memory.offer(torch.zeros(4, 3, 8), np.arange(4), 0, np.random.default_rng(0))
+    memory.offer(Latents(torch.zeros(4, 3, 8)), np.arange(4), 0, np.random.default_rng(0))
     assert asked == [10 * 3 * 8 * 4]  # of all that may be kept, not of the first few
-    assert memory.draw(np.arange(2)).device.type == "cpu"
+    assert memory.draw(np.arange(2)).tokens_NTD.device.type == "cpu"
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:x", "meta", "", "cuda:0; rm"])
@@ -158,7 +159,7 @@ def test_a_device_that_is_none_is_refused_by_name(name: str) -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_refused_with_the_remedy(backbone: Backbone) -> None:
     with pytest.raises(ConfigError, match="sees 0 GPUs here; choose cpu"):
-        open_network(BackboneConfig(device="cuda"))
+        Network.open(BackboneConfig(device="cuda"))
     with pytest.raises(ConfigError, match="sees 0 GPUs here"):
         LatentReplayClassifier(device="cuda:1").prepare()
     assert devices.device_named("auto") == torch.device("cpu")

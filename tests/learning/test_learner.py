@@ -9,7 +9,8 @@ from torch import nn
 from torch.nn import functional
 
 from vitlr.errors import ConfigError, RunError
-from vitlr.learning import METHODS, GradientLearner, LearnerConfig
+from vitlr.latents.record import Latents
+from vitlr.learning import METHODS, GradientLearner, LearnerConfig, check_method
 from vitlr.replay import MemoryConfig
 
 WIDTH = 8
@@ -44,13 +45,13 @@ def learner(memory: int = 40, seed: int = 0, **settings: object) -> GradientLear
     )
 
 
-def blobs(classes: list[int], per_class: int, seed: int) -> tuple[torch.Tensor, np.ndarray]:
+def blobs(classes: list[int], per_class: int, seed: int) -> tuple[Latents, np.ndarray]:
     """Latents (N, 2, 8) around a fixed centre for each class, in random order."""
     rng = np.random.default_rng([seed, 99])
     centres = np.random.default_rng(5).normal(size=(20, WIDTH)) * 2
     labels = rng.permutation(np.repeat(classes, per_class))
     latents = centres[labels][:, None] + 0.5 * rng.normal(size=(len(labels), 2, WIDTH))
-    return torch.from_numpy(latents).float(), labels
+    return Latents(torch.from_numpy(latents).float()), labels
 
 
 def settings_of(method: str) -> dict[str, object]:
@@ -71,7 +72,7 @@ def test_one_step_equals_torchs_sgd_on_the_same_network() -> None:
     optimizer = torch.optim.SGD(
         [*head.parameters(), *classifier.parameters()], lr=0.05, momentum=0.9, weight_decay=5e-4
     )
-    functional.cross_entropy(classifier(head(latents)), torch.from_numpy(labels)).backward()
+    functional.cross_entropy(classifier(head(latents.tokens_NTD)), torch.from_numpy(labels)).backward()
     optimizer.step()
     assert torch.allclose(model.classifier_CD, classifier.weight, atol=1e-6)
     for trained, expected in zip(model.head.parameters(), head.parameters(), strict=True):
@@ -188,8 +189,8 @@ def test_importances_cover_exactly_the_trained_blocks_and_never_a_frozen_one() -
     model = learner(method="latent_replay", si_lambda=1.0)
     model.learn(*blobs([0, 1], 10, 0), 0)
     tensors, _ = model.state()
-    names = {name for name in tensors if name.startswith("importance.")}
-    assert names == {f"importance.{name}" for name, _ in model.head.named_parameters()}
+    names = {name for name in tensors if name.startswith("hook.importance.")}
+    assert names == {f"hook.importance.{name}" for name, _ in model.head.named_parameters()}
 
 
 def test_classes_may_appear_at_any_time_in_any_order_and_unseen_ones_are_never_predicted() -> None:
@@ -209,7 +210,7 @@ def test_experiences_of_any_size_give_a_finite_loss(num: int, batch_size: int) -
     model = learner(batch_size=batch_size, epochs=2, first_lr=0.01, lr=0.01)
     latents, labels = blobs([0, 1], 20, 0)
     for experience in range(3):
-        stats = model.learn(latents[:num], labels[:num], experience)
+        stats = model.learn(latents[np.arange(num)], labels[:num], experience)
         assert np.isfinite(stats.loss) and stats.steps >= 2
 
 
@@ -249,9 +250,9 @@ def test_a_last_step_that_spoils_the_weights_is_noticed_though_its_loss_was_fini
 
 def test_no_latents_or_mismatched_labels_are_refused() -> None:
     with pytest.raises(ValueError, match="one label each"):
-        learner().learn(torch.zeros(0, 2, WIDTH), np.zeros(0, dtype=np.int64), 0)
+        learner().learn(Latents(torch.zeros(0, 2, WIDTH)), np.zeros(0, dtype=np.int64), 0)
     with pytest.raises(ValueError, match="one label each"):
-        learner().learn(torch.zeros(2, 2, WIDTH), np.zeros(3, dtype=np.int64), 0)
+        learner().learn(Latents(torch.zeros(2, 2, WIDTH)), np.zeros(3, dtype=np.int64), 0)
 
 
 @pytest.mark.parametrize(
@@ -271,7 +272,7 @@ def test_no_latents_or_mismatched_labels_are_refused() -> None:
 )
 def test_a_bad_setting_is_named(settings: dict, named: str) -> None:
     with pytest.raises(ConfigError, match=named):
-        LearnerConfig(**settings)
+        check_method(LearnerConfig(**settings))
 
 
 def test_reported_gradients_cover_every_trained_parameter() -> None:

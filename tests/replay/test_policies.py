@@ -16,7 +16,7 @@ def simulate(
     policy: str, stream: list[list[int]], capacity: int, seed: int = 0
 ) -> list[tuple[int, int, int]]:
     """Contents (label, experience, identity) after offering each experience's labels in turn."""
-    rng, state = np.random.default_rng(seed), {}
+    rng, state = np.random.default_rng(seed), copy.deepcopy(POLICIES[policy].start)
     memory: list[tuple[int, int, int]] = []
     identity = 0
     for experience, labels in enumerate(stream):
@@ -27,7 +27,7 @@ def simulate(
             experience=experience,
             capacity=capacity,
         )
-        placement = POLICIES[policy](offer, state, rng)
+        placement = POLICIES[policy].place(offer, state, rng)
         assert len(set(placement.slots.tolist())) == len(placement.slots)
         assert len(set(placement.rows.tolist())) == len(placement.rows)
         size = max([len(memory), *(placement.slots + 1).tolist()])
@@ -72,7 +72,7 @@ def test_every_policy_keeps_everything_while_there_is_room(policy: str) -> None:
 def test_random_replaces_the_published_number() -> None:
     # Capacity 12, full after the first experience; then h = min(12 // i, 5) for i = 2, 3, 4.
     stream = [[0] * 12, [1] * 5, [2] * 5, [3] * 5]
-    rng, state = np.random.default_rng(0), {}
+    rng, state = np.random.default_rng(0), {"offers": 0}
     labels = np.zeros(12, dtype=np.int64)
     placed = []
     for i, new in enumerate(stream):
@@ -84,7 +84,7 @@ def test_random_replaces_the_published_number() -> None:
             experience=i,
             capacity=12,
         )
-        placed.append(len(POLICIES["random"](offer, state, rng).rows))
+        placed.append(len(POLICIES["random"].place(offer, state, rng).rows))
     assert placed == [12, 5, 4, 3]
 
 

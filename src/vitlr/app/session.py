@@ -24,7 +24,7 @@ from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 
 from vitlr.classifier import LatentReplayClassifier
-from vitlr.classifier.parts import Label
+from vitlr.classifier.labels import Label
 from vitlr.data.images import read_image
 from vitlr.data.video import Video, is_video, read_video
 from vitlr.errors import ConfigError, DataError, VitLRError

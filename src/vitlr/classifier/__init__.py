@@ -1,6 +1,6 @@
 """The front door for a program: an image classifier that is taught bit by bit."""
 
-from vitlr.classifier.classifier import LatentReplayClassifier, NotFittedError
-from vitlr.classifier.parts import Remembered
+from vitlr.classifier.classifier import LatentReplayClassifier, MachineWarning, NotFittedError
+from vitlr.classifier.knowledge import MemorySummary
 
-__all__ = ["LatentReplayClassifier", "NotFittedError", "Remembered"]
+__all__ = ["LatentReplayClassifier", "MachineWarning", "MemorySummary", "NotFittedError"]

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import inspect
 import threading
+import warnings
 from collections.abc import Mapping
 from dataclasses import fields
 from itertools import islice
@@ -23,33 +24,27 @@ from typing import Any
 
 import numpy as np
 
-from vitlr.classifier.parts import (
-    Label,
-    Network,
-    Remembered,
-    Snapshot,
-    Taught,
-    checked_images,
-    checked_label,
-    checked_labels,
-    label_array,
-)
+from vitlr.classifier import saved
+from vitlr.classifier.knowledge import Knowledge, MemorySummary
+from vitlr.classifier.labels import Label, checked_images, checked_label, checked_labels, label_array
 from vitlr.errors import BackboneError, ConfigError, DataError, RunError, VitLRError
-from vitlr.learning import CLOSED_FORM, GradientLearner, LearnerConfig, LearnStats
+from vitlr.latents.network import Network
+from vitlr.latents.settings import BackboneConfig
+from vitlr.learning import LearnerConfig, LearnStats, new_learner
 from vitlr.learning.methods import keeps_images
-from vitlr.learning.settings import CLOSED_FORM_SETTINGS
 from vitlr.replay import MemoryConfig
 from vitlr.replay.codec import codec_named
-from vitlr.runs.checkpoint import load_state, write_state
-from vitlr.storage.files import locked
 from vitlr.vit import Backbone, Head, save_image_classifier
+from vitlr.vit.compute.precision import Compute, native, resolved
 from vitlr.vit.exports.card import SHOWN, model_card
 
-__all__ = ["LatentReplayClassifier", "NotFittedError", "Remembered"]
-
-KIND, VERSION = "classifier", 1
+__all__ = ["LatentReplayClassifier", "MachineWarning", "NotFittedError", "check_threshold"]
 
 _NETWORK_SETTINGS = ("image_size", "blocks", "cut", "precision", "device")
+
+
+class MachineWarning(UserWarning):
+    """A saved classifier computes in another way on this machine than where it was taught."""
 
 
 class NotFittedError(VitLRError, AttributeError):
@@ -72,12 +67,13 @@ class LatentReplayClassifier:
         cut: blocks that stay frozen; all but the last by default.
         memory: latents kept at most, or their bytes such as ``"20MB"``.
         policy, codec: which latents are kept and how; see ``vitlr.replay.MemoryConfig``.
-        method, epochs, batch_size, first_lr, lr, classifier_lr_scale, momentum, weight_decay, si_lambda,
-            der_alpha, der_beta, train_precision: how an experience is learned; see ``vitlr.learning.LearnerConfig``.
-        precision: of the frozen part, float32, bfloat16 or int8; by default what this processor is fast at without
-            a loss.
-        device: where it computes, ``cpu``, ``cuda``, ``cuda:NUMBER``, or ``auto`` for a GPU where there is one.
-        threshold: ``scores`` below it mean an unknown object; what that is worth, see there.
+        method: any but ``native``; see ``vitlr.learning.LearnerConfig``, as for the settings that follow.
+        epochs, batch_size, first_lr, lr, classifier_lr_scale, momentum, weight_decay, train_precision: of training.
+        si_lambda, der_alpha, der_beta, lwf_lambda, lwf_temperature, slda_shrinkage, ranpac_width, ranpac_ridge: of
+            single methods.
+        precision: of the frozen part, float32, bfloat16 or int8; by default what is native to this processor.
+        device: ``cpu``, ``cuda``, ``cuda:NUMBER``, or ``auto`` for a GPU if there is one.
+        threshold: -1..1; ``scores`` below it mean an unknown object. See ``scores`` for how reliable this is.
         random_state: seed; None takes another one each time.
     """
 
@@ -102,6 +98,11 @@ class LatentReplayClassifier:
         si_lambda: float = LearnerConfig.si_lambda,
         der_alpha: float = LearnerConfig.der_alpha,
         der_beta: float = LearnerConfig.der_beta,
+        lwf_lambda: float = LearnerConfig.lwf_lambda,
+        lwf_temperature: float = LearnerConfig.lwf_temperature,
+        slda_shrinkage: float = LearnerConfig.slda_shrinkage,
+        ranpac_width: int = LearnerConfig.ranpac_width,
+        ranpac_ridge: float | None = LearnerConfig.ranpac_ridge,
         train_precision: str = LearnerConfig.train_precision,
         precision: str | None = None,
         device: str = "cpu",
@@ -126,14 +127,18 @@ class LatentReplayClassifier:
         self.si_lambda = si_lambda
         self.der_alpha = der_alpha
         self.der_beta = der_beta
+        self.lwf_lambda = lwf_lambda
+        self.lwf_temperature = lwf_temperature
+        self.slda_shrinkage = slda_shrinkage
+        self.ranpac_width = ranpac_width
+        self.ranpac_ridge = ranpac_ridge
         self.train_precision = train_precision
         self.precision = precision
         self.device = device
         self.threshold = threshold
         self.random_state = random_state
-        self._learning = threading.RLock()  # held by whatever changes the parts below, or copies them out
-        self._taught: Taught | None = None
-        self._published: Snapshot | None = None  # replaced, never changed: readers need no lock
+        self._learning = threading.RLock()  # held by whoever replaces what is known; readers need no lock
+        self._knowledge: Knowledge | None = None
 
     # -- settings -----------------------------------------------------------------------------------
 
@@ -169,28 +174,26 @@ class LatentReplayClassifier:
         Raises:
             TypeError: something was learned.
         """
-        if self._published is not None:
+        if self._knowledge is not None and self._knowledge.lessons:
             raise TypeError("a classifier that has learned is not pickled or copied: save it and load it")
         return _with_settings, (type(self), self.get_params())
 
     def __sklearn_is_fitted__(self) -> bool:
-        return self._published is not None and bool(self._published.labels)
+        return self._knowledge is not None and bool(self._knowledge.labels)
 
     # -- learning -----------------------------------------------------------------------------------
 
     def prepare(self) -> LatentReplayClassifier:
         """Load the network now, which the first ``partial_fit`` otherwise does; errors as there."""
         with self._learning:
-            if self._taught is None:
-                self._taught = self._afresh()
+            if self._knowledge is None:
+                self._knowledge = self._afresh()
         return self
 
     def fit(self, X: Any, y: Any) -> LatentReplayClassifier:
         """Start afresh and learn these images; see ``partial_fit``."""
         with self._learning:
-            taught = self._afresh()
-            taught.learn(X, y)
-            self._taught, self._published = taught, taught.snapshot()
+            self._knowledge = self._learned(self._afresh(), X, y)
         return self
 
     def partial_fit(self, X: Any, y: Any) -> LatentReplayClassifier:
@@ -204,103 +207,116 @@ class LatentReplayClassifier:
         Raises:
             DataError: no images, an unreadable one, another number of labels, a label of another type.
             ConfigError, BackboneError: a setting that cannot be used.
-            RunError: learning diverged; the model is as it was.
+            RunError: learning diverged.
+
+        Whatever is raised, an interrupt too, the model is as it was.
         """
         with self._learning:
-            taught = self._taught if self._taught is not None else self._afresh()
-            taught.learn(X, y)
-            self._taught, self._published = taught, taught.snapshot()
+            self._knowledge = self._learned(self.prepare()._known_or_new(), X, y)
         return self
 
-    def forget(self, label: Label) -> int:
-        """Remove a class, its latents and its row of the classifier; returns how many latents there were.
+    @staticmethod
+    def _learned(knowledge: Knowledge, X: Any, y: Any) -> Knowledge:
+        images = checked_images(X)
+        return knowledge.learned(images, checked_labels(y, len(images)))
 
-        The blocks above the cut keep what they learned from it. It can be taught again, as a new class.
+    def forget(self, label: Label) -> int:
+        """Remove a class: its latents, its row or mean and its count. Returns how many latents there were.
+
+        What cannot be removed ``remains`` says. The label can be taught again, as a new class.
 
         Raises:
             DataError: there is no such class.
         """
         with self._learning:
-            self._snapshot()
-            assert self._taught is not None
-            removed = self._taught.forget(checked_label(label))
-            self._published = self._taught.snapshot()
+            self._knowledge, removed = self._known().without(checked_label(label))
         return removed
+
+    @property
+    def remains(self) -> str:
+        """What ``forget`` cannot remove of a class with this method; empty if nothing is left."""
+        return self._known_or_new().learner.remains
 
     # -- answers ------------------------------------------------------------------------------------
 
     @property
     def classes_(self) -> np.ndarray:
         """(C,) labels in the order of first appearance, that of the columns of ``predict_proba``."""
-        return label_array(self._snapshot().labels)
+        return label_array(self._known().labels)
 
     @property
     def last_stats_(self) -> LearnStats | None:
         """Loss, accuracy and steps of the last experience; None after a load or ``forget``."""
-        return self._snapshot().stats
+        return self._known().stats
 
     def predict(self, X: Any, unknown: Label | None = None) -> np.ndarray:
         """(N,) labels. With ``unknown`` given, that label where the score is below ``threshold``."""
-        snapshot = self._snapshot()
-        logits_NC, scores_N = snapshot.answer(X)
-        labels = [snapshot.labels[index] for index in logits_NC.argmax(dim=1).tolist()]
+        knowledge = self._known()
+        _, logits_NC, scores_N = knowledge.answer(checked_images(X))
+        labels = [knowledge.labels[index] for index in logits_NC.argmax(dim=1).tolist()]
         if unknown is not None:
-            _check_threshold(self.threshold)
+            check_threshold(self.threshold)
             unknown, known = checked_label(unknown), (scores_N >= self.threshold).tolist()
             labels = [label if is_known else unknown for label, is_known in zip(labels, known, strict=True)]
         return label_array(labels)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """(N, C) float64 probabilities, columns as in ``classes_``."""
-        return self._snapshot().answer(X)[0].double().softmax(dim=1).numpy()
+        return self._known().answer(checked_images(X))[1].double().softmax(dim=1).numpy()
 
     def scores(self, X: Any) -> np.ndarray:
         """(N,) float32 in -1..1, how much each image looks like something known; higher is more.
 
-        The largest cosine between the image's features and a class's row of the classifier. Unlike the
-        largest probability it does not rise because the other classes are still worse, and it needs no
-        stored latents. It is 1 as long as only one class is known, since nothing was learned to tell it from.
+        The largest cosine between the image's features and a class's row of the classifier, or its mean for a method in
+        closed form. Unlike the largest probability it does not rise because the other classes are still worse, and it
+        needs no stored latents. It is 1 as long as only one class is known, since nothing was learned to tell it from.
 
-        On real objects (docs/results.md, "Unknown objects") its AUROC for taught against not taught was .82 with
-        2 objects taught and .65 with 25, .75 where no object left out was of a taught kind: what looks alike is not
-        told apart reliably. The threshold 0.2 kept 64 and 89 % of taught ones and rejected 81 and 25 % of the others.
+        On real objects (docs/results.md, "Unknown objects") its AUROC for taught against other objects was .82 with 2
+        objects taught and .65 with 25, .75 if no object left out was of a taught kind: similar objects are not
+        separated reliably. The threshold 0.2 kept 64 and 89 % of taught ones and rejected 81 and 25 % of the others.
         Set it from frames of your own.
         """
-        return self._snapshot().answer(X)[1].numpy()
+        return self._known().answer(checked_images(X))[2].numpy()
 
     def answers(self, X: Any) -> tuple[tuple[Label, ...], np.ndarray, np.ndarray]:
         """Labels (C), their probabilities (N, C) and the scores (N,) of images, in one pass and of one state.
 
-        What ``classes_``, ``predict_proba`` and ``scores`` tell may be of different states where another thread
-        is teaching in between.
+        ``classes_``, ``predict_proba`` and ``scores`` may be of different states if another thread teaches in between.
         """
-        snapshot = self._snapshot()
-        logits_NC, scores_N = snapshot.answer(X)
-        return snapshot.labels, logits_NC.double().softmax(dim=1).numpy(), scores_N.numpy()
+        knowledge = self._known()
+        _, logits_NC, scores_N = knowledge.answer(checked_images(X))
+        return knowledge.labels, logits_NC.double().softmax(dim=1).numpy(), scores_N.numpy()
 
     def score(self, X: Any, y: Any) -> float:
         """Accuracy, 0..1, on labelled images; ``y`` is one label for all or one for each."""
-        snapshot, images = self._snapshot(), checked_images(X)
+        knowledge, images = self._known(), checked_images(X)
         labels = checked_labels(y, len(images))
-        rows, logits_NC, _ = snapshot.answer_rows(images)
+        rows_N, logits_NC, _ = knowledge.answer(images)
         predicted = logits_NC.argmax(dim=1).tolist()
-        hits = [snapshot.labels[index] == labels[row] for index, row in zip(predicted, rows, strict=True)]
+        hits = [knowledge.labels[index] == labels[row] for index, row in zip(predicted, rows_N, strict=True)]
         return sum(hits) / len(hits)
 
-    def remember(self) -> Remembered:
-        """What the replay memory holds after the last finished experience; also once all classes are forgotten."""
-        return (self._published or self._snapshot()).remembered
+    def remember(self) -> MemorySummary:
+        """What is remembered after the last finished experience; also once all classes are forgotten."""
+        knowledge = self._knowledge
+        if knowledge is None or not knowledge.lessons:
+            raise _not_fitted()
+        return knowledge.summary()
 
     def parts(self) -> tuple[Backbone, Head]:
-        """The network as it was before learning, and its blocks above the cut as they are now; not to change."""
-        snapshot = self._snapshot()
-        return snapshot.network.backbone, snapshot.head
+        """The network as it was before learning, and its blocks above the cut as they are now; not to be changed."""
+        knowledge = self._known()
+        return knowledge.network.backbone, knowledge.learner.head  # type: ignore[return-value]
 
-    def _snapshot(self) -> Snapshot:
-        snapshot = self._published
-        if snapshot is None or not snapshot.labels:
-            raise NotFittedError("this classifier knows no class yet: call partial_fit or fit first")
-        return snapshot
+    def _known(self) -> Knowledge:
+        knowledge = self._knowledge
+        if knowledge is None or not knowledge.labels:
+            raise _not_fitted()
+        return knowledge
+
+    def _known_or_new(self) -> Knowledge:
+        assert self.prepare()._knowledge is not None
+        return self._knowledge  # type: ignore[return-value]
 
     # -- on disk ------------------------------------------------------------------------------------
 
@@ -315,54 +331,61 @@ class LatentReplayClassifier:
             NotFittedError: nothing was ever learned. RunError: the directory cannot be written or is in use.
             ConfigError: a setting, changed since, that cannot be written.
         """
-        directory = Path(directory)
         with self._learning:
-            if self._taught is None or self._published is None:
+            knowledge = self._knowledge
+            if knowledge is None or not knowledge.lessons:
                 raise NotFittedError("this classifier has learned nothing yet: call partial_fit or fit first")
-            _check_settings(self.get_params())
-            network = self._taught.network
-            tensors, plain = self._taught.state()
-            plain |= {
-                "params": _plain(self.get_params()),
-                "params_in_use": _plain(self._taught.params),
-                "network": {"cut": network.trunk.cut, "precision": network.trunk.precision},
-                "backbone": {"sha256": network.digest, "included": include_trunk, "outline": network.outline},
-            }
-            with locked(directory):
-                # Stored networks are named after their content: the state in use never loses its own before
-                # the rename that takes the new state into use.
-                if include_trunk:
-                    network.store(directory)
-                write_state(directory, tensors, plain, kind=KIND, version=VERSION)
-                network.discard(directory, keep=network.digest if include_trunk else None)
+            params = _plain(_check_settings(self.get_params()))
+            in_use = _plain(knowledge.params)
+            saved.write(Path(directory).expanduser(), knowledge, params, in_use, include_trunk=include_trunk)
 
     @classmethod
     def load(
-        cls, directory: str | Path, *, backbone: str | Path | None = None, device: str | None = None
+        cls,
+        directory: str | Path,
+        *,
+        backbone: str | Path | None = None,
+        device: str | None = None,
+        precision: str | None = None,
     ) -> LatentReplayClassifier:
-        """The classifier that ``save`` put there; its learning goes on bit by bit as it would have.
+        """The classifier that ``save`` put there. On the same machine its learning goes on bit by bit as it would have.
+
+        It opens on any machine: a device or precision that is not there is replaced by what is native, and a
+        ``MachineWarning`` says so.
 
         Args:
             backbone: where the network is now, for one saved without its trunk that has moved.
-            device: where it shall compute from now on; by default where it did.
+            device, precision: to compute in from now on; by default as it was made, if this machine can.
 
         Raises:
             RunError: nothing is saved there, or it is damaged, or the network has other weights.
             BackboneError: the network of one saved without its trunk cannot be found.
+            ConfigError: the device or precision asked for is not one of this machine.
         """
-        tensors, plain = load_state(directory, kind=KIND, version=VERSION)
+        directory = Path(directory).expanduser()
+        tensors, plain = saved.read(directory)
         try:
-            moved = {} if device is None else {"device": device}
-            model = cls(**(plain["params_in_use"] | moved))
-            taught = model._afresh(_load_network(Path(directory), plain, backbone, model.device))
-            taught.load_state(tensors, plain)
-            model.set_params(**(plain["params"] | moved))
-            model._taught, model._published = taught, taught.snapshot()
+            given = {"device": device, "precision": precision}
+            asked = {name: value for name, value in given.items() if value is not None}
+            model = cls(**(plain["params_in_use"] | asked))
+            compute = _compute_on_load(model, asked)
+            network = saved.find_network(directory, plain, backbone, compute)
+            knowledge = model._afresh(network).restored(tensors, plain)
+            model.set_params(**(plain["params"] | asked))
+            model._knowledge = knowledge
         except (RunError, ConfigError, DataError, BackboneError):
             raise
         except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError) as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
             raise RunError(f"{directory} holds a classifier whose parts do not fit ({reason})") from error
+        taught_in = str(plain["network"]["taught_in"])
+        if taught_in != str(compute):
+            warnings.warn(
+                f"{directory} was taught in {taught_in} and computes in {compute} from now on: answers may differ in"
+                " rounding",
+                MachineWarning,
+                stacklevel=2,
+            )
         return model
 
     def export(
@@ -385,69 +408,100 @@ class LatentReplayClassifier:
         """
         if format not in ("hf", "onnx"):
             raise ConfigError(f"format must be hf or onnx, got {format!r}")
-        snapshot = self._snapshot()
-        names = [str(label) for label in snapshot.labels]
-        backbone, head, weight_CD = snapshot.network.backbone, snapshot.head, snapshot.weight_CD
+        knowledge = self._known()
+        names = [str(label) for label in knowledge.labels]
+        model = knowledge.learner.linear_model()
+        if model is None:
+            raise ConfigError(
+                f"method {knowledge.params['method']} is no linear classifier on a network's features, which is what is"
+                " exported: use it here, or teach with latent_replay or slda"
+            )
+        rows, backbone = knowledge.indices, knowledge.network.backbone
+        bias_C = None if model.bias_C is None else model.bias_C[rows]
         if format == "onnx":
             from vitlr.vit.exports.onnx import save_onnx
 
-            return save_onnx(directory, backbone, head, weight_CD, names)
-        with self._learning:
-            assert self._taught is not None
-            recalled, experiences = self._taught.recalled(), self._taught.learner.experiences_learned
-        remembered = snapshot.remembered
-        kept = ", ".join(f"{label} {count}" for label, count in islice(remembered.latents.items(), SHOWN))
-        more = ", …" if len(remembered.latents) > SHOWN else ""
-        known = {"of the latents in the memory, all of them trained on, named rightly": f"{recalled:.1%}"}
-        card = model_card(
-            names,
-            backbone=str(backbone.name),
-            cut=snapshot.network.trunk.cut,
-            num_blocks=backbone.num_blocks,
-            image_size=backbone.image_size,
-            settings=_plain(self.get_params()),
-            data=f"Taught by showing it images, in {experiences} experience{'s' * (experiences != 1)}. Latents of them"
-            f" in the replay memory, by class: {kept}{more}.",
-            figures=(known if recalled == recalled else {}) | dict(figures or {}),
-            precision=snapshot.network.trunk.precision,
-        )
+            return save_onnx(directory, backbone, model.head, model.weight_CD[rows], names, bias_C=bias_C)  # type: ignore[arg-type]
         return save_image_classifier(
-            directory, backbone, head, weight_CD, names, overwrite=overwrite, card=card
+            directory,
+            backbone,
+            model.head,  # type: ignore[arg-type]
+            model.weight_CD[rows],
+            names,
+            bias_C=bias_C,
+            overwrite=overwrite,
+            card=_card(knowledge, self.get_params(), dict(figures or {})),
         )
 
-    def _afresh(self, network: Network | None = None) -> Taught:
-        """One that was taught nothing, from the settings; a network that is loaded already is kept."""
+    def _afresh(self, network: Network | None = None) -> Knowledge:
+        """Knowledge of nothing, from the settings; a network that is loaded already is kept."""
         params = _check_settings(self.get_params())
         at = ("backbone", *_NETWORK_SETTINGS)
-        if network is None and self._taught is not None:
-            in_use = self._taught.params
-            network = self._taught.network if all(in_use[name] == params[name] for name in at) else None
+        if network is None and self._knowledge is not None:
+            in_use = self._knowledge.params
+            network = self._knowledge.network if all(in_use[name] == params[name] for name in at) else None
         try:
-            names = (field.name for field in fields(LearnerConfig) if field.name not in CLOSED_FORM_SETTINGS)
-            if params["method"] in CLOSED_FORM:
-                raise ConfigError(
-                    f"method {params['method']} learns in closed form, without a memory, and this classifier by replay:"
-                    " choose latent_replay, or vitlr train for a comparison"
-                )
-            config = LearnerConfig(**{name: params[name] for name in names})
+            config = LearnerConfig(**{field.name: params[field.name] for field in fields(LearnerConfig)})
             if keeps_images(config.method):
                 raise ConfigError(
                     f"method {config.method} keeps images and this classifier latents: choose latent_replay,"
                     " or vitlr train for a comparison"
                 )
             memory = _memory_config(self.memory, self.policy, self.codec)
-            rng = np.random.default_rng(params["random_state"])
             if network is None:
-                settings = {name: params[name] for name in _NETWORK_SETTINGS}
-                network = Network.load(str(self.backbone), **settings)
+                network = _open(params, resolved(params["device"], params["precision"]))
+            rng = np.random.default_rng(params["random_state"])
+            # ConfigError if the codec cannot hold such latents.
+            codec_named(memory.codec).bytes_per_latent(*network.latent_shape)
+            learner = new_learner(network.new_head(), config, memory, rng)
         except VitLRError:
             raise
         except (TypeError, ValueError) as error:
             raise ConfigError(f"a setting has a value of the wrong type or range: {error}") from error
-        # ConfigError where the codec cannot hold such latents.
-        codec_named(memory.codec).bytes_per_latent(*network.trunk.latent_shape)
-        head = Head(network.backbone, network.trunk.cut).to(network.trunk.device)
-        return Taught(network, GradientLearner(head, config, memory, rng), params)
+        return Knowledge(network=network, learner=learner, params=params)
+
+
+def _open(params: dict[str, Any], compute: Compute) -> Network:
+    config = BackboneConfig(
+        name=str(params["backbone"]),
+        image_size=params["image_size"],
+        blocks=params["blocks"],
+        cut=params["cut"],
+    )
+    return Network.open(config, compute=compute)
+
+
+def _compute_on_load(model: LatentReplayClassifier, asked: dict[str, Any]) -> Compute:
+    """Device and precision of a classifier that is opened: as asked, else as it was made if this machine can."""
+    if "precision" in asked or model.precision is None:
+        device = model.device if "device" in asked else str(native(model.device).device)
+        return resolved(device, model.precision)
+    device = str(resolved(model.device).device) if "device" in asked else model.device
+    return native(device, model.precision)
+
+
+def _card(knowledge: Knowledge, params: dict[str, Any], figures: dict[str, str]) -> str:
+    """The model card of an export."""
+    summary, backbone = knowledge.summary(), knowledge.network.backbone
+    taught = ", ".join(f"{label} {count}" for label, count in islice(summary.images.items(), SHOWN))
+    more = ", …" if len(summary.images) > SHOWN else ""
+    lessons = knowledge.lessons
+    return model_card(
+        [str(label) for label in knowledge.labels],
+        backbone=str(backbone.name),
+        cut=knowledge.network.cut,
+        num_blocks=backbone.num_blocks,
+        image_size=backbone.image_size,
+        settings=_plain(params),
+        data=f"Taught by showing it images, in {lessons} experience{'s' * (lessons != 1)}. Images by class:"
+        f" {taught}{more}.",
+        figures=figures,
+        precision=knowledge.network.precision,
+    )
+
+
+def _not_fitted() -> NotFittedError:
+    return NotFittedError("this classifier knows no class yet: call partial_fit or fit first")
 
 
 def _with_settings(kind: type[LatentReplayClassifier], params: dict[str, Any]) -> LatentReplayClassifier:
@@ -463,7 +517,7 @@ def _check_settings(params: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ConfigError: another kind of value where a whole number is meant, or no threshold that scores can have.
     """
-    _check_threshold(params["threshold"])
+    check_threshold(params["threshold"])
     whole = {}
     for name in _WHOLE:
         value = params[name]
@@ -473,9 +527,13 @@ def _check_settings(params: dict[str, Any]) -> dict[str, Any]:
     return params | whole
 
 
-def _check_threshold(threshold: Any) -> None:
-    if not isinstance(threshold, (int, float, np.number)) or not np.isfinite(threshold):
-        raise ConfigError(f"threshold must be a number, -1 to 1 as scores are, got {threshold!r}")
+def check_threshold(threshold: Any) -> float:
+    """The threshold. Raises ConfigError unless it is a number that scores can be above or below, -1 to 1."""
+    if (
+        not isinstance(threshold, (int, float, np.number)) or not -1 <= threshold <= 1
+    ):  # false for NaN as well
+        raise ConfigError(f"threshold must be -1 to 1, as scores are, got {threshold!r}")
+    return float(threshold)
 
 
 def _settings() -> tuple[str, ...]:
@@ -494,29 +552,3 @@ def _plain(params: dict[str, Any]) -> dict[str, Any]:
     """Settings as JSON has them."""
     plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in params.items()}
     return plain | {"backbone": str(params["backbone"])}
-
-
-def _load_network(
-    directory: Path, plain: dict[str, Any], elsewhere: str | Path | None, device: str
-) -> Network:
-    """The network of a saved classifier, from beside it or from where its name leads."""
-    params, digest = plain["params_in_use"], plain["backbone"]["sha256"]
-    network = plain["network"] | {"device": device}
-    name = params["backbone"] if elsewhere is None else str(elsewhere)
-    if plain["backbone"]["included"] and elsewhere is None:
-        found = Network.restore(directory, digest, name, **network)
-    else:
-        found = Network.load(name, image_size=params["image_size"], blocks=params["blocks"], **network)
-    if found.digest != digest:
-        raise RunError(
-            f"the network {name} has other weights or another normalisation than the one that {directory} was"
-            " saved with: give the directory of that one as backbone"
-        )
-    there, wanted = found.outline, plain["backbone"].get("outline", {})
-    other = [key for key in wanted if there.get(key) != wanted[key]]
-    if other:
-        raise RunError(
-            f"the network {name} has {other[0]} {there.get(other[0])!r} where the one that {directory} was saved with"
-            f" has {wanted[other[0]]!r}: give the directory of that one as backbone"
-        )
-    return found

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,16 +18,16 @@ if TYPE_CHECKING:
     import numpy as np
 
     from vitlr.classifier import LatentReplayClassifier
-    from vitlr.classifier.parts import Label
+    from vitlr.classifier.labels import Label
     from vitlr.data.video import Sampled, Video
 
 _PATIENCE = 10.0  # seconds for another process that teaches the same classifier
 
 __all__ = [
+    "add_compute_flags",
     "add_new_flags",
     "add_parsers",
     "check_place",
-    "checked_threshold",
     "hold_new",
     "is_saved",
     "new_or_saved",
@@ -94,10 +96,22 @@ def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
         )
         parser.add_argument("--max-frames", type=int, default=300, help="of a video (default 300)")
     for parser in (teach_, predict_, classes_, forget_, export_):
+        add_compute_flags(parser)
         parser.add_argument("--json", action="store_true", help="print JSON")
         parser.add_argument(
             "--quiet", action="store_true", help="print only answers and what --json asks for"
         )
+
+
+def add_compute_flags(parser: argparse.ArgumentParser) -> None:
+    """In which a classifier computes on this machine; ``opened`` reads them."""
+    parser.add_argument(
+        "--device", help="cpu, cuda, cuda:NUMBER or auto (default: as it was made, if it can be)"
+    )
+    parser.add_argument(
+        "--precision",
+        help="of the frozen blocks: float32, bfloat16 or int8 (default: as it was made, if it can be)",
+    )
 
 
 def add_new_flags(parser: argparse.ArgumentParser) -> None:
@@ -108,6 +122,7 @@ def add_new_flags(parser: argparse.ArgumentParser) -> None:
         "--cut", type=int, help="of a new classifier: blocks that stay frozen; all but the last"
     )
     parser.add_argument("--memory", help="of a new classifier: latents, or bytes such as 20MB (default 1500)")
+    parser.add_argument("--method", help="of a new classifier (default latent_replay)")
 
 
 def new_or_saved(options: argparse.Namespace) -> LatentReplayClassifier:
@@ -120,14 +135,15 @@ def new_or_saved(options: argparse.Namespace) -> LatentReplayClassifier:
 
     given = {
         name: getattr(options, name)
-        for name in ("backbone", "image_size", "cut", "memory")
+        for name in ("backbone", "image_size", "cut", "memory", "method")
         if getattr(options, name) is not None
     }
     if options.memory is not None and options.memory.isdigit():
         given["memory"] = int(options.memory)
     if options.model is None or not is_saved(options.model):
-        return LatentReplayClassifier(**given)
-    model = LatentReplayClassifier.load(options.model)
+        compute = {"device": options.device, "precision": options.precision}
+        return LatentReplayClassifier(**given, **{name: value for name, value in compute.items() if value})
+    model = opened(options)
     for name, value in given.items():
         if (has := model.get_params()[name]) != value:
             flag = name.replace("_", "-")
@@ -151,13 +167,6 @@ def checked_name(text: str) -> str:
     return text
 
 
-def checked_threshold(value: float) -> float:
-    """ConfigError for one that no score can be above or below."""
-    if not -1 <= value <= 1:  # false for NaN as well
-        raise ConfigError(f"--threshold must be -1 to 1, as scores are, got {value}")
-    return value
-
-
 def _check_saved(path: Path) -> None:
     if not is_saved(path):
         if (path / "config.json").is_file() or (path / "config.yaml").is_file():
@@ -168,16 +177,23 @@ def _check_saved(path: Path) -> None:
         raise RunError(f"{path} holds no classifier; make one with vitlr teach {path} --label NAME IMAGE")
 
 
-def _open(path: Path) -> LatentReplayClassifier:
-    from vitlr import LatentReplayClassifier
+def opened(options: argparse.Namespace) -> LatentReplayClassifier:
+    """The classifier in ``options.model``; on stderr, once, if it computes otherwise here than where it was taught."""
+    from vitlr.classifier import LatentReplayClassifier, MachineWarning
 
-    _check_saved(path)
-    return LatentReplayClassifier.load(path)
+    _check_saved(options.model)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", MachineWarning)
+        model = LatentReplayClassifier.load(options.model, device=options.device, precision=options.precision)
+    for warning in caught:
+        if not options.quiet:
+            print(f"vitlr: note: {warning.message}", file=sys.stderr)
+    return model
 
 
-def _knowing(path: Path) -> LatentReplayClassifier:
-    """As ``_open``, one that knows a class."""
-    model = _open(path)
+def _knowing(options: argparse.Namespace) -> LatentReplayClassifier:
+    """As ``opened``, one that knows a class."""
+    model, path = opened(options), options.model
     if not hasattr(model, "classes_"):
         raise RunError(f"{path} knows no class yet; teach it one with vitlr teach {path} --label NAME IMAGE")
     return model
@@ -212,7 +228,7 @@ def teach(options: argparse.Namespace) -> int:
     remembered = model.remember()
     images = len(sources) - len(videos) + sum(video.taken for video in videos)
     if options.json:
-        content = {"label": label, "images": images, "classes": _counts(remembered)}
+        content = {"label": label, "images": images, "classes": _counts(remembered.images)}
         print(json.dumps(content | {"videos": [video.as_dict() for video in videos]}))
     elif not options.quiet:
         for video in videos:
@@ -250,8 +266,8 @@ def _as_known(model: LatentReplayClassifier, text: str) -> Label:
     return next((label for label in known if str(label) == text), text)
 
 
-def _counts(remembered) -> dict[str, int]:
-    return {str(label): count for label, count in remembered.latents.items()}
+def _counts(by_label: dict[Label, int]) -> dict[str, int]:
+    return {str(label): count for label, count in by_label.items()}
 
 
 def predict(options: argparse.Namespace) -> int:
@@ -260,8 +276,10 @@ def predict(options: argparse.Namespace) -> int:
     sources = _sources(options, videos.append)
     if options.threshold is not None and options.unknown is None:
         raise ConfigError("--threshold tells what --unknown is the answer to; give --unknown LABEL with it")
-    model = _knowing(options.model)
-    threshold = model.threshold if options.threshold is None else checked_threshold(options.threshold)
+    from vitlr.classifier.classifier import check_threshold
+
+    model = _knowing(options)
+    threshold = model.threshold if options.threshold is None else check_threshold(options.threshold)
     images = [source for source in sources if isinstance(source, str)]
     known: tuple[Label, ...] = ()
     answered: Iterator[tuple[np.ndarray, float]] = iter(())
@@ -292,29 +310,29 @@ def predict(options: argparse.Namespace) -> int:
 
 
 def classes(options: argparse.Namespace) -> int:
-    remembered = _open(options.model).remember()
+    summary = opened(options).remember()
     if options.json:
-        print(
-            json.dumps(
-                {"classes": _counts(remembered), "bytes": remembered.bytes, "capacity": remembered.capacity}
-            )
-        )
-    else:
-        for label, count in remembered.latents.items():
-            print(f"{label}\t{count} latents")
+        content = {"classes": _counts(summary.images), "latents": _counts(summary.latents)}
+        print(json.dumps(content | {"bytes": summary.bytes, "capacity": summary.capacity}))
+        return 0
+    for label, count in summary.images.items():
+        latents = summary.latents[label]
+        kept = f"\t{_some(latents, 'latent')}" if any(summary.latents.values()) else ""
+        print(f"{label}\t{_some(count, 'image')}{kept}")
     return 0
 
 
 def forget(options: argparse.Namespace) -> int:
     _check_saved(options.model)  # holding would make the directory
     with holding(options.model, wait=_PATIENCE):
-        model = _knowing(options.model)
+        model = _knowing(options)
         removed = model.forget(_as_known(model, options.label))
         model.save(options.model)
     if options.json:
-        print(json.dumps({"label": options.label, "latents": removed}))
+        print(json.dumps({"label": options.label, "latents": removed, "remains": model.remains}))
     elif not options.quiet:
-        print(f"{options.label}: {_some(removed, 'latent')} removed")
+        remains = f"; what remains: {model.remains}" if model.remains else ""
+        print(f"{options.label}: forgotten, {_some(removed, 'latent')} removed{remains}")
     return 0
 
 
@@ -326,7 +344,7 @@ def export(options: argparse.Namespace) -> int:
         raise ConfigError(f"--format {kind} does not go with the name {options.out}; name it {other}")
     if options.test is not None and kind != "hf":
         raise ConfigError(f"--test is for the model card, which --format {kind} does not have; leave it out")
-    model = _knowing(options.model)
+    model = _knowing(options)
     figures = {} if options.test is None else _measured(model, options.test)
     model.export(options.out, kind, figures=figures)
     if options.json:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vitlr.commands.console import Bar
+from vitlr.commands.model import add_compute_flags
 from vitlr.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
-    from vitlr.attention import Network
+    from vitlr.attention import View
     from vitlr.report.overlay import Row
 
 __all__ = ["add_parsers"]
@@ -49,6 +50,7 @@ def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
     parser.add_argument(
         "--compare", action="store_true", help="the same, for a saved classifier or a run that tells its own"
     )
+    add_compute_flags(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress")
     parser.add_argument("--json", action="store_true", help="print files and maps as JSON")
     parser.set_defaults(run_command=rollout)
@@ -90,11 +92,17 @@ def rollout(options: argparse.Namespace) -> int:
     return 0
 
 
-def _networks(options: argparse.Namespace) -> list[Network]:
+def _networks(options: argparse.Namespace) -> list[View]:
     """The network, after the one before learning where that is asked for."""
-    from vitlr.attention import open_network, open_untrained
+    from vitlr.attention import open_untrained, open_view
 
-    network = open_network(options.model, blocks=options.blocks, image_size=options.image_size)
+    network = open_view(
+        options.model,
+        blocks=options.blocks,
+        image_size=options.image_size,
+        device=options.device,
+        precision=options.precision,
+    )
     if options.before is not None:
         return [open_untrained(options.before, network), network]
     return [network.before, network] if options.compare else [network]
@@ -130,7 +138,7 @@ def _check_places(places: Sequence[Path], files: Sequence[str]) -> None:
 
 def _report(
     options: argparse.Namespace,
-    networks: Sequence[Network],
+    networks: Sequence[View],
     files: Sequence[str],
     maps: Sequence[tuple[np.ndarray, ...]],
     places: Sequence[Path],

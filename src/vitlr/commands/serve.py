@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitlr.commands.model import (
+    add_compute_flags,
     add_new_flags,
     check_place,
-    checked_threshold,
     hold_new,
     is_saved,
     new_or_saved,
@@ -41,6 +41,7 @@ def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
     parser.add_argument("--port", type=int, default=7860, help="0 takes a free one (default 7860)")
     add_new_flags(parser)
+    add_compute_flags(parser)
     parser.add_argument(
         "--threshold", type=float, help="scores below it, -1 to 1, are unknown (a new model has 0.2)"
     )
@@ -86,7 +87,9 @@ def _serve(options: argparse.Namespace, model: LatentReplayClassifier, limits: L
     from vitlr.commands.console import err
 
     if options.threshold is not None:
-        model.set_params(threshold=checked_threshold(options.threshold))
+        from vitlr.classifier.classifier import check_threshold
+
+        model.set_params(threshold=check_threshold(options.threshold))
     from vitlr.app.server import LOOPBACK, listen, serve_forever
 
     bound = listen(options.host, options.port)

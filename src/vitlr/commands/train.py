@@ -194,7 +194,7 @@ def _repeat(config, repeats: dict[str, str | None], quiet: bool, as_json: bool) 
 
 
 def _prepare(config, quiet: bool):
-    from vitlr.runs.train import prepare
+    from vitlr.runs.materials import prepare
 
     with ExitStack() as stack:
         bars: dict[str, Bar] = {}

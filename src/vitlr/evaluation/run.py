@@ -6,26 +6,20 @@ Progress bars, trackers, checkpoints, reports and apps read records; nothing bel
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.nn import functional
 
-from vitlr.data.experience import Experience, Stream
+from vitlr.data.experience import Stream
+from vitlr.latents.record import Encoded, Latents
+from vitlr.learning import Learner, LearnStats
 
-__all__ = ["Evaluation", "Learner", "Record", "evaluate", "iter_run"]
+__all__ = ["Encode", "Evaluation", "Record", "evaluate", "iter_run"]
 
-
-class Learner(Protocol):
-    """What a method must offer to be run; see ``vitlr.learning``."""
-
-    def learn(self, latents_NTD: Tensor, labels_N: np.ndarray, experience: int) -> Any: ...
-
-    def logits(self, latents_NTD: Tensor) -> Tensor: ...
+Encode = Callable[[Sequence[str]], Encoded]  # paths of a stream to the latents of those that can be read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,22 +47,26 @@ class Evaluation:
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """One experience learned and evaluated. ``seconds`` has encode, learn and evaluate."""
+    """One experience learned and evaluated.
+
+    ``stats`` is None if no image of it could be read. ``seconds`` has encode, learn and evaluate.
+    """
 
     experience: int
     name: str
     num_images: int
     classes: tuple[int, ...]
     evaluation: Evaluation
-    stats: Any
+    stats: LearnStats | None
     memory_bytes: int
     memory_counts: dict[int, int]
+    memory_capacity: int | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-def evaluate(learner: Learner, latents_NTD: Tensor, labels_N: np.ndarray, num_classes: int) -> Evaluation:
-    """Judge the learner on encoded test images. Empty test sets give NaN."""
-    logits_NC = learner.logits(latents_NTD)
+def evaluate(learner: Learner, latents: Latents, labels_N: np.ndarray, num_classes: int) -> Evaluation:
+    """Evaluate the learner on encoded test images with these labels. Empty test sets give NaN."""
+    logits_NC = learner.logits(latents)
     missing = num_classes - logits_NC.shape[1]
     if missing > 0:
         logits_NC = functional.pad(logits_NC, (0, missing), value=float("-inf"))
@@ -100,30 +98,30 @@ def _mean(values: np.ndarray) -> float:
 
 def iter_run(
     stream: Stream,
-    encode: Callable[[Experience], tuple[Tensor, np.ndarray]],
-    learner: Any,
+    encode: Encode,
+    learner: Learner,
     *,
     start: int = 0,
-    test: tuple[Tensor, np.ndarray] | None = None,
+    test: Encoded | None = None,
 ) -> Iterator[Record]:
     """Learn ``stream`` experience by experience, evaluating on its test set after each.
 
     Args:
-        encode: latents (N, T, D) and labels (N,) of an experience; images that could not be read may be
-            missing from both.
-        learner: learns in place; its ``memory``, where it has one, is reported.
+        encode: latents of the images that can be read, and their rows among the paths given.
+        learner: learns in place.
         start: position in ``stream.experiences`` to begin at (after a resume).
-        test: encoded test set, where the caller has it already; encoded once here otherwise.
+        test: encoded test set, if the caller has it already; encoded once here otherwise.
     """
-    test_latents, test_labels = encode(stream.test) if test is None else test
-    memory = getattr(learner, "memory", None)
+    test = encode(stream.test.paths) if test is None else test
+    test_labels = stream.test.labels[test.rows_N]
     for experience in stream.experiences[start:]:
         began = time.perf_counter()
-        latents, labels = encode(experience)
+        new = encode(experience.paths)
+        labels = experience.labels[new.rows_N]
         encoded = time.perf_counter()
-        stats = learner.learn(latents, labels, experience.index) if len(labels) else None
+        stats = learner.learn(new.latents, labels, experience.index) if len(labels) else None
         learned = time.perf_counter()
-        evaluation = evaluate(learner, test_latents, test_labels, stream.num_classes)
+        evaluation = evaluate(learner, test.latents, test_labels, stream.num_classes)
         evaluated = time.perf_counter()
         yield Record(
             experience=experience.index,
@@ -132,7 +130,8 @@ def iter_run(
             classes=experience.classes,
             evaluation=evaluation,
             stats=stats,
-            memory_bytes=getattr(learner if memory is None else memory, "num_bytes", 0),
-            memory_counts={} if memory is None else memory.counts(),
+            memory_bytes=learner.num_bytes,
+            memory_counts=learner.counts(),
+            memory_capacity=learner.capacity,
             seconds={"encode": encoded - began, "learn": learned - encoded, "evaluate": evaluated - learned},
         )

@@ -18,7 +18,7 @@ add in another order), and on nothing else of their company: both are measured o
 
 Rows of a trunk in bfloat16 hold the upper two bytes of each float32, which is all they have.
 
-Shapes: N images, T tokens, D width.
+Shapes: N images, T tokens at the cut, K class tokens, D width.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ import torch
 from torch import Tensor
 
 from vitlr.errors import RunError
+from vitlr.latents.record import Latents
 from vitlr.storage.files import locked, sync_directory, write_all, write_atomically
 
 __all__ = ["LatentCache", "batch_kind", "cache_entries", "clear_cache", "entry_name"]
@@ -101,7 +102,7 @@ class LatentCache:
         return self.shape[0] * self.shape[1] * _STORED[self._stored]
 
     def describe(self, shape: tuple[int, int], *, bfloat16: bool) -> None:
-        """Tell what a latent is, (T, D), and whether all of its numbers are exact in bfloat16."""
+        """Say what a row is, (T + K, D), and if all of its numbers are exact in bfloat16."""
         stored = "bfloat16" if bfloat16 else "float32"
         if self.shape is not None and (self.shape, self._stored) != (tuple(shape), stored):
             self._note_damage("its header does not fit the network")
@@ -135,8 +136,8 @@ class LatentCache:
 
     # -- rows -----------------------------------------------------------------------------------------
 
-    def get(self, keys: Sequence[bytes | None]) -> Tensor | None:
-        """The latents (N, T, D) in float32, or None where any is absent or damaged."""
+    def get(self, keys: Sequence[bytes | None]) -> Latents | None:
+        """The latents in float32, or None if any is absent or damaged."""
         if self.shape is None or not self.has(keys):
             return None
         rows = np.empty((len(keys), self.row_bytes), dtype=np.uint8)
@@ -156,13 +157,13 @@ class LatentCache:
         if not whole:
             self._note_damage("some of its latents do not fit their checksums")
             return None
-        return _unpack(rows, self.shape, self._stored)
+        return _unpack(rows, self.shape, self._stored, len(self.identity.get("class_blocks", ())))
 
-    def put(self, keys: Sequence[bytes | None], latents_NTD: Tensor) -> None:
+    def put(self, keys: Sequence[bytes | None], latents: Latents) -> None:
         """Offer latents; those with a key reach the disk within seconds, or with :meth:`commit`."""
         if not self.writable:
             return
-        rows = _pack(latents_NTD, self._stored)
+        rows = _pack(latents, self._stored)
         if rows is None:
             self._give_up("they are not exact in bfloat16")
             return
@@ -285,7 +286,7 @@ class LatentCache:
         self.notes.append(f"latents are not kept in {self.directory}: {why}; the run goes on without")
 
 
-def batch_kind(trunk: Callable[[Tensor], Tensor], image_size: int, size: int, batch_size: int) -> str:
+def batch_kind(encode: Callable[[Tensor], Latents], image_size: int, size: int, batch_size: int) -> str:
     """How far the bits of a latent depend on the batch its image was in, measured on noise.
 
     ``any``: a batch of ``size`` gives each image the bits that a full batch gives it, at whatever place.
@@ -296,20 +297,20 @@ def batch_kind(trunk: Callable[[Tensor], Tensor], image_size: int, size: int, ba
     generator = torch.Generator().manual_seed(0)
     shape = (batch_size, image_size, image_size, 3)
     noise_NHWC = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
-    latents = trunk(noise_NHWC[:size])
+    latents = encode(noise_NHWC[:size])
     places = (torch.arange(batch_size) + batch_size // 2 + 1) % batch_size
     # Full and rearranged: every image at another place, beside others.
-    full = trunk(noise_NHWC[places])[torch.argsort(places)]
+    full = encode(noise_NHWC[places])[torch.argsort(places)]
     if _same_bits(latents, full[:size]):
         return "any"
     places = (torch.arange(size) + size // 2 + 1) % size
-    if _same_bits(latents, trunk(noise_NHWC[:size][places])[torch.argsort(places)]):
+    if _same_bits(latents, encode(noise_NHWC[:size][places])[torch.argsort(places)]):
         return "size"
     return "exact"
 
 
-def _same_bits(a: Tensor, b: Tensor) -> bool:
-    return torch.equal(a.contiguous().view(torch.int32), b.contiguous().view(torch.int32))
+def _same_bits(a: Latents, b: Latents) -> bool:
+    return np.array_equal(_pack(a, "float32"), _pack(b, "float32"))
 
 
 def _digest(*parts: bytes) -> bytes:
@@ -323,9 +324,10 @@ def _checksum(key: bytes, row: np.ndarray) -> int:
     return zlib.crc32(row, zlib.crc32(key))  # with the key: a whole row of another image is no good either
 
 
-def _pack(latents_NTD: Tensor, stored: str) -> np.ndarray | None:
-    """Rows of bytes, or None where the type cannot hold them exactly."""
-    numbers = latents_NTD.detach().cpu().contiguous().numpy().reshape(len(latents_NTD), -1)
+def _pack(latents: Latents, stored: str) -> np.ndarray | None:
+    """Rows of bytes, tokens first and then class tokens, or None if the type cannot hold them exactly."""
+    parts = torch.cat([latents.tokens_NTD, latents.class_tokens_NKD], dim=1)
+    numbers = parts.detach().cpu().contiguous().numpy().reshape(len(latents), -1)
     bits = numbers.view(np.uint32)
     if stored == "bfloat16":
         if np.any(bits & 0xFFFF):
@@ -334,9 +336,11 @@ def _pack(latents_NTD: Tensor, stored: str) -> np.ndarray | None:
     return bits.view(np.uint8).copy()
 
 
-def _unpack(rows: np.ndarray, shape: tuple[int, int], stored: str) -> Tensor:
+def _unpack(rows: np.ndarray, shape: tuple[int, int], stored: str, class_tokens: int) -> Latents:
     bits = rows.view(np.uint32) if stored == "float32" else rows.view(np.uint16).astype(np.uint32) << 16
-    return torch.from_numpy(bits.view(np.float32).reshape(len(rows), *shape))
+    numbers = torch.from_numpy(bits.view(np.float32).reshape(len(rows), *shape))
+    tokens = shape[0] - class_tokens
+    return Latents(numbers[:, :tokens], numbers[:, tokens:])
 
 
 def _read_header(directory: Path) -> dict[str, Any] | None:

@@ -18,7 +18,7 @@ from safetensors.torch import save as save_tensors
 from vitlr.errors import BackboneError, RunError
 from vitlr.storage.files import locked, write_atomically
 from vitlr.vit.backbone import Backbone
-from vitlr.vit.stored import head_state, outline_from_state
+from vitlr.vit.stored import head_state, skeleton_from_state
 
 __all__ = ["keep_head", "kept_head"]
 
@@ -39,7 +39,7 @@ def keep_head(directory: Path, backbone: Backbone, cut: int) -> None:
 
 
 def kept_head(directory: Path, name: str, cut: int) -> Backbone | None:
-    """A network without its trunk (``outline_from_state``), or None where no whole one is kept."""
+    """A network without its trunk (``skeleton_from_state``), or None where no whole one is kept."""
     for path in sorted(directory.glob("head-*.safetensors")):
         try:
             content = path.read_bytes()
@@ -47,7 +47,7 @@ def kept_head(directory: Path, name: str, cut: int) -> Backbone | None:
                 raise ValueError("torn")
             size = int.from_bytes(content[:8], "little")
             plain = json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["state"])
-            return outline_from_state(name, load_tensors(content), plain, cut)
+            return skeleton_from_state(name, load_tensors(content), plain, cut)
         except (OSError, ValueError, KeyError, TypeError, SafetensorError, BackboneError):
             with suppress(OSError):
                 path.unlink()  # the next run that loads the network writes another

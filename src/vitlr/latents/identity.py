@@ -11,6 +11,7 @@ written again within one tick of the file system's clock: it is looked at again 
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import platform
@@ -20,8 +21,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache
 from hashlib import blake2b
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
+from pkgutil import iter_modules
 from stat import S_ISREG
 from typing import Any
 
@@ -32,7 +34,7 @@ from vitlr.storage.files import locked, write_atomically
 from vitlr.vit.backbone import SHAPES
 from vitlr.vit.source import find_directory, read_json
 
-__all__ = ["content_digest", "image_ids", "processor", "trunk_identity"]
+__all__ = ["computing_modules", "content_digest", "image_ids", "processor", "trunk_identity"]
 
 TICK = 0.05  # seconds: file systems' clocks advance every 10 ms at the latest
 COARSE_TICK = 2.0  # where times come in whole seconds (FAT: every second one)
@@ -49,6 +51,7 @@ def trunk_identity(
     cut: int | None,
     precision: str,
     batch_size: int,
+    class_blocks: tuple[int, ...] = (),
     device: torch.device | None = None,
     memo: Path | None = None,
 ) -> dict[str, Any]:
@@ -74,6 +77,7 @@ def trunk_identity(
         "blocks": blocks,
         "cut": blocks - 1 if cut is None and isinstance(blocks, int) else cut,
         "image_size": config.get("image_size") if image_size is None else image_size,
+        "class_blocks": list(class_blocks),
         "precision": precision,
         "batch_size": batch_size,
         "computed by": _computed_by() | _gpu(device),
@@ -98,17 +102,48 @@ def _computed_by() -> dict[str, Any]:
     }
 
 
+# The code between a file's bytes and a latent: modules, and packages with all that is in them.
+_COMPUTING = (
+    "vitlr.data.images",
+    "vitlr.vit.backbone",
+    "vitlr.vit.source",
+    "vitlr.vit.families",
+    "vitlr.vit.compute",
+    "vitlr.latents.record",
+)
+
+
+def computing_modules() -> list[str]:
+    """Names of the modules whose code can change a latent; ImportError if one of them is gone."""
+    names = []
+    for name in _COMPUTING:
+        module = import_module(name)
+        names.append(name)
+        if hasattr(module, "__path__"):
+            names += sorted(found.name for found in iter_modules(module.__path__, f"{name}."))
+    return names
+
+
 @lru_cache(maxsize=1)
 def _code_digest() -> str:
-    """Of the code between a file's bytes and a latent."""
-    from vitlr import __version__
-
-    here = Path(__file__).parent
-    digest = blake2b(__version__.encode(), digest_size=8)
-    for path in [*sorted(here.rglob("*.py")), here.parent / "data" / "images.py"]:
-        with suppress(OSError):
-            digest.update(path.read_bytes())
+    """Of what that code does: comments, docstrings and layout are left out."""
+    digest = blake2b(digest_size=8)
+    for name in computing_modules():
+        digest.update(
+            f"{name}\0{_statements(Path(str(import_module(name).__file__)).read_text('utf-8'))}\0".encode()
+        )
     return digest.hexdigest()
+
+
+def _statements(source: str) -> str:
+    """Python source without comments, docstrings and layout."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(
+            node, clean=False
+        ):
+            node.body[0] = ast.Pass()
+    return ast.dump(tree)
 
 
 @lru_cache(maxsize=1)

@@ -1,85 +1,189 @@
-"""The network of a run, split at its cut. Where latents are cached, the trunk is loaded only when it is asked for."""
+"""A pretrained network cut in two: the frozen trunk, fresh heads, and what identifies their latents.
+
+Every part of the program that needs a network has one of these. If latents are cached, the trunk's weights are loaded
+only when an image has to be encoded.
+
+Shapes: T tokens at the cut, D width.
+"""
 
 from __future__ import annotations
 
+import json
 import os
+import re
+from contextlib import suppress
 from copy import deepcopy
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from vitlr.device import device_named, fits
+from vitlr.device import fits
 from vitlr.errors import BackboneError, RunError
 from vitlr.latents.cache import LatentCache
 from vitlr.latents.cached_head import keep_head, kept_head
 from vitlr.latents.identity import trunk_identity
-from vitlr.runs.settings import BackboneConfig
+from vitlr.latents.record import Latents
+from vitlr.latents.settings import BackboneConfig
 from vitlr.storage.cache_root import cache_root
-from vitlr.vit import (
-    Backbone,
-    Head,
-    ImageHead,
-    ImageTrunk,
-    Precision,
-    Trunk,
-    default_precision,
-    load_backbone,
-)
-from vitlr.vit.compute.precision import check_precision
+from vitlr.storage.state import checksum, load_state, write_state
+from vitlr.vit import Backbone, Head, ImageHead, ImageTrunk, Trunk, load_backbone
+from vitlr.vit.compute.precision import Compute, resolved
+from vitlr.vit.stored import backbone_from_state, backbone_state
 
-__all__ = ["Network", "keep", "latents_root", "open_network"]
+__all__ = ["Network", "latents_root"]
+
+_KIND, _VERSION = "backbone", 1
+# Settings of a network that its weights do not show.
+_TRAITS = (
+    *("model_type", "image_size", "patch_size", "num_hidden_layers", "num_attention_heads", "hidden_act"),
+    *("layer_norm_eps", "qkv_bias", "use_swiglu_ffn", "num_register_tokens"),
+)
 
 
 class Network:
-    """A backbone split at the cut.
+    """A backbone, a cut, a precision and a device.
 
-    ``head`` is fresh: its weights are the backbone's, and it is not to be trained (``new_head`` makes one that
-    is). ``outline`` tells name and shape; it is the backbone where that was loaded, and else has no trunk.
-    With ``images`` the latents are images and the head is the whole network, of which the first ``config.cut``
-    blocks stay frozen where that is given (native replay).
+    Attributes:
+        skeleton: the backbone's name and shape, and the head's weights; without the trunk's if those were not loaded.
+        cut: blocks in the trunk; in native replay, blocks that stay frozen.
+        compute: the device, and the precision of the trunk.
+        class_blocks: numbers of the blocks whose class tokens the trunk keeps beside the tokens at the cut.
+        images: in native replay the latents are images, and the head is the whole network.
+        cache: of its latents on disk, or None.
     """
 
     def __init__(
         self,
-        config: BackboneConfig,
-        outline: Backbone,
-        cut: int,
-        precision: Precision,
-        cache: LatentCache | None = None,
+        backbone: Backbone | None,
+        *,
+        cut: int | None = None,
+        compute: Compute | None = None,
+        class_blocks: tuple[int, ...] = (),
         images: bool = False,
+        skeleton: Backbone | None = None,
+        cache: LatentCache | None = None,
+        config: BackboneConfig | None = None,
     ) -> None:
-        self.outline, self.cut, self.precision, self.cache = outline, cut, precision, cache
-        self.images = images
-        self.device = device_named(config.device)
-        self.head: Head | ImageHead
-        self.head = ImageHead(outline, config.cut, precision, self.device) if images else Head(outline, cut)
-        self.head.to(self.device)
-        self._config = config
+        found = skeleton if backbone is None else backbone
+        assert found is not None
+        self.skeleton = found
+        self.compute = resolved("cpu") if compute is None else compute
+        self.class_blocks, self.images, self.cache, self._config = class_blocks, images, cache, config
+        if backbone is not None:
+            self.__dict__["backbone"] = backbone
+        frozen = cut  # None: native replay trains the embedding too
+        self.cut = cut if cut is not None else 0 if images else self.skeleton.num_blocks - 1
+        self._head: Head | ImageHead
+        if images:
+            self._head = ImageHead(self.skeleton, frozen, self.compute.precision, self.device)
+        else:
+            self._head = Head(self.skeleton, self.cut)
+        self._head.to(self.device)
+
+    @classmethod
+    def open(
+        cls,
+        config: BackboneConfig,
+        *,
+        cached: bool = False,
+        images: bool = False,
+        class_blocks: tuple[int, ...] = (),
+        compute: Compute | None = None,
+    ) -> Network:
+        """The network that the settings name.
+
+        Args:
+            cached: use the latents on disk that ``config.cache`` names, and load the trunk only when needed.
+            images: for native replay, which has no latents to keep on disk.
+            compute: in place of what the settings say.
+
+        Raises:
+            BackboneError: the network cannot be found or used.
+            RunError: ``config.cache`` is a directory that cannot be written to.
+            ConfigError: ``config.device`` is not one of this machine, or cannot compute in ``config.precision``.
+        """
+        compute = resolved(config.device, config.precision) if compute is None else compute
+        parts: dict[str, Any] = {
+            "compute": compute,
+            "images": images,
+            "class_blocks": class_blocks,
+            "config": config,
+        }
+        root = latents_root(config.cache) if cached and not images else None
+        cache = None
+        if root is not None:
+            _check_root(root, config.cache)
+            cache = LatentCache(root, _identity(config, compute, class_blocks, root), config.name)
+            cut = cache.identity["cut"]
+            skeleton = kept_head(cache.directory, config.name, cut) if cache.shape is not None else None
+            if skeleton is not None:
+                network = cls(None, cut=cut, skeleton=skeleton, cache=cache, **parts)
+                if network._cached_shape == cache.shape:
+                    return network
+        backbone = load_backbone(config.name, blocks=config.blocks, image_size=config.image_size)
+        network = cls(backbone, cut=config.cut, cache=cache, **parts)
+        if cache is not None:
+            # Its files may have been replaced between the two: then these are not the latents of that identity.
+            if _identity(config, compute, class_blocks, root) != cache.identity:
+                raise BackboneError(f"{backbone.name}: its files changed while they were read; start again")
+            cache.describe(network._cached_shape, bfloat16=compute.precision == "bfloat16")
+        return network
+
+    # -- what it gives ------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """Name or directory of the backbone."""
+        return self.skeleton.name
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.compute.device
+
+    @property
+    def precision(self) -> str:
+        """Of the trunk."""
+        return self.compute.precision
 
     def new_head(self) -> Head | ImageHead:
         """A head of its own, with the backbone's weights."""
-        return deepcopy(self.head)
+        return deepcopy(self._head)
 
     @property
     def latent_shape(self) -> tuple[int, int]:
-        """(T, D) of one latent."""
-        return self.head.latent_shape
+        """(T, D) of one latent's tokens."""
+        return self._head.latent_shape
+
+    @property
+    def _cached_shape(self) -> tuple[int, int]:
+        """Of a row in the cache: tokens and class tokens."""
+        tokens, width = self.latent_shape
+        return tokens + len(self.class_blocks), width
 
     @property
     def latent_dtype(self) -> torch.dtype:
         """Type of the numbers of a latent, as the trunk gives them."""
         return torch.uint8 if self.images else torch.float32
 
-    def placed(self, latents_NTD: Tensor) -> Tensor:
+    def empty_latents(self, num: int) -> Latents:
+        """Latents of ``num`` images, not filled in."""
+        tokens_NTD = torch.empty(num, *self.latent_shape, dtype=self.latent_dtype)
+        return Latents(tokens_NTD, tokens_NTD.new_empty(num, len(self.class_blocks), self.latent_shape[1]))
+
+    def encode(self, images_NHWC: torch.Tensor) -> Latents:
+        """Latents of uint8 images (N, H, W, 3), all of them through the trunk at once."""
+        return Latents(*self.trunk.latents(images_NHWC))
+
+    def placed(self, latents: Latents) -> Latents:
         """Latents that are read again and again: on the device if there is room for them, else where they are."""
-        return latents_NTD.to(self.device) if fits(latents_NTD.nbytes, self.device) else latents_NTD
+        return latents.to(self.device) if fits(latents.nbytes, self.device) else latents
 
     @property
     def trunk_is_loaded(self) -> bool:
-        """Whether the trunk's weights are in memory."""
+        """If the trunk's weights are in memory."""
         return "backbone" in self.__dict__
 
     @cached_property
@@ -87,13 +191,12 @@ class Network:
         """The whole network, loaded when it is first asked for.
 
         Raises:
-            BackboneError: its files have changed since the run began.
+            BackboneError: its files have changed since the network was opened.
         """
-        backbone = _load(self._config)
-        if (
-            self.cache is not None
-            and _identity(self._config, self.precision, self.cache.root) != self.cache.identity
-        ):
+        config, cache = self._config, self.cache
+        assert config is not None and cache is not None
+        backbone = load_backbone(config.name, blocks=config.blocks, image_size=config.image_size)
+        if _identity(config, self.compute, self.class_blocks, cache.root) != cache.identity:
             raise BackboneError(f"{backbone.name}: its files have changed since the run began; start again")
         return backbone
 
@@ -102,54 +205,80 @@ class Network:
         """The frozen half."""
         if self.images:
             return ImageTrunk(self.backbone)
-        return Trunk(self.backbone, self.cut, precision=self.precision, device=self.device)
+        return Trunk(
+            self.backbone,
+            self.cut,
+            precision=self.compute.precision,
+            device=self.device,
+            class_blocks=self.class_blocks,
+        )
+
+    def keep(self) -> None:
+        """Write to the disk what a later run starts from: latents still in memory, and the head."""
+        if self.cache is None:
+            return
+        self.cache.commit()
+        if self.trunk_is_loaded and self.cache.writable:
+            keep_head(self.cache.directory, self.backbone, self.cut)
+
+    # -- stored beside a taught model -----------------------------------------------------------------
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of weights and normalisation, on any machine; ``traits`` has what is not in it."""
+        return _digest(*backbone_state(self.backbone))
+
+    @cached_property
+    def traits(self) -> dict[str, Any]:
+        """Settings that decide how weights become latents and that the weights do not show."""
+        return _traits(json.loads(self.backbone.config.to_json_string(use_diff=False)))
+
+    def store(self, directory: Path) -> None:
+        """Write the weights into a directory that the caller holds, under a name made from their digest."""
+        name = _file_name(self.digest)
+        try:
+            _, plain = load_state(directory, name=name, kind=_KIND, version=_VERSION)
+            stored = _traits(plain["config"]) == self.traits
+        except (RunError, LookupError, AttributeError):  # missing or damaged
+            stored = False
+        if not stored:
+            write_state(directory, *backbone_state(self.backbone), name=name, kind=_KIND, version=_VERSION)
+
+    @classmethod
+    def restore(cls, directory: Path, digest: str, name: str, *, cut: int, compute: Compute) -> Network:
+        """The network that ``store`` wrote there.
+
+        Raises:
+            RunError: it is missing, damaged or another one. BackboneError: it cannot be used.
+        """
+        tensors, plain = load_state(directory, name=_file_name(digest), kind=_KIND, version=_VERSION)
+        if _digest(tensors, plain) != digest:
+            raise RunError(
+                f"{directory} holds another network than its classifier names: use another copy of it"
+            )
+        return cls(backbone_from_state(name, tensors, plain), cut=cut, compute=compute)
+
+    @staticmethod
+    def discard(directory: Path, *, keep: str | None) -> None:
+        """Remove stored networks but the one with that digest."""
+        for file in directory.glob(f"backbone-{'[0-9a-f]' * 16}.safetensors"):
+            if keep is None or file.stem != _file_name(keep):
+                with suppress(OSError):
+                    file.unlink()
 
 
-def open_network(config: BackboneConfig, *, cached: bool = False, images: bool = False) -> Network:
-    """Load and split.
-
-    Args:
-        cached: use the latents on disk that ``config.cache`` names, and load the trunk only when needed.
-        images: for native replay, which has no latents to keep on disk.
-
-    Raises:
-        BackboneError: names what does not fit.
-        RunError: ``config.cache`` is a directory that cannot be written to.
-        ConfigError: ``config.device`` is none that is here, or cannot compute in ``config.precision``.
-    """
-    device = device_named(config.device)
-    precision: Precision = default_precision(device) if config.precision == "auto" else config.precision  # type: ignore[assignment]
-    check_precision(precision, device)
-    root = latents_root(config.cache) if cached and not images else None
-    cache = None
-    if root is not None:
-        _check_root(root, config.cache)
-        cache = LatentCache(root, _identity(config, precision, root), config.name)
-        cut = cache.identity["cut"]
-        outline = kept_head(cache.directory, config.name, cut) if cache.shape is not None else None
-        if outline is not None:
-            network = Network(config, outline, cut, precision, cache)
-            if network.latent_shape == cache.shape:
-                return network
-    backbone = _load(config)
-    cut = config.cut or 0 if images else _cut(config, backbone)
-    network = Network(config, backbone, cut, precision, cache, images)
-    network.__dict__["backbone"] = backbone
-    if cache is not None:
-        # Its files may have been replaced between the two: then these are not the latents of that identity.
-        if _identity(config, precision, root) != cache.identity:
-            raise BackboneError(f"{backbone.name}: its files changed while they were read; start again")
-        cache.describe(network.latent_shape, bfloat16=precision == "bfloat16")
-    return network
+def _digest(tensors: dict[str, torch.Tensor], plain: dict[str, Any]) -> str:
+    return checksum(tensors, json.dumps(plain["normalisation"], sort_keys=True))
 
 
-def keep(network: Network) -> None:
-    """Put on the disk what a later run starts from: latents still in memory, and the head."""
-    if network.cache is None:
-        return
-    network.cache.commit()
-    if network.trunk_is_loaded and network.cache.writable:
-        keep_head(network.cache.directory, network.backbone, network.cut)
+def _traits(config: dict[str, Any]) -> dict[str, Any]:
+    return {name: config[name] for name in _TRAITS if name in config}
+
+
+def _file_name(digest: str) -> str:
+    if not re.fullmatch(r"[0-9a-f]{64}", digest):  # it becomes part of a path
+        raise RunError(f"a saved classifier names its network {digest[:80]!r}, which is not a SHA-256")
+    return f"backbone-{digest[:16]}"
 
 
 def latents_root(setting: str | bool) -> Path | None:
@@ -160,7 +289,7 @@ def latents_root(setting: str | bool) -> Path | None:
 
 
 def _check_root(root: Path, setting: str | bool) -> None:
-    """RunError where a directory that the user chose cannot be used; the default one is then left out."""
+    """Raise RunError if a directory that the user chose cannot be used; the default one is then left out."""
     if setting == "auto":
         return
     try:
@@ -171,22 +300,17 @@ def _check_root(root: Path, setting: str | bool) -> None:
         raise RunError(f"backbone.cache: {root} cannot be written to; choose another directory, or off")
 
 
-def _load(config: BackboneConfig) -> Backbone:
-    return load_backbone(config.name, blocks=config.blocks, image_size=config.image_size)
-
-
-def _cut(config: BackboneConfig, backbone: Backbone) -> int:
-    return backbone.num_blocks - 1 if config.cut is None else config.cut
-
-
-def _identity(config: BackboneConfig, precision: str, memo: Path | None) -> dict[str, Any]:
+def _identity(
+    config: BackboneConfig, compute: Compute, class_blocks: tuple[int, ...], memo: Path | None
+) -> dict[str, Any]:
     return trunk_identity(
         config.name,
         blocks=config.blocks,
         image_size=config.image_size,
         cut=config.cut,
-        precision=precision,
+        class_blocks=class_blocks,
+        precision=compute.precision,
         batch_size=config.batch_size,
-        device=device_named(config.device),
+        device=compute.device,
         memo=memo,
     )

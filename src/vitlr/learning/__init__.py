@@ -1,19 +1,24 @@
 """How it learns: from latents and labels, knowing neither images nor data sets."""
 
-from vitlr.learning.learner import GradientLearner, LearnStats
-from vitlr.learning.method import Method, Step
-from vitlr.learning.methods import CLOSED_FORM, METHODS
-from vitlr.learning.registry import Learner, new_learner
+from vitlr.learning.gradient import GradientLearner
+from vitlr.learning.learner import Learner, LearnStats, LinearModel
+from vitlr.learning.method import Hook, Method, Step, Student
+from vitlr.learning.methods import CLOSED_FORM, METHODS, check_method
+from vitlr.learning.registry import new_learner
 from vitlr.learning.settings import LearnerConfig
 
 __all__ = [
     "CLOSED_FORM",
     "METHODS",
     "GradientLearner",
+    "Hook",
     "LearnStats",
     "Learner",
     "LearnerConfig",
+    "LinearModel",
     "Method",
     "Step",
+    "Student",
+    "check_method",
     "new_learner",
 ]

@@ -3,7 +3,7 @@
 At the last cut the head is the final norm alone, so the features are the backbone's own class token and a
 latent is one token. At a lower cut the same methods work on whatever the frozen head makes of the latents.
 
-Shape letters: N latents, T tokens, D width, C class indices known so far.
+Shapes: N latents, D width, C class indices known so far.
 """
 
 from __future__ import annotations
@@ -14,33 +14,40 @@ from torch import Tensor
 from torch.nn import functional
 
 from vitlr.errors import RunError
-from vitlr.learning.learner import UNSEEN, Head, LearnStats, device_of
+from vitlr.latents.record import Latents
+from vitlr.learning.learner import UNSEEN, Head, LearnStats, check_pairs, device_of
 
-__all__ = ["class_sums", "frozen_features", "grown", "masked_logits", "new_patterns", "stats_of"]
+__all__ = [
+    "class_sums",
+    "cosine_scores",
+    "frozen_features",
+    "grown",
+    "masked_logits",
+    "new_patterns",
+    "stats_of",
+]
+
+_BATCH = 64  # latents that go through the head at once
 
 
 @torch.no_grad()
-def frozen_features(head: Head, latents_NTD: Tensor, batch_size: int = 64) -> Tensor:
+def frozen_features(head: Head, latents: Latents) -> Tensor:
     """Features (N, D) as float64 on the host: sums over a long stream then stay exact for all practical purposes."""
     device = device_of(head)
-    batches = (batch.to(device).float() for batch in latents_NTD.split(batch_size) if len(batch))
+    batches = (batch.to(device).float() for batch in latents.tokens_NTD.split(_BATCH) if len(batch))
     features = [head(batch).cpu().double() for batch in batches]
     return torch.cat(features) if features else torch.zeros(0, head.width, dtype=torch.float64)
 
 
-def new_patterns(head: Head, latents_NTD: Tensor, labels_N: np.ndarray) -> tuple[Tensor, Tensor]:
+def new_patterns(head: Head, latents: Latents, labels_N: np.ndarray) -> tuple[Tensor, Tensor]:
     """Features (N, D) and int64 labels (N,) of an experience, checked before anything is added to a sum.
 
     Raises:
         ValueError: no latents, or latents and labels of different length.
         RunError: a feature is not finite; it would spoil the sums for good.
     """
-    labels_N = np.asarray(labels_N, dtype=np.int64)
-    if len(labels_N) == 0 or len(latents_NTD) != len(labels_N):
-        raise ValueError(
-            f"{len(latents_NTD)} latents and {len(labels_N)} labels: give one label each, at least one"
-        )
-    features_ND = frozen_features(head, latents_NTD)
+    labels_N = check_pairs(latents, labels_N)
+    features_ND = frozen_features(head, latents)
     finite_N = torch.isfinite(features_ND).all(dim=1)
     if not bool(finite_N.all()):
         raise RunError(
@@ -58,6 +65,13 @@ def grown(rows: Tensor, num_rows: int) -> Tensor:
     return torch.cat([rows, rows.new_zeros(missing, *rows.shape[1:])])
 
 
+def without(rows: Tensor, label: int) -> Tensor:
+    """A copy of ``rows`` with zeros in the row of a class."""
+    rows = rows.clone()
+    rows[label] = 0
+    return rows
+
+
 def class_sums(features_ND: Tensor, labels_N: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
     """Patterns of each class (C,) and the sum of their features (C, D)."""
     counts_C = torch.bincount(labels_N, minlength=num_classes).to(features_ND.dtype)
@@ -66,8 +80,17 @@ def class_sums(features_ND: Tensor, labels_N: Tensor, num_classes: int) -> tuple
 
 
 def masked_logits(scores_NC: Tensor, known_C: Tensor) -> Tensor:
-    """float32 logits (N, C), -inf for classes never seen."""
+    """float32 logits (N, C), -inf for class indices that are not known."""
     return scores_NC.float().masked_fill(~known_C, UNSEEN)
+
+
+def cosine_scores(features_ND: Tensor, rows_CD: Tensor, known_C: Tensor) -> Tensor:
+    """float32 (N,): the largest cosine of the features to a known class's row, such as its mean; 1 if only one is
+    known, as nothing was learned to tell it from."""
+    if int(known_C.sum()) < 2:
+        return torch.ones(len(features_ND))
+    unit_CD = functional.normalize(rows_CD[known_C], dim=1)
+    return (functional.normalize(features_ND, dim=1) @ unit_CD.T).amax(dim=1).float()
 
 
 def stats_of(logits_NC: Tensor, labels_N: Tensor) -> LearnStats:
@@ -78,4 +101,5 @@ def stats_of(logits_NC: Tensor, labels_N: Tensor) -> LearnStats:
         steps=1,
         loss=functional.cross_entropy(logits_NC, labels_N).item(),
         accuracy=(logits_NC.argmax(dim=1) == labels_N).float().mean().item(),
+        head_passes=len(labels_N),
     )

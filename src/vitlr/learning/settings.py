@@ -1,11 +1,13 @@
-"""How an experience is learned: the settings of every method, checked."""
+"""How an experience is learned: the settings of every method, with their ranges.
+
+Which methods there are, and what they need of the settings, ``learning.methods`` checks.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from vitlr.errors import ConfigError
-from vitlr.learning.methods import CLOSED_FORM, method_named
 
 __all__ = ["CLOSED_FORM_SETTINGS", "LearnerConfig"]
 
@@ -21,7 +23,7 @@ class LearnerConfig:
     """How an experience is learned. Defaults: see docs/results.md for how they were chosen.
 
     Attributes:
-        method: latent_replay, ar1free, ar1_replay, native, ar1, cwr, der, naive or cumulative; class_mean,
+        method: latent_replay, ar1free, ar1_replay, native, ar1, cwr, der, lwf, naive or cumulative; class_mean,
             slda or ranpac, which learn in closed form and use the last three settings only.
         epochs: passes over the new latents of each experience.
         batch_size: latents in a mini-batch, new and replayed.
@@ -36,6 +38,8 @@ class LearnerConfig:
         si_lambda: strength of Synaptic Intelligence (AR1*); 0 switches it off (AR1*free).
         der_alpha: of method der, weight of the replayed latents' logits.
         der_beta: of method der, weight of the replayed latents' labels.
+        lwf_lambda: of method lwf, weight of the teacher's answers.
+        lwf_temperature: of method lwf, by which logits are divided for the teacher's answers.
         slda_shrinkage: of method slda, of the covariance towards the unit matrix, above 0 and at most 1.
         ranpac_width: of method ranpac, random features; it keeps 16 bytes for the square of them.
         ranpac_ridge: of method ranpac; by default the one of least held-out error.
@@ -53,12 +57,13 @@ class LearnerConfig:
     si_lambda: float = 0.0
     der_alpha: float = 0.1
     der_beta: float = 0.5
+    lwf_lambda: float = 1.0
+    lwf_temperature: float = 2.0
     slda_shrinkage: float = 1e-4
     ranpac_width: int = 1000
     ranpac_ridge: float | None = None
 
     def __post_init__(self) -> None:
-        held = None if self.method in CLOSED_FORM else method_named(self.method).synaptic_intelligence
         for name in ("epochs", "batch_size"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -68,7 +73,7 @@ class LearnerConfig:
                 f"learner.train_precision must be one of {', '.join(_PRECISIONS)}, got {self.train_precision!r}"
             )
         rates = ("first_lr", "lr", "classifier_lr_scale", "momentum", "weight_decay")
-        for name in (*rates, "si_lambda", "der_alpha", "der_beta"):
+        for name in (*rates, "si_lambda", "der_alpha", "der_beta", "lwf_lambda"):
             value = getattr(self, name)
             if not 0 <= value <= _LARGEST:  # false for NaN as well
                 raise ConfigError(f"learner.{name} must be a number from 0 to {_LARGEST:g}, got {value}")
@@ -76,15 +81,8 @@ class LearnerConfig:
             raise ConfigError("learner.lr times learner.classifier_lr_scale is too large; lower one of them")
         if self.momentum >= 1:
             raise ConfigError(f"learner.momentum must be below 1, got {self.momentum}")
-        if held is True and self.si_lambda == 0:
-            raise ConfigError(
-                f"learner.method {self.method} holds parameters by Synaptic Intelligence: give learner.si_lambda > 0"
-            )
-        if held is False and self.si_lambda > 0:
-            raise ConfigError(
-                f"learner.method {self.method} is without Synaptic Intelligence: leave learner.si_lambda at 0,"
-                " or take method ar1_replay"
-            )
+        if not 0 < self.lwf_temperature <= _LARGEST:
+            raise ConfigError(f"learner.lwf_temperature must be above 0, got {self.lwf_temperature}")
         if not 0 < self.slda_shrinkage <= 1:
             raise ConfigError(
                 f"learner.slda_shrinkage must be above 0 and at most 1, got {self.slda_shrinkage}"

@@ -14,14 +14,21 @@ A step downhill has g (theta' - theta) < 0, so -s is how much this parameter low
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
+
+from vitlr.errors import RunError
+from vitlr.learning.method import Hook, HookState, Step, Student
+from vitlr.storage.saved import saved_tensor
 
 __all__ = [
     "EPSILON",
     "OMEGA_MAX",
     "SCALE",
-    "PathIntegral",
+    "SynapticIntelligence",
     "grown_importance",
     "path_step",
     "penalty_gradient",
@@ -57,51 +64,75 @@ def penalty_gradient(importance: Tensor, parameter: Tensor, anchor: Tensor, stre
     return strength * importance * (parameter - anchor)
 
 
-class PathIntegral:
-    """Synaptic Intelligence around the optimizer's steps of one experience; does nothing at strength 0."""
+class SynapticIntelligence(Hook):
+    """Adds the penalty's gradient to each step of another hook and accounts for each parameter's path.
 
-    def __init__(
-        self,
-        parameters: dict[str, nn.Parameter],
-        importance: dict[str, Tensor],
-        anchor: dict[str, Tensor],
-        strength: float,
-    ) -> None:
-        self._parameters = parameters if strength > 0 else {}
-        self._strength = strength
-        self._importance = importance
-        self._anchor = anchor
+    State, for each trained parameter: ``importance.NAME`` (Omega) and ``anchor.NAME`` (theta*).
+    """
+
+    def __init__(self, inner: Hook) -> None:
+        super().__init__(inner.config)
+        self._inner, self._strength = inner, inner.config.si_lambda
+
+    def begin(self, student: Student, state: HookState) -> None:
+        own, others = _split(state)
+        self._inner.begin(student, others)
+        self._parameters = student.blocks
+        self._importance, self._anchor = own["importance"], own["anchor"]
         self._start = {name: p.detach().clone() for name, p in self._parameters.items()}
         self._path = {name: torch.zeros_like(p) for name, p in self._parameters.items()}
 
-    def around_step(self) -> PathIntegral:
-        return self
+    def loss(self, step: Step) -> Tensor:
+        return self._inner.loss(step)
 
-    def __enter__(self) -> None:
+    @contextmanager
+    def around_step(self) -> Iterator[None]:
         # The loss's own gradient goes into the path integral; the penalty joins it only for the step.
-        self._gradient, self._before = {}, {}
+        gradients, before = {}, {}
         for name, parameter in self._parameters.items():
             assert parameter.grad is not None
-            self._gradient[name] = parameter.grad.clone()
-            self._before[name] = parameter.detach().clone()
+            gradients[name], before[name] = parameter.grad.clone(), parameter.detach().clone()
             if name in self._importance:
                 parameter.grad += penalty_gradient(
                     self._importance[name], parameter.detach(), self._anchor[name], self._strength
                 )
-
-    def __exit__(self, *exception: object) -> None:
+        with self._inner.around_step():
+            yield
         for name, parameter in self._parameters.items():
-            self._path[name] += path_step(self._gradient[name], self._before[name], parameter.detach())
+            self._path[name] += path_step(gradients[name], before[name], parameter.detach())
 
-    def finish(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Importances and anchors for the next experience."""
-        importance = {
-            name: grown_importance(
-                self._importance.get(name, torch.zeros_like(parameter)),
-                self._path[name],
-                self._start[name],
-                parameter.detach(),
+    def end(self) -> HookState:
+        state = self._inner.end()
+        for name, parameter in self._parameters.items():
+            end = parameter.detach()
+            importance = self._importance.get(name, torch.zeros_like(end))
+            state[f"importance.{name}"] = grown_importance(
+                importance, self._path[name], self._start[name], end
             )
-            for name, parameter in self._parameters.items()
-        }
-        return importance, {name: p.detach().clone() for name, p in self._parameters.items()}
+            state[f"anchor.{name}"] = end.clone()
+        return state
+
+    def check(self, state: HookState, blocks: dict[str, nn.Parameter]) -> None:
+        own, others = _split(state)
+        self._inner.check(others, blocks)
+        if own["importance"].keys() != own["anchor"].keys() or own["anchor"].keys() not in (
+            {}.keys(),
+            blocks.keys(),
+        ):
+            raise RunError("the saved state has importances of another head; use the settings it began with")
+        for kind in own.values():
+            for name in kind:
+                saved_tensor(kind, name, blocks[name].shape, blocks[name].dtype)
+
+
+def _split(state: HookState) -> tuple[dict[str, HookState], HookState]:
+    """Importances and anchors by the parameter's name, and what belongs to the other hook."""
+    own: dict[str, HookState] = {"importance": {}, "anchor": {}}
+    others = {}
+    for key, tensor in state.items():
+        kind, _, name = key.partition(".")
+        if kind in own:
+            own[kind][name] = tensor
+        else:
+            others[key] = tensor
+    return own, others

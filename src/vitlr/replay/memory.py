@@ -1,13 +1,19 @@
 """The replay memory: a bounded set of (latent, label) pairs.
 
 Shape letters: M stored pairs, N offered pairs, B drawn pairs, T tokens, D width, C classes.
+
+Stored latents are rows of a buffer, and what the memory holds is a list of its rows with their labels
+(:class:`_Contents`). An offer writes into rows that this list does not name, and then publishes a new list in one
+assignment: an interrupt at any moment leaves either all of the old pairs or all of the new ones. Rows that the last
+offer replaced are not written to by the next one, so that a copy of the memory from before an offer (``copy.copy``)
+stays whole until the offer after the next.
 """
 
 from __future__ import annotations
 
 import copy
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,8 +22,9 @@ from torch import Tensor
 
 from vitlr.device import fits
 from vitlr.errors import ConfigError, RunError
+from vitlr.latents.record import Latents
 from vitlr.replay.codec import Codec, codec_named
-from vitlr.replay.policies import POLICIES, Offer, saved_policy_state
+from vitlr.replay.policies import POLICIES, Offer
 from vitlr.storage.saved import saved_count, saved_tensor
 
 __all__ = ["MemoryConfig", "ReplayMemory", "parse_bytes"]
@@ -68,12 +75,68 @@ class MemoryConfig:
         return parse_bytes(self.bytes) // codec.bytes_per_latent(tokens, width)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Contents:
+    """What a memory holds: rows of the buffer, in order, with what belongs to each. Never changed, only replaced.
+
+    ``before_M`` are the rows of the contents that these replaced, which the next offer leaves alone.
+    """
+
+    rows_M: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    labels_M: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    experiences_M: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    before_M: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    shape: tuple[int, int] | None = None  # (T, D) of a latent; None until one was offered
+    logits_width: int = 0
+    policy_state: dict[str, Any] = field(default_factory=dict)
+
+
+class _Buffer:
+    """Encoded latents, a row each; shared by copies of a memory. Which rows are in use its users know."""
+
+    def __init__(self) -> None:
+        self.device: torch.device | None = None  # None until something is stored
+        self.fields: dict[str, Tensor] = {}
+
+    @property
+    def num_rows(self) -> int:
+        return min((len(field) for field in self.fields.values()), default=0)
+
+    def write(self, rows: np.ndarray, encoded: dict[str, Tensor], most: int | None) -> None:
+        """Put codes into these rows; the buffer grows by doubling, up to ``most`` rows if it can."""
+        needed = int(rows.max()) + 1
+        for name, codes in encoded.items():
+            room = self.fields.get(name)
+            if room is not None and name == _LOGITS and room.shape[1] > codes.shape[1]:
+                missing = room.shape[1] - codes.shape[1]
+                codes = torch.nn.functional.pad(codes, (0, missing), value=float("-inf"))
+            if room is None or len(room) < needed or room.shape[1:] != codes.shape[1:]:
+                size = 2 * needed if most is None else max(needed, min(2 * needed, most))
+                grown = codes.new_empty((max(size, 0 if room is None else len(room)), *codes.shape[1:]))
+                if room is not None:
+                    _copy_into(grown, room)
+                self.fields[name] = room = grown
+            room[torch.from_numpy(rows).to(room.device)] = codes
+
+    def take(self, rows: np.ndarray, *names: str) -> dict[str, Tensor]:
+        """The codes in these rows, wherever they are stored."""
+        index = torch.from_numpy(rows)
+        return {
+            name: field.index_select(0, index.to(field.device, non_blocking=True))
+            for name, field in self.fields.items()
+            if name in names
+        }
+
+
 class ReplayMemory:
     """Stores what its policy chooses, in the precision of its codec; decodes the rows that are drawn.
 
-    It grows to its capacity however small the first experiences are. It lies where the latents offered to it lie;
-    in the host's memory where a GPU has no room for all of them. With ``unbounded`` it keeps everything
+    It grows to its capacity however small the first experiences are. It is stored on the device of the latents
+    offered to it, or in the host's memory if a GPU has no room for all of them. With ``unbounded`` it keeps everything
     in the order offered, which cumulative training uses. ``codec`` takes the place of the configured one.
+
+    ``copy.copy`` gives a memory with the same pairs that learns on its own; see the module's text for how long the
+    original stays whole.
     """
 
     def __init__(self, config: MemoryConfig, *, unbounded: bool = False, codec: Codec | None = None) -> None:
@@ -81,35 +144,32 @@ class ReplayMemory:
         self._unbounded = unbounded
         self._codec = codec or codec_named(config.codec)
         self._policy = POLICIES[config.policy]
-        self._policy_state: dict[str, Any] = {}
-        self._fields: dict[str, Tensor] = {}  # codes, with room to grow: rows beyond len(self) are unused
-        self._labels = np.zeros(0, dtype=np.int64)
-        self._experiences = np.zeros(0, dtype=np.int64)
-        self._shape: tuple[int, int] | None = None
-        self._device: torch.device | None = None  # None until it is offered a latent
+        self._buffer = _Buffer()
+        self._contents = _Contents(policy_state=copy.deepcopy(self._policy.start))
 
     def __len__(self) -> int:
-        return len(self._labels)
+        return len(self._contents.labels_M)
 
     @property
     def labels(self) -> np.ndarray:
         """(M,) int64, the class of each stored pair."""
-        return self._labels
+        return self._contents.labels_M
 
     @property
     def experiences(self) -> np.ndarray:
         """(M,) int64, the experience each stored pair came from."""
-        return self._experiences
+        return self._contents.experiences_M
 
     @property
     def capacity(self) -> int | None:
-        """Pairs kept at most; None where there is no bound, or where a bound in bytes waits for a latent."""
-        if self._unbounded or (self._shape is None and self.config.bytes is not None):
+        """Pairs kept at most; None without a bound, or while a bound in bytes waits for the first latent."""
+        shape = self._contents.shape
+        if self._unbounded or (shape is None and self.config.bytes is not None):
             return None
-        return self.config.capacity if self._shape is None else self.capacity_for(*self._shape)
+        return self.config.capacity if shape is None else self.capacity_for(*shape)
 
     def capacity_for(self, tokens: int, width: int) -> int:
-        """Latents of that shape that fit, where there is a bound."""
+        """Latents of that shape that fit, if there is a bound."""
         return self.config.capacity_for(tokens, width, self._codec)
 
     @property
@@ -119,24 +179,27 @@ class ReplayMemory:
 
     @property
     def logits_width(self) -> int:
-        """Classes of the logits kept with the latents; 0 where there are none."""
-        return self._fields[_LOGITS].shape[1] if _LOGITS in self._fields else 0
+        """Classes of the logits kept with the latents; 0 if none are kept."""
+        return self._contents.logits_width
 
     @property
     def num_bytes(self) -> int:
         """Bytes of the stored latents (codes and scales; a label adds 8) and of logits kept with them."""
-        if self._shape is None:
-            return 0
-        return len(self) * (self._codec.bytes_per_latent(*self._shape) + 4 * self.logits_width)
+        shape = self._contents.shape
+        return (
+            0 if shape is None else len(self) * (self._codec.bytes_per_latent(*shape) + 4 * self.logits_width)
+        )
 
     def counts(self) -> dict[int, int]:
         """Stored pairs of each class."""
-        classes, counts = np.unique(self._labels, return_counts=True)
+        classes, counts = np.unique(self.labels, return_counts=True)
         return dict(zip(classes.tolist(), counts.tolist(), strict=True))
+
+    # -- changes ------------------------------------------------------------------------------------
 
     def offer(
         self,
-        latents_NTD: Tensor,
+        latents: Latents,
         labels_N: np.ndarray,
         experience: int,
         rng: np.random.Generator,
@@ -144,134 +207,155 @@ class ReplayMemory:
     ) -> None:
         """Let the policy choose among new pairs. Latent, label and logits of a pair are taken from one row.
 
-        ``logits_NC``, where given, are kept as float32 beside the latents: always or never, C may only grow.
+        ``logits_NC``, if given, are kept as float32 beside the latents: always or never, C may only grow.
+
+        Raises:
+            RunError: the latents are of another shape than those stored.
+            ValueError: latents and labels of different number.
+
         Whatever is raised, an interrupt too, the memory is as it was.
         """
-        before = (self._shape, self._device, dict(self._fields), self._labels, self._experiences)
-        policy_state = copy.deepcopy(self._policy_state)
-        try:
-            self._offer(latents_NTD, labels_N, experience, rng, logits_NC)
-        except BaseException:
-            self._shape, self._device, self._fields, self._labels, self._experiences = before
-            self._policy_state = policy_state
-            raise
-
-    def _offer(
-        self,
-        latents_NTD: Tensor,
-        labels_N: np.ndarray,
-        experience: int,
-        rng: np.random.Generator,
-        logits_NC: Tensor | None,
-    ) -> None:
         labels_N = np.asarray(labels_N, dtype=np.int64)
-        if latents_NTD.ndim != 3 or len(latents_NTD) != len(labels_N):
-            raise ValueError(f"latents {tuple(latents_NTD.shape)} and labels {labels_N.shape} do not pair up")
-        shape = (latents_NTD.shape[1], latents_NTD.shape[2])
-        if self._shape is not None and shape != self._shape:
+        tokens_NTD = latents.tokens_NTD
+        if len(tokens_NTD) != len(labels_N):
+            raise ValueError(f"{len(tokens_NTD)} latents and {len(labels_N)} labels do not pair up")
+        old = self._contents
+        shape = (tokens_NTD.shape[1], tokens_NTD.shape[2])
+        if old.shape is not None and shape != old.shape:
             raise RunError(
-                f"the memory holds latents of shape {self._shape} and was offered {shape};"
+                f"the memory holds latents of shape {old.shape} and was offered {shape};"
                 " use the same cut, image size and backbone, or start with an empty memory"
             )
-        self._shape = shape
+        policy_state = copy.deepcopy(old.policy_state)
+        chosen, slots = self._placed(labels_N, experience, shape, policy_state, rng)
+        new = replace(old, shape=shape, policy_state=policy_state)
+        if len(chosen):
+            new = self._stored(
+                new, latents[chosen].tokens_NTD, labels_N[chosen], experience, slots, logits_NC, chosen
+            )
+        self._contents = new
+
+    def _placed(
+        self,
+        labels_N: np.ndarray,
+        experience: int,
+        shape: tuple[int, int],
+        policy_state: Any,
+        rng: np.random.Generator,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Which offered pairs are kept, and in which slots: positions in the memory."""
         if self._unbounded:
             rows = np.arange(len(labels_N))
-            slots = rows + len(self)
-        else:
-            capacity = self.capacity_for(*shape)
-            if capacity == 0:
-                return
-            placement = self._policy(
-                Offer(
-                    stored_labels=self._labels,
-                    stored_experiences=self._experiences,
-                    labels=labels_N,
-                    experience=experience,
-                    capacity=capacity,
-                ),
-                self._policy_state,
-                rng,
-            )
-            rows, slots = placement.rows, placement.slots
-        if len(rows) == 0:
+            return rows, rows + len(self)
+        capacity = self.capacity_for(*shape)
+        if capacity == 0:
+            return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+        offer = Offer(
+            stored_labels=self.labels,
+            stored_experiences=self.experiences,
+            labels=labels_N,
+            experience=experience,
+            capacity=capacity,
+        )
+        placement = self._policy.place(offer, policy_state, rng)
+        return placement.rows, placement.slots
+
+    def _stored(
+        self,
+        contents: _Contents,
+        tokens_KTD: Tensor,
+        labels_K: np.ndarray,
+        experience: int,
+        slots_K: np.ndarray,
+        logits_NC: Tensor | None,
+        chosen: np.ndarray,
+    ) -> _Contents:
+        """Contents with these pairs in their slots; their codes are written into rows that are not in use."""
+        self._settle(tokens_KTD.device, contents.shape)
+        encoded = self._codec.encode(tokens_KTD)
+        width = contents.logits_width
+        if logits_NC is not None:
+            encoded[_LOGITS] = logits_NC[torch.from_numpy(chosen)].float()
+            width = max(width, encoded[_LOGITS].shape[1])
+        taken = np.concatenate([contents.rows_M, contents.before_M])
+        rows_K = _free_rows(taken, len(slots_K))
+        most = None if self._unbounded else self.capacity_for(*contents.shape)  # type: ignore[misc]
+        self._buffer.write(
+            rows_K, {name: codes.to(self._buffer.device) for name, codes in encoded.items()}, most
+        )
+        added = np.zeros(max(0, int(slots_K.max()) + 1 - len(contents.rows_M)), dtype=np.int64)
+        parts = [
+            np.concatenate([part, added])
+            for part in (contents.rows_M, contents.labels_M, contents.experiences_M)
+        ]
+        for part, values in zip(parts, (rows_K, labels_K, experience), strict=True):
+            part[slots_K] = values
+        return replace(
+            contents,
+            rows_M=parts[0],
+            labels_M=parts[1],
+            experiences_M=parts[2],
+            before_M=np.setdiff1d(contents.rows_M, parts[0]),
+            logits_width=width,
+        )
+
+    def _settle(self, device: torch.device, shape: tuple[int, int] | None) -> None:
+        """Choose where to store: with what is offered, if there is room for all that may be kept."""
+        assert shape is not None
+        if self._buffer.device is not None and not self._unbounded:
             return
-        if self._device is None or self._unbounded:
-            self._settle(latents_NTD.device)
-        index = torch.from_numpy(rows)
-        kept = None if logits_NC is None else logits_NC[index]
-        self._store(latents_NTD[index.to(latents_NTD.device)], labels_N[rows], experience, slots, kept)
-
-    def _settle(self, device: torch.device) -> None:
-        """Choose where to lie: with what is offered, if there is room for all that may be kept."""
-        assert self._shape is not None
-        most = self.capacity if self.capacity is not None else 2 * len(self)
-        room = fits(max(0, most - len(self)) * self._codec.bytes_per_latent(*self._shape), device)
-        self._device = device if room else torch.device("cpu")
-        self._fields = {name: codes.to(self._device) for name, codes in self._fields.items()}
-
-    def _store(
-        self, latents: Tensor, labels: np.ndarray, experience: int, slots: np.ndarray, logits: Tensor | None
-    ) -> None:
-        size = max(len(self), int(slots.max()) + 1)
-        encoded = {name: codes.to(self._device) for name, codes in self._codec.encode(latents).items()}
-        if logits is not None:
-            logits = logits.to(self._device)
-            encoded[_LOGITS] = logits.float()
-            if _LOGITS in self._fields:
-                self._fields[_LOGITS] = _widened(self._fields[_LOGITS], logits.shape[1])
-        overwritten = slots[slots < len(self)]
-        old = {name: (field, _rows(field, overwritten)) for name, field in self._fields.items()}
-        try:
-            self._write(encoded, slots, size)
-        except BaseException:
-            for field, rows in old.values():
-                field[torch.from_numpy(overwritten).to(field.device)] = rows
-            raise
-        added = np.zeros(size - len(self), dtype=np.int64)
-        all_labels = np.concatenate([self._labels, added])
-        all_experiences = np.concatenate([self._experiences, added])
-        all_labels[slots], all_experiences[slots] = labels, experience
-        self._labels, self._experiences = all_labels, all_experiences
-
-    def _write(self, encoded: dict[str, Tensor], slots: np.ndarray, size: int) -> None:
-        """Codes into their rows, with room made for ``size``."""
-        for name, codes in encoded.items():
-            room = self._fields.get(name)
-            if room is None or len(room) < size:
-                # Doubling keeps the cost of growing proportional to what is stored in the end.
-                rows = 2 * size if self.capacity is None else max(size, min(2 * size, self.capacity))
-                grown = codes.new_empty((rows, *codes.shape[1:]))
-                if room is not None:
-                    grown[: len(self)] = room[: len(self)]
-                self._fields[name] = room = grown
-            room[torch.from_numpy(slots).to(room.device)] = codes
-
-    def draw(self, rows_B: np.ndarray) -> Tensor:
-        """Float32 latents (B, T, D) of the given stored rows, where the memory lies; only these are decoded."""
-        codes = {name: field for name, field in self._fields.items() if name != _LOGITS}
-        return self._codec.decode({name: _rows(field, rows_B) for name, field in codes.items()})
-
-    def draw_logits(self, rows_B: np.ndarray) -> Tensor:
-        """(B, C) logits kept with the given stored rows; -inf for classes that came later."""
-        kept = self._fields.get(_LOGITS, torch.zeros(0, 0))
-        return _rows(kept, rows_B)
+        most = 2 * len(self) if self._unbounded else self.capacity_for(*shape)
+        room = fits(max(0, most - len(self)) * self._codec.bytes_per_latent(*shape), device)
+        self._buffer.device = device if room else torch.device("cpu")
+        self._buffer.fields = {
+            name: codes.to(self._buffer.device) for name, codes in self._buffer.fields.items()
+        }
 
     def forget(self, label: int) -> int:
         """Remove every pair of a class; returns how many there were."""
-        keep = np.flatnonzero(self._labels != label)
-        removed = len(self) - len(keep)
-        if removed:
-            # Nothing is left of an empty memory's fields, not even how wide its logits were.
-            self._fields = {name: _rows(codes, keep) for name, codes in self._fields.items() if len(keep)}
-            self._labels, self._experiences = self._labels[keep], self._experiences[keep]
-        return removed
+        old = self._contents
+        kept = np.flatnonzero(old.labels_M != label)
+        if len(kept) < len(old.labels_M):
+            self._contents = replace(
+                old,
+                rows_M=old.rows_M[kept],
+                labels_M=old.labels_M[kept],
+                experiences_M=old.experiences_M[kept],
+                before_M=np.setdiff1d(old.rows_M, old.rows_M[kept]),
+                # Nothing is left of an empty memory, not even how wide its logits were.
+                logits_width=old.logits_width if len(kept) else 0,
+            )
+        return len(old.labels_M) - len(kept)
+
+    # -- reading ------------------------------------------------------------------------------------
+
+    def draw(self, rows_B: np.ndarray) -> Latents:
+        """Float32 latents of the given stored pairs, on the memory's device; only these are decoded."""
+        rows = self._contents.rows_M[np.asarray(rows_B, dtype=np.int64)]
+        names = [name for name in self._buffer.fields if name != _LOGITS]
+        return Latents(self._codec.decode(self._buffer.take(rows, *names)))
+
+    def draw_logits(self, rows_B: np.ndarray) -> Tensor:
+        """(B, C) logits kept with the given stored pairs; -inf for classes that came later."""
+        rows = self._contents.rows_M[np.asarray(rows_B, dtype=np.int64)]
+        found = self._buffer.take(rows, _LOGITS).get(_LOGITS)
+        return torch.zeros(len(rows), 0) if found is None else found[:, : self.logits_width]
+
+    # -- saved state --------------------------------------------------------------------------------
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors and plain data that restore this memory exactly (see ``load_state``)."""
-        tensors = {f"fields.{name}": codes[: len(self)].clone() for name, codes in self._fields.items()}
-        tensors["labels"] = torch.from_numpy(self._labels.copy())
-        tensors["experiences"] = torch.from_numpy(self._experiences.copy())
-        return tensors, {"policy_state": copy.deepcopy(self._policy_state), "shape": self._shape}
+        contents = self._contents
+        names = [name for name in self._buffer.fields if name != _LOGITS or self.logits_width]
+        fields = (
+            self._buffer.take(contents.rows_M, *names) if contents.shape is not None and len(self) else {}
+        )
+        tensors = {f"fields.{name}": codes for name, codes in fields.items()}
+        if _LOGITS in fields:
+            tensors[f"fields.{_LOGITS}"] = fields[_LOGITS][:, : self.logits_width].contiguous()
+        tensors["labels"] = torch.from_numpy(contents.labels_M.copy())
+        tensors["experiences"] = torch.from_numpy(contents.experiences_M.copy())
+        return tensors, {"policy_state": copy.deepcopy(contents.policy_state), "shape": contents.shape}
 
     def load_state(
         self, tensors: dict[str, Tensor], plain: dict[str, Any], device: torch.device | None = None
@@ -279,7 +363,7 @@ class ReplayMemory:
         """Take over what ``state`` of a memory with the same configuration gave; on the device, if there is room.
 
         Raises:
-            RunError: it is no state of such a memory; this one is as it was.
+            RunError: it is not a state of such a memory; this one is as it was.
         """
         count, found = len(tensors.get("labels", ())), plain["shape"]
         labels = saved_tensor(tensors, "labels", (count,), torch.int64).numpy().copy()
@@ -298,13 +382,21 @@ class ReplayMemory:
                 f"the saved memory holds {count} latents and {self.capacity_for(*shape)} are allowed;"
                 " use the settings it began with"
             )
-        self._policy_state = saved_policy_state(self.config.policy, plain["policy_state"])
-        self._fields, self._labels, self._experiences, self._shape = fields, labels, experiences, shape
-        if self._shape is not None:
-            self._settle(torch.device("cpu") if device is None else device)
+        contents = _Contents(
+            rows_M=np.arange(count),
+            labels_M=labels,
+            experiences_M=experiences,
+            shape=shape,
+            logits_width=fields[_LOGITS].shape[1] if _LOGITS in fields else 0,
+            policy_state=self._policy.saved_state(plain["policy_state"]),
+        )
+        self._buffer, self._contents = _Buffer(), contents
+        self._buffer.fields = fields
+        if shape is not None:
+            self._settle(torch.device("cpu") if device is None else device, shape)
 
     def _check_fields(self, fields: dict[str, Tensor], shape: tuple[int, int] | None, count: int) -> None:
-        """RunError where they are not what the codec makes of ``count`` latents of that shape."""
+        """Raise RunError unless they are what the codec makes of ``count`` latents of that shape."""
         if not fields and count == 0:
             return
         if shape is None or 0 in shape:
@@ -319,13 +411,15 @@ class ReplayMemory:
             saved_tensor(fields, _LOGITS, (count, None), torch.float32)
 
 
-def _rows(field: Tensor, rows: np.ndarray) -> Tensor:
-    """These rows of a field, wherever it lies."""
-    index = torch.from_numpy(np.asarray(rows, dtype=np.int64))
-    return field.index_select(0, index.to(field.device, non_blocking=True))
+def _free_rows(taken: np.ndarray, count: int) -> np.ndarray:
+    """The first ``count`` row numbers, ascending, that are not taken."""
+    in_use = np.zeros(len(taken) + count + (int(taken.max()) + 1 if len(taken) else 0), dtype=bool)
+    in_use[taken] = True
+    return np.flatnonzero(~in_use)[:count]
 
 
-def _widened(logits_MC: Tensor, num_classes: int) -> Tensor:
-    """With columns of -inf added on the right up to ``num_classes``."""
-    missing = max(0, num_classes - logits_MC.shape[1])
-    return torch.cat([logits_MC, logits_MC.new_full((len(logits_MC), missing), float("-inf"))], dim=1)
+def _copy_into(grown: Tensor, old: Tensor) -> None:
+    """Rows of a smaller buffer into a larger one. Logits may have become wider: -inf for the classes added."""
+    if grown.ndim == 2 and grown.shape[1] > old.shape[1]:
+        grown[: len(old), old.shape[1] :] = float("-inf")
+    grown[: len(old), ..., : old.shape[-1]] = old

@@ -2,20 +2,19 @@
 
 Shape letters: M stored pairs, N offered pairs, R capacity of the memory (``capacity``), K placed pairs.
 
-A policy is a function ``policy(offer, state, rng) -> Placement``: row ``rows[k]`` of the offered pairs goes
+A policy is a function ``place(offer, state, rng) -> Placement``: row ``rows[k]`` of the offered pairs goes
 to slot ``slots[k]`` of the memory; slots from M upwards are new ones. It sees the labels of what is stored
 and offered and the experiences they came from, never a latent, and touches nothing: the memory does the
-storing. ``state`` is a dictionary of plain numbers that the policy may change and that is saved with the
-memory; its cost does not depend on how long the stream has been.
+storing. ``state`` holds plain numbers that the policy may change and that are saved with the memory.
 
-A new policy is one function and one line in ``POLICIES``.
+A new policy is one function and one line in ``POLICIES``: its name, the function, and the state it starts with.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ import numpy as np
 from vitlr.errors import RunError
 from vitlr.storage.saved import saved_count
 
-__all__ = ["POLICIES", "Offer", "Placement", "water_fill"]
+__all__ = ["POLICIES", "Offer", "Placement", "Policy", "water_fill"]
 
 State = dict[str, Any]
 
@@ -60,7 +59,33 @@ class Placement:
         return Placement(rows=np.array([row_of_slot[int(s)] for s in slots], dtype=np.int64), slots=slots)
 
 
-Policy = Callable[[Offer, State, np.random.Generator], Placement]
+@dataclass(frozen=True)
+class Policy:
+    """A rule for what stays in memory.
+
+    Attributes:
+        place: chooses among the offered pairs; may change the state it is given, nothing else.
+        start: the state before the first offer: counts (0), lists ([]) or dictionaries ({}) of counts.
+    """
+
+    place: Callable[[Offer, State, np.random.Generator], Placement]
+    start: State = field(default_factory=dict)
+
+    def saved_state(self, state: Any) -> State:
+        """A copy of a saved state of this policy. Raises RunError if it is not one."""
+        if state == {}:  # saved before the first offer
+            return deepcopy(self.start)
+        if not isinstance(state, dict) or state.keys() != self.start.keys():
+            raise RunError("the saved memory has the state of another policy; use the settings it began with")
+        for name, value in state.items():
+            if type(value) is not type(self.start[name]):
+                raise RunError(f"the saved memory's policy state {name} is damaged; use another copy of it")
+            counts = (
+                [value] if isinstance(value, int) else value.values() if isinstance(value, dict) else value
+            )
+            for number in counts:
+                saved_count(number, name)
+        return deepcopy(state)
 
 
 def random(offer: Offer, state: State, rng: np.random.Generator) -> Placement:
@@ -70,7 +95,7 @@ def random(offer: Offer, state: State, rng: np.random.Generator) -> Placement:
     while the memory is not full, new ones are added up to R instead. Early experiences are kept in equal
     shares as long as R >= i; after experience R nothing enters any more.
     """
-    state["offers"] = state.get("offers", 0) + 1
+    state["offers"] += 1
     stored, new = len(offer.stored_labels), len(offer.labels)
     if offer.free > 0:
         count = min(offer.free, new)
@@ -86,7 +111,7 @@ def reservoir(offer: Offer, state: State, rng: np.random.Generator) -> Placement
 
     Needs no experience boundaries: the outcome depends on the order of pairs alone.
     """
-    seen, filled = state.get("seen", 0), len(offer.stored_labels)
+    seen, filled = state["seen"], len(offer.stored_labels)
     row_of_slot: dict[int, int] = {}
     for row in range(len(offer.labels)):
         slot = filled if filled < offer.capacity else int(rng.integers(0, seen + 1))
@@ -106,8 +131,8 @@ def balanced(offer: Offer, state: State, rng: np.random.Generator) -> Placement:
     with probability stored of the class / seen of the class. Classes come out as even as the stream allows,
     and within each class every pair has the same chance.
     """
-    seen: dict[str, int] = state.setdefault("seen", {})
-    full: list[int] = state.setdefault("full", [])
+    seen: dict[str, int] = state["seen"]
+    full: list[int] = state["full"]
     members: dict[int, list[int]] = {}
     for slot, label in enumerate(offer.stored_labels.tolist()):
         members.setdefault(label, []).append(slot)
@@ -183,30 +208,8 @@ def spread(offer: Offer, state: State, rng: np.random.Generator) -> Placement:
 
 
 POLICIES: dict[str, Policy] = {
-    "random": random,
-    "reservoir": reservoir,
-    "balanced": balanced,
-    "spread": spread,
+    "random": Policy(random, {"offers": 0}),
+    "reservoir": Policy(reservoir, {"seen": 0}),
+    "balanced": Policy(balanced, {"seen": {}, "full": []}),
+    "spread": Policy(spread),
 }
-
-# What each policy keeps in its state.
-_STATES: dict[str, dict[str, type]] = {
-    "random": {"offers": int},
-    "reservoir": {"seen": int},
-    "balanced": {"seen": dict, "full": list},
-    "spread": {},
-}
-
-
-def saved_policy_state(policy: str, state: Any) -> State:
-    """A copy of a policy's saved state; RunError where it is none."""
-    wanted = _STATES[policy]
-    if not isinstance(state, dict) or state.keys() not in ({}.keys(), wanted.keys()):
-        raise RunError(f"the saved state is not one of the policy {policy}; use the settings it began with")
-    for name, value in state.items():
-        if wanted[name] is not int and not isinstance(value, wanted[name]):
-            raise RunError(f"the saved state of the policy {policy} is damaged; use another copy of it")
-        values = [value] if wanted[name] is int else value.values() if isinstance(value, dict) else value
-        for number in values:
-            saved_count(number, name)
-    return deepcopy(state)

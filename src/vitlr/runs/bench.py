@@ -6,6 +6,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,19 @@ import numpy as np
 import torch
 
 from vitlr.data.core50 import parse_frame
-from vitlr.data.images import iter_batches
+from vitlr.data.images import read_image
 from vitlr.device import device_named, has_bfloat16
 from vitlr.errors import ConfigError
+from vitlr.latents.encoder import Encoder
+from vitlr.latents.network import Network
+from vitlr.latents.record import Latents
 from vitlr.learning import GradientLearner
 from vitlr.learning.minibatch import epoch_minibatches
 from vitlr.rendered.dataset import render_dataset
-from vitlr.runs.build import Network, build_learner, open_network
+from vitlr.runs.materials import build_learner, open_network
 from vitlr.runs.settings import RunConfig
 from vitlr.runs.tracking import machine
-from vitlr.vit import PRECISIONS, encode
+from vitlr.vit import PRECISIONS
 from vitlr.vit.compute.int8 import int8_is_fast
 
 __all__ = ["advise", "alternatives", "bench_text", "time_experience"]
@@ -105,34 +109,21 @@ def _fill(learner, network: Network, capacity: int, rng: np.random.Generator) ->
             return torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
         return torch.randn(shape, generator=generator)
 
-    learner.learn(latents(2), np.array([0, CLASSES - 1]), 0)
+    learner.learn(Latents(latents(2)), np.array([0, CLASSES - 1]), 0)
     if learner.method.replay != "none" and capacity:
-        learner.memory.offer(latents(capacity), rng.integers(0, CLASSES, capacity), 0, rng)
+        learner.memory.offer(Latents(latents(capacity)), rng.integers(0, CLASSES, capacity), 0, rng)
 
 
 def _one(
     config, network, learner, paths, root, experience: int, rng: np.random.Generator
 ) -> dict[str, float]:
-    trunk = network.trunk
+    side, resample = network.backbone.image_size, network.backbone.resample
+    network.trunk  # noqa: B018  # loaded before the clock starts
     start = time.perf_counter()
-    batches = [
-        batch
-        for _, batch in iter_batches(
-            paths,
-            root,
-            size=trunk.image_size,
-            resample=network.backbone.resample,
-            workers=config.data.workers,
-        )
-    ]
+    with ThreadPoolExecutor(config.data.workers) as pool:
+        images = list(pool.map(lambda path: read_image(root / path, side, resample), paths))
     decoded = time.perf_counter()
-    latents = encode(
-        trunk,
-        batches,
-        num=len(paths),
-        batch_size=config.backbone.batch_size,
-        dtype=network.latent_dtype,
-    )
+    latents = Encoder(network, batch_size=config.backbone.batch_size)(images).latents
     encoded = time.perf_counter()
     learner.learn(latents, np.full(len(paths), experience % CLASSES), experience)
     learned = time.perf_counter()

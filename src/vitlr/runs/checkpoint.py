@@ -98,7 +98,7 @@ def write_state(
 
 
 def load_state(
-    directory: str | Path, *, kind: str, version: int, name: str = "state"
+    directory: str | Path, *, kind: str, version: int | tuple[int, ...], name: str = "state"
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors and plain data that ``save_state`` put there.
 
@@ -190,10 +190,12 @@ def _parse(text: str, path: Path) -> dict[str, Any]:
     raise RunError(f"{path} is damaged: its header is not one of vitlr's; use another copy of it")
 
 
-def _check_kind(state: Mapping[str, Any], kind: str, version: int, path: Path) -> None:
+def _check_kind(state: Mapping[str, Any], kind: str, version: int | tuple[int, ...], path: Path) -> None:
     if state.get("kind") != kind:
         raise RunError(f"{path} holds a {state.get('kind')!r}, not a {kind!r}")
-    if state["version"] != version:
+    versions = (version,) if isinstance(version, int) else version
+    if state["version"] not in versions:
+        version = max(versions)
         newer = "newer" if state["version"] > version else "older"
         raise RunError(
             f"{path} has format version {state['version']} and this vitlr reads {version}:"

@@ -15,19 +15,14 @@ from typing import Any
 import numpy as np
 import yaml
 
-from vitlr.data import load_stream
 from vitlr.data.core50 import NUM_RUNS
-from vitlr.data.experience import Experience
 from vitlr.errors import ConfigError, RunError, VitLRError
 from vitlr.evaluation.run import Record
-from vitlr.latents.cache import LatentCache
-from vitlr.latents.network import keep
-from vitlr.learning.methods import keeps_images
 from vitlr.report.figures import accuracy_curves, figure_bytes
-from vitlr.runs.build import Encoder, LatentStore, Network, encoded_test, open_network
+from vitlr.runs.materials import Shared
 from vitlr.runs.settings import SECTIONS, YAML_FAULTS, DataConfig, RunConfig, differences, parse, to_dict
 from vitlr.runs.tracking import forget_peak_memory, machine, read_metrics, write_json
-from vitlr.runs.train import Materials, judged_on, read_config, train
+from vitlr.runs.train import read_config, train
 from vitlr.storage.files import locked, write_atomically
 from vitlr.storage.names import slug
 
@@ -160,46 +155,6 @@ def _check_names(path: str | Path, variants: Sequence[str]) -> None:
             )
 
 
-class _Shared:
-    """Latents and networks kept from one run to the next, as long as data and trunk stay the same."""
-
-    def __init__(self, on_progress: Callable[[str, int, int], None]) -> None:
-        self._on_progress = on_progress
-        self._network: tuple[Any, Network] | None = None
-        self._store: tuple[Any, LatentStore] | None = None
-        self._caches: list[LatentCache] = []
-
-    def notes(self) -> list[str]:
-        """What went wrong with the caches of latents, each once."""
-        return list(dict.fromkeys(note for cache in self._caches for note in cache.notes))
-
-    def materials(self, config: RunConfig) -> Materials:
-        """As ``prepare`` gives them, from what is there already where it fits."""
-        wanted = (config.backbone, keeps_images(config.learner.method))
-        if self._network is None or self._network[0] != wanted:
-            self._network = (wanted, open_network(config, cached=True))
-            self._store = None
-            if self._network[1].cache is not None:
-                self._caches.append(self._network[1].cache)
-        network = self._network[1]
-        stream = load_stream(config.data, lambda done, total: self._on_progress("rendering", done, total))
-        key = (
-            stream.root,
-            frozenset(path for part in (*stream.experiences, stream.test) for path in part.paths),
-        )
-        if self._store is None or self._store[0] != key:
-            encoder = Encoder(network, stream, config)
-            try:
-                store = LatentStore(
-                    encoder, stream, lambda done, total: self._on_progress("encoding", done, total)
-                )
-            finally:
-                keep(network)
-            self._store = (key, store)
-        encode: Callable[[Experience], Any] = self._store[1]
-        return judged_on(*encoded_test(encode, stream), stream, network, encode)
-
-
 def compare(
     plan: Plan,
     out: str | Path,
@@ -221,7 +176,7 @@ def compare(
     out = Path(out)
     _check_place(out)
     configs = [(variant, config) for variant in plan.variants for config in plan.configs(variant, out)]
-    shared, outcomes = _Shared(on_progress), []
+    shared, outcomes = Shared(on_progress), []
     todo = [config for _, config in configs if not (config.run_dir / "summary.json").is_file()]
     if todo:
         if out.is_dir():
@@ -238,7 +193,7 @@ def compare(
     return outcomes
 
 
-def _prepare_one(todo: Sequence[RunConfig], shared: _Shared) -> None:
+def _prepare_one(todo: Sequence[RunConfig], shared: Shared) -> None:
     """Of several variants those that can be run are; where not one has network and data, the first one's fault is
     raised before anything is written."""
     kinds: dict[str, RunConfig] = {}
@@ -303,7 +258,7 @@ def _left(out: Path, variant: str, run: int, seed: int, failures: Sequence[str])
 def _one(
     variant: str,
     config: RunConfig,
-    shared: _Shared,
+    shared: Shared,
     name: str,
     on_record: Callable[[str, int, int, Record], None],
 ) -> Outcome:

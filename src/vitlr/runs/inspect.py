@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vitlr.latents.network import open_network
+from vitlr.latents.network import Network
 from vitlr.replay.codec import codec_named
 from vitlr.runs.settings import RunConfig
 from vitlr.vit import account
@@ -14,12 +14,12 @@ __all__ = ["inspect_network", "inspection_text"]
 
 def inspect_network(config: RunConfig) -> dict[str, Any]:
     """Everything ``vitlr inspect`` tells, in types that JSON knows."""
-    network = open_network(config.backbone)
+    network = Network.open(config.backbone)
     backbone, cost = network.backbone, account(network.backbone, network.cut)
     codec = codec_named(config.memory.codec)
     latent_bytes = codec.bytes_per_latent(cost.tokens, cost.width)
     capacity = config.memory.capacity_for(cost.tokens, cost.width)
-    parameters = dict(network.head.named_parameters())
+    parameters = dict(network.new_head().named_parameters())
     return {
         "backbone": backbone.name,
         "family": backbone.family.model_type,

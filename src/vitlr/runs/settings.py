@@ -18,10 +18,10 @@ from jsonargparse import ArgumentParser, DefaultHelpFormatter, ParserError
 from vitlr.data import DATASETS
 from vitlr.data.core50 import LABELS, NUM_RUNS, SCENARIOS, TEST_SETS
 from vitlr.errors import ConfigError
-from vitlr.learning import LearnerConfig
+from vitlr.latents.settings import BackboneConfig
+from vitlr.learning import LearnerConfig, check_method
 from vitlr.learning.methods import keeps_images
 from vitlr.replay import MemoryConfig
-from vitlr.vit import PRECISIONS
 
 __all__ = [
     "BackboneConfig",
@@ -92,49 +92,6 @@ class DataConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BackboneConfig:
-    """The pretrained network and where it is cut.
-
-    Attributes:
-        name: a Hugging Face name or directory (ViT, DeiT, DINO, DINOv2); B_16, B_32, L_16 or L_32 with or
-            without _imagenet1k; bundled for the small network in this package.
-        blocks: blocks kept, the first ones (default: all).
-        image_size: side in pixels (default: the network's own); positions are resized once.
-        cut: blocks in the frozen trunk (default: all but the last; native replay: none, and the embedding is
-            trained too).
-        precision: of the trunk: auto (what this processor is fast at without a loss), float32, bfloat16 or int8.
-        device: cpu, cuda (a GPU), cuda:NUMBER, or auto for a GPU where there is one.
-        batch_size: images that go through the trunk at once.
-        cache: where latents are kept, so that later runs over the same images and trunk start from them:
-            auto (latents/ in $VITLR_CACHE, else in vitlr/ in the user's cache directory), off or a directory.
-    """
-
-    name: str = "bundled"
-    blocks: int | None = None
-    image_size: int | None = None
-    cut: int | None = None
-    precision: str = "auto"
-    device: str = "cpu"
-    batch_size: int = 64
-    cache: str | bool = "auto"
-
-    def __post_init__(self) -> None:
-        # YAML reads a bare off as false, and on as true.
-        meaning = {"false": "off", "no": "off", "true": "auto", "yes": "auto", "on": "auto"}
-        said = str(self.cache)
-        object.__setattr__(self, "cache", meaning.get(said.lower(), said))
-        if not self.cache:
-            raise ConfigError("backbone.cache must be auto, off or a directory, got nothing")
-        _one_of("backbone.precision", self.precision, ("auto", *PRECISIONS))
-        for name in ("blocks", "image_size", "batch_size"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"backbone.{name} must be >= 1, got {value}")
-        if self.cut is not None and self.cut < 0:
-            raise ConfigError(f"backbone.cut must be >= 0, got {self.cut}")
-
-
-@dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """One run: data, network, memory, method, and where its records go.
 
@@ -163,6 +120,7 @@ class RunConfig:
             raise ConfigError(f"checkpoint_every must be >= 0 (0 saves none), got {self.checkpoint_every}")
         if self.seed < 0:
             raise ConfigError(f"seed must be >= 0, got {self.seed}")
+        check_method(self.learner)
         if keeps_images(self.learner.method) and self.memory.codec != "float32":
             raise ConfigError(
                 f"learner.method {self.learner.method} keeps images, a byte a colour and nothing lost:"

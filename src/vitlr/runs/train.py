@@ -16,9 +16,7 @@ from typing import Any
 
 import numpy as np
 import yaml
-from torch import Tensor
 
-from vitlr.data import load_stream
 from vitlr.data.experience import Experience, Stream
 from vitlr.data.images import resolve
 from vitlr.errors import DataError, RunError, VitLRError
@@ -27,12 +25,11 @@ from vitlr.evaluation.metrics import RunningForgetting, confusion_matrix
 from vitlr.evaluation.records import backward_transfer, forward_transfer
 from vitlr.evaluation.run import Record, evaluate, iter_run
 from vitlr.latents.identity import trunk_identity
-from vitlr.latents.network import keep
-from vitlr.learning import CLOSED_FORM, GradientLearner, Learner
+from vitlr.learning import CLOSED_FORM, Learner
 from vitlr.learning.settings import CLOSED_FORM_SETTINGS
-from vitlr.runs.build import Encoder, Network, build_learner, check_images_left, encoded_test, open_network
 from vitlr.runs.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint, truncate_metrics
 from vitlr.runs.interrupts import Interrupts
+from vitlr.runs.materials import Materials, build_learner, prepare
 from vitlr.runs.settings import RunConfig, to_dict, to_yaml
 from vitlr.runs.tracking import (
     GROUPED,
@@ -50,29 +47,11 @@ from vitlr.vit import save_image_classifier
 from vitlr.vit.exports.card import model_card
 from vitlr.vit.views.account import Account, account
 
-__all__ = ["Materials", "Result", "judged_on", "prepare", "read_config", "train"]
+__all__ = ["Result", "read_config", "train"]
 
-Encode = Callable[[Experience], tuple[Tensor, np.ndarray]]
 PREDICTIONS, SUMMARY = "predictions.json", "summary.json"
 FAILURE = "failure.json"  # why a run ended before its end
 _BEGUN = re.compile(r"\.lock|\.config\.yaml\.[0-9a-f]{8}\.tmp")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Materials:
-    """What a run needs before it starts, checked: it may be shared by runs over the same data and trunk."""
-
-    stream: Stream
-    network: Network
-    encode: Encode
-    test: tuple[Tensor, np.ndarray]
-    test_rows: np.ndarray  # of each of them in stream.test: images that could not be read are left out
-
-    @property
-    def test_sessions(self) -> np.ndarray | None:
-        """(N,) recording session of each test image, where the data set has sessions."""
-        sessions = self.stream.test_sessions
-        return None if sessions is None else np.array(sessions, dtype=np.int64)[self.test_rows]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,32 +60,6 @@ class Result:
 
     run_dir: Path
     summary: dict[str, Any]
-
-
-def prepare(
-    config: RunConfig,
-    *,
-    on_render: Callable[[int, int], None] | None = None,
-    on_test: Callable[[int, int], None] | None = None,
-) -> Materials:
-    """Open data and network and encode the test set: everything that can be refused is refused here."""
-    network = open_network(config, cached=True)
-    stream = load_stream(config.data, on_render)
-    encoder = Encoder(network, stream, config)
-    try:
-        latents, rows = encoded_test(lambda test: encoder(test, on_test), stream)
-    finally:
-        keep(network)
-    return judged_on(latents, rows, stream, network, encoder)
-
-
-def judged_on(
-    latents: Tensor, rows: np.ndarray, stream: Stream, network: Network, encode: Encode
-) -> Materials:
-    """Materials with this encoded test set; DataError where it is empty."""
-    check_images_left(latents, stream)
-    test = (network.placed(latents), stream.test.labels[rows])
-    return Materials(stream=stream, network=network, encode=encode, test=test, test_rows=rows)
 
 
 def train(
@@ -180,9 +133,9 @@ def _run(
     interrupts: Interrupts,
 ) -> Result:
     stream, began, evaluation = materials.stream, time.perf_counter(), None
-    cost = account(materials.network.outline, materials.network.cut)
+    cost = account(materials.network.skeleton, materials.network.cut)
     forgetting = _forgetting_so_far(stream, read_metrics(run_dir) if start else [])
-    labels, sessions = materials.test[1], materials.test_sessions
+    labels, sessions = materials.test_labels, materials.test_sessions
     metrics = MetricsWriter(run_dir)
     events = EventWriter(run_dir) if config.tensorboard else None
     try:
@@ -192,8 +145,8 @@ def _run(
             line = record_to_json(
                 record,
                 stream,
-                _memory_capacity(learner),
-                _gflop(record, learner, cost),
+                record.memory_capacity,
+                _gflop(record, cost),
                 groups=group_measures(evaluation, labels, stream.class_names, sessions),
                 forgetting=forgetting.add(evaluation.class_accuracy, record.classes),
             )
@@ -209,15 +162,15 @@ def _run(
                 on_record(record)
             interrupts.stop_if_asked()
         if start and evaluation is None:  # all was learned already; the end of the run was cut off
-            evaluation = evaluate(learner, *materials.test, stream.num_classes)
+            evaluation = evaluate(learner, materials.test.latents, labels, stream.num_classes)
         if events is not None and evaluation is not None:
-            counts_CC = confusion_matrix(materials.test[1], evaluation.predictions, stream.num_classes)
+            counts_CC = confusion_matrix(labels, evaluation.predictions, stream.num_classes)
             events.write_confusion(stream.experiences[-1].index, counts_CC, stream.class_names)
     finally:
         metrics.close()
         if events is not None:
             events.close()
-        keep(materials.network)
+        materials.network.keep()
     if not bool(learner.known_C.any()):
         raise DataError(
             "no training image could be read, so that nothing was learned; give --data.root images that can be opened"
@@ -225,7 +178,7 @@ def _run(
     if evaluation is not None:
         predictions = {
             "class_names": list(stream.class_names),
-            "labels": materials.test[1].tolist(),
+            "labels": labels.tolist(),
             "predictions": evaluation.predictions.tolist(),
             "sessions": None if sessions is None else sessions.tolist(),
             "confidence": [
@@ -234,8 +187,7 @@ def _run(
         }
         write_json(run_dir / PREDICTIONS, predictions)
     summary = _summary(config, materials, run_dir, time.perf_counter() - began)
-    if isinstance(learner, GradientLearner):  # methods in closed form are no linear map of a trained head
-        _save_model(config, learner, materials, run_dir, summary)
+    _save_model(config, learner, materials, run_dir, summary)
     write_json(run_dir / SUMMARY, summary)
     return Result(run_dir=run_dir, summary=summary)
 
@@ -249,23 +201,13 @@ def _forgetting_so_far(stream: Stream, lines: list[dict[str, Any]]) -> RunningFo
     return running
 
 
-def _gflop(record: Record, learner: Learner, cost: Account) -> dict[str, float]:
+def _gflop(record: Record, cost: Account) -> dict[str, float]:
     """Billions of operations for an experience: each image once through the trunk, each latent in a mini-batch
-    through the head, forward and backward where its blocks are trained. Solving in closed form is not in it."""
-    passes = record.num_images
-    flop = cost.head_flop
-    if isinstance(learner, GradientLearner) and record.stats is not None:
-        passes = record.num_images * learner.config.epochs + record.stats.num_replayed
-        trained = learner.method.train_blocks == "always" or learner.experiences_learned == 1
-        flop = cost.head_step_flop if trained else cost.head_flop
+    through the head, back too if its blocks are trained. Solving in closed form is not counted."""
+    stats = record.stats
+    flop = cost.head_step_flop if stats is not None and stats.backward else cost.head_flop
+    passes = 0 if stats is None else stats.head_passes
     return {"trunk": record.num_images * cost.trunk_flop / 1e9, "head": passes * flop / 1e9}
-
-
-def _memory_capacity(learner: Learner) -> int | None:
-    """Latents that the learner may remember; None where that is not bounded, or it keeps none."""
-    if isinstance(learner, GradientLearner) and learner.method.replay == "memory":
-        return learner.memory.capacity
-    return None
 
 
 def check_run_dir(run_dir: Path, *, resume: bool, overwrite: bool) -> None:
@@ -332,6 +274,7 @@ def _identity(config: RunConfig, materials: Materials) -> dict[str, Any]:
         cut=backbone.cut,
         precision=network.precision,
         batch_size=backbone.batch_size,
+        class_blocks=network.class_blocks,
         memo=None if network.cache is None else network.cache.root,
     )["weights"]  # told without the trunk, which a run from cached latents never loads
     return {
@@ -364,22 +307,28 @@ def _size(root: Path | None, path: str) -> int:
 
 
 def _save_model(
-    config: RunConfig, learner: GradientLearner, materials: Materials, run_dir: Path, summary: dict[str, Any]
+    config: RunConfig, learner: Learner, materials: Materials, run_dir: Path, summary: dict[str, Any]
 ) -> None:
+    """Write ``model/``, unless the method is no linear classifier on a head's features."""
+    model = learner.linear_model()
+    if model is None:
+        return
     known = [label for label, is_known in enumerate(learner.known_C.tolist()) if is_known]
     names = [materials.stream.class_names[label] for label in known]
+    skeleton = materials.network.skeleton
     save_image_classifier(
         run_dir / "model",
         materials.network.backbone,
-        learner.head,  # type: ignore[arg-type]
-        learner.classifier_CD[known],
+        model.head,  # type: ignore[arg-type]
+        model.weight_CD[known],
         names,
+        bias_C=None if model.bias_C is None else model.bias_C[known],
         card=model_card(
             names,
-            backbone=materials.network.outline.name,
+            backbone=skeleton.name,
             cut=materials.network.cut,
-            num_blocks=materials.network.outline.num_blocks,
-            image_size=materials.network.outline.image_size,
+            num_blocks=skeleton.num_blocks,
+            image_size=skeleton.image_size,
             settings=to_dict(config),
             data=f"{materials.stream.name}: {summary['experiences']} experiences.",
             figures={
@@ -402,7 +351,7 @@ def _skipped(materials: Materials, lines: list[dict[str, Any]]) -> int:
     """Images that could not be read, also those skipped before the run was resumed."""
     read = {line["experience"]: line["num_images"] for line in lines}
     learned = [part for part in materials.stream.experiences if part.index in read]
-    test = len(materials.stream.test) - len(materials.test[1])
+    test = len(materials.stream.test) - len(materials.test)
     return test + sum(len(part) - read[part.index] for part in learned)
 
 
@@ -415,7 +364,7 @@ def _summary(config: RunConfig, materials: Materials, run_dir: Path, seconds: fl
         "notes": list(materials.stream.notes),
         "skipped_images": _skipped(materials, lines),
         "experiences": len(lines),
-        "test_images": len(materials.test[1]),
+        "test_images": len(materials.test),
         "test_accuracy": accuracies[-1] if lines else None,
         "seen_accuracy": lines[-1]["seen_accuracy"] if lines else None,
         "average_test_accuracy": float(np.mean(accuracies)) if lines else None,

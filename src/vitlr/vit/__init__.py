@@ -1,9 +1,8 @@
-"""The network, cut in two: load it, split it, encode images, store a trained one, account for its cost.
+"""The network, cut in two: load it, split it, store a trained one, account for its cost.
 
 Nothing of transformers is imported before a network is loaded.
 """
 
-from vitlr.latents.encode import encode
 from vitlr.vit.backbone import Backbone, load_backbone, random_backbone
 from vitlr.vit.compute.cut import PRECISIONS, Head, Precision, Trunk, split
 from vitlr.vit.compute.images import ImageHead, ImageTrunk
@@ -22,7 +21,6 @@ __all__ = [
     "Trunk",
     "account",
     "default_precision",
-    "encode",
     "load_backbone",
     "measure_precisions",
     "random_backbone",

@@ -14,40 +14,37 @@ from torch import Tensor
 
 from vitlr.errors import BackboneError
 from vitlr.vit.backbone import Backbone
-from vitlr.vit.compute.cut import Precision
 from vitlr.vit.families import Family, family_of
 from vitlr.vit.inspection import check_config
 from vitlr.vit.source import Normalisation
 
-__all__ = ["backbone_from_state", "backbone_state", "head_state", "outline_from_state"]
+__all__ = ["backbone_from_state", "backbone_state", "head_state", "skeleton_from_state"]
 
 
-def backbone_state(
-    backbone: Backbone, cut: int, precision: Precision
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def backbone_state(backbone: Backbone) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Weights, and plain data that JSON can hold, of the network as it is (blocks kept, image size set).
 
-    What a trunk of that cut and precision reads is stored in that precision: in bfloat16 the trunk's weights
-    take half the bytes and come back as the trunk has them, bit by bit. The rest stays float32, and so does an int8
-    trunk, which is quantised again in less than a second.
+    They do not depend on the machine or the precision it is used in: nothing is rounded. Weights that bfloat16 holds
+    exactly, such as those of a network that was published in it, are stored in it.
     """
-    family = backbone.family
-    frozen = _frozen(family, cut)
-    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
     tensors = {
-        key: value.detach().cpu().to(dtype if key.startswith(frozen) else torch.float32)
-        for key, value in backbone.model.state_dict().items()
+        key: _packed(value.detach().cpu().float()) for key, value in backbone.model.state_dict().items()
     }
     config = json.loads(backbone.config.to_json_string(use_diff=False))
     config.pop("_name_or_path", None)  # a path of this machine
     return tensors, {"config": config, "normalisation": asdict(backbone.normalisation)}
 
 
+def _packed(weight: Tensor) -> Tensor:
+    half = weight.bfloat16()
+    return half if torch.equal(half.float(), weight) else weight
+
+
 def head_state(backbone: Backbone, cut: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """As ``backbone_state``, but of the head's weights only, in float32."""
-    tensors, plain = backbone_state(backbone, cut, "float32")
+    tensors, plain = backbone_state(backbone)
     frozen = _frozen(backbone.family, cut)
-    return {key: value for key, value in tensors.items() if not key.startswith(frozen)}, plain
+    return {key: value.float() for key, value in tensors.items() if not key.startswith(frozen)}, plain
 
 
 def _frozen(family: Family, cut: int) -> tuple[str, ...]:
@@ -55,7 +52,7 @@ def _frozen(family: Family, cut: int) -> tuple[str, ...]:
     return f"{family.embeddings_at}.", *(f"{family.blocks_at}.{number}." for number in range(cut))
 
 
-def outline_from_state(name: str, tensors: dict[str, Tensor], plain: dict[str, Any], cut: int) -> Backbone:
+def skeleton_from_state(name: str, tensors: dict[str, Tensor], plain: dict[str, Any], cut: int) -> Backbone:
     """The network that ``head_state`` described, without memory for the trunk's weights: a head can be cut
     from it and everything about its shape is known, but it computes nothing.
 

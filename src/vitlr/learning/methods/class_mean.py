@@ -5,7 +5,7 @@ Mensink et al., "Distance-Based Image Classification: Generalizing to New Classe
 are those of the features as they are, not of normalised ones. Cannot forget: a mean is the same in whatever
 order its patterns came. Bytes: 8 D + 8 a class.
 
-Shape letters: N latents, T tokens, D width, C class indices known so far.
+Shapes: N latents, D width, C class indices known so far.
 """
 
 from __future__ import annotations
@@ -18,86 +18,106 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from vitlr.errors import ConfigError
-from vitlr.learning.frozen import class_sums, frozen_features, grown, masked_logits, new_patterns, stats_of
+from vitlr.latents.record import Latents
+from vitlr.learning.frozen import (
+    class_sums,
+    cosine_scores,
+    frozen_features,
+    grown,
+    masked_logits,
+    new_patterns,
+    stats_of,
+    without,
+)
 from vitlr.learning.learner import Head, LearnStats
 from vitlr.learning.settings import LearnerConfig
 from vitlr.storage.saved import saved_tensor
 
-__all__ = ["ClassMeanConfig", "NearestClassMean", "from_config"]
-
-METRICS = ("cosine", "euclidean")
+__all__ = ["NearestClassMean"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class ClassMeanConfig:
-    """Attributes: metric: cosine (similarity of directions) or euclidean (distance)."""
+@dataclass(frozen=True)
+class _Sums:
+    """Patterns of each class, and the sum of their features; float64."""
 
-    metric: str = "cosine"
-
-    def __post_init__(self) -> None:
-        if self.metric not in METRICS:
-            raise ConfigError(f"class_mean.metric must be one of {', '.join(METRICS)}, got {self.metric!r}")
+    counts_C: Tensor
+    sums_CD: Tensor
 
 
 class NearestClassMean:
     """Class means of the frozen head's features; no memory, no gradients, no randomness."""
 
-    def __init__(self, head: Head, config: ClassMeanConfig | None = None) -> None:
+    summary = "nearest class mean of frozen features"
+    remains = ""
+    capacity: int | None = None
+
+    def __init__(self, head: Head) -> None:
         self.head = head
-        self.config = config or ClassMeanConfig()
-        self._counts_C = torch.zeros(0, dtype=torch.float64)
-        self._sums_CD = torch.zeros(0, head.width, dtype=torch.float64)
+        zeros = torch.zeros(0, head.width, dtype=torch.float64)
+        self._sums = _Sums(zeros[:, 0], zeros)
+
+    @classmethod
+    def from_config(cls, head: Head, config: LearnerConfig, rng: np.random.Generator) -> NearestClassMean:
+        """The learner that ``learner.method class_mean`` names."""
+        return cls(head)
 
     @property
     def known_C(self) -> Tensor:
-        """(C,) bool: class indices that have been learned."""
-        return self._counts_C > 0
+        """(C,) bool: class indices that have been learned and not forgotten."""
+        return self._sums.counts_C > 0
 
     @property
     def means_CD(self) -> Tensor:
-        """(C, D) mean feature of each class; zero for classes never seen."""
-        return self._sums_CD / self._counts_C.clamp(min=1).unsqueeze(1)
+        """(C, D) mean feature of each class; zero for classes that are not known."""
+        return self._sums.sums_CD / self._sums.counts_C.clamp(min=1).unsqueeze(1)
 
     @property
     def num_bytes(self) -> int:
         """Bytes of what is remembered of the stream."""
-        return self._sums_CD.nbytes + self._counts_C.nbytes
+        return self._sums.sums_CD.nbytes + self._sums.counts_C.nbytes
 
-    def learn(self, latents_NTD: Tensor, labels_N: np.ndarray, experience: int) -> LearnStats:
-        """Learn N >= 1 latents (N, T, D) with class indices (N,); errors: see ``frozen.new_patterns``."""
-        features_ND, labels = new_patterns(self.head, latents_NTD, labels_N)
-        num_classes = max(len(self._counts_C), int(labels.max()) + 1)
+    def counts(self) -> dict[int, int]:
+        """No latents are kept."""
+        return {}
+
+    def learn(self, latents: Latents, labels_N: np.ndarray, experience: int) -> LearnStats:
+        """Learn N >= 1 latents with class indices (N,); errors: see ``frozen.new_patterns``."""
+        features_ND, labels = new_patterns(self.head, latents, labels_N)
+        old = self._sums
+        num_classes = max(len(old.counts_C), int(labels.max()) + 1)
         counts_C, sums_CD = class_sums(features_ND, labels, num_classes)
-        self._counts_C = grown(self._counts_C, num_classes) + counts_C
-        self._sums_CD = grown(self._sums_CD, num_classes) + sums_CD
+        self._sums = _Sums(
+            grown(old.counts_C, num_classes) + counts_C, grown(old.sums_CD, num_classes) + sums_CD
+        )
         return stats_of(self._logits(features_ND), labels)
 
-    def logits(self, latents_NTD: Tensor) -> Tensor:
-        """(N, C): cosine similarity, or minus half the squared distance; -inf for classes never seen."""
-        return self._logits(frozen_features(self.head, latents_NTD))
+    def answer(self, latents: Latents) -> tuple[Tensor, Tensor]:
+        """Cosine similarities to the means (N, C), -inf for classes that are not known, and the largest (N,)."""
+        features_ND = frozen_features(self.head, latents)
+        return self._logits(features_ND), cosine_scores(features_ND, self.means_CD, self.known_C)
+
+    def logits(self, latents: Latents) -> Tensor:
+        """The logits of ``answer``."""
+        return self.answer(latents)[0]
 
     def _logits(self, features_ND: Tensor) -> Tensor:
-        means_CD = self.means_CD
-        if self.config.metric == "cosine":
-            scores_NC = functional.normalize(features_ND, dim=1) @ functional.normalize(means_CD, dim=1).T
-        else:
-            # Half of it: the log density of Gaussians of unit covariance, which the softmax then normalises.
-            distances_NC = torch.cdist(features_ND, means_CD, compute_mode="donot_use_mm_for_euclid_dist")
-            scores_NC = -0.5 * distances_NC**2
-        return masked_logits(scores_NC, self.known_C)
+        means_CD = functional.normalize(self.means_CD, dim=1)
+        return masked_logits(functional.normalize(features_ND, dim=1) @ means_CD.T, self.known_C)
+
+    def forget(self, label: int) -> int:
+        """Remove a class's mean and count; nothing of it remains."""
+        self._sums = _Sums(without(self._sums.counts_C, label), without(self._sums.sums_CD, label))
+        return 0
+
+    def linear_model(self) -> None:
+        """Cosine similarity divides by each image's own length, so this is no linear classifier."""
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Everything learned: tensors and plain data. The frozen head is not part of it."""
-        return {"counts": self._counts_C.clone(), "sums": self._sums_CD.clone()}, {}
+        return {"counts": self._sums.counts_C.clone(), "sums": self._sums.sums_CD.clone()}, {}
 
     def load_state(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
-        """Continue exactly where the learner whose ``state`` this is stood; RunError where it is of another one."""
+        """Continue exactly from a saved state. Raises RunError if it is of another learner."""
         counts_C = saved_tensor(tensors, "counts", (None,), torch.float64)
         sums_CD = saved_tensor(tensors, "sums", (len(counts_C), self.head.width), torch.float64)
-        self._counts_C, self._sums_CD = counts_C.clone(), sums_CD.clone()
-
-
-def from_config(head: Head, config: LearnerConfig, rng: np.random.Generator) -> NearestClassMean:
-    """The learner that ``learner.method class_mean`` names."""
-    return NearestClassMean(head)
+        self._sums = _Sums(counts_C.clone(), sums_CD.clone())

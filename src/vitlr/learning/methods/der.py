@@ -21,18 +21,13 @@ Shape letters: B mini-batch, R of them replayed, C classes.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from vitlr.learning.method import Method, Step
+from vitlr.learning.method import Hook, Step
 
-if TYPE_CHECKING:
-    from vitlr.learning.settings import LearnerConfig
-
-__all__ = ["METHOD", "dark_loss"]
+__all__ = ["DarkExperience", "dark_loss"]
 
 
 def dark_loss(logits_BC: Tensor, labels_B: Tensor, stored_RC: Tensor, alpha: float, beta: float) -> Tensor:
@@ -55,16 +50,10 @@ def dark_loss(logits_BC: Tensor, labels_B: Tensor, stored_RC: Tensor, alpha: flo
     return loss + alpha * drift + beta * functional.cross_entropy(now_RC, labels_B[num_new:])
 
 
-def _loss(step: Step, config: LearnerConfig) -> Tensor:
-    assert step.stored_RC is not None
-    return dark_loss(step.logits_BC, step.labels_B, step.stored_RC, config.der_alpha, config.der_beta)
+class DarkExperience(Hook):
+    """The loss above with ``learner.der_alpha`` and ``der_beta``."""
 
-
-METHOD = Method(
-    name="der",
-    summary="DER++: replayed latents keep their logits too (Buzzega et al. 2020); policy reservoir",
-    replay="memory",
-    consolidate=False,
-    loss=_loss,
-    keep_logits=True,
-)
+    def loss(self, step: Step) -> Tensor:
+        assert step.stored_RC is not None
+        alpha, beta = self.config.der_alpha, self.config.der_beta
+        return dark_loss(step.logits_BC, step.labels_B, step.stored_RC, alpha, beta)

@@ -16,64 +16,89 @@ that sum over the number of patterns. So it is here.
 
 Bytes: 8 D^2 for the scatter and 8 D + 8 a class. D = 768: 4.7 MB.
 
-Shape letters: N latents, T tokens, D width, C class indices known so far.
+Shapes: N latents, D width, C class indices known so far.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vitlr.errors import ConfigError
-from vitlr.learning.frozen import class_sums, frozen_features, grown, masked_logits, new_patterns, stats_of
-from vitlr.learning.learner import Head, LearnStats
+from vitlr.latents.record import Latents
+from vitlr.learning.frozen import (
+    class_sums,
+    cosine_scores,
+    frozen_features,
+    grown,
+    masked_logits,
+    new_patterns,
+    stats_of,
+    without,
+)
+from vitlr.learning.learner import Head, LearnStats, LinearModel
 from vitlr.learning.settings import LearnerConfig
-from vitlr.storage.saved import saved_tensor
+from vitlr.storage.saved import saved_count, saved_tensor
 
-__all__ = ["SLDA", "SLDAConfig", "from_config"]
+__all__ = ["SLDA"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class SLDAConfig:
-    """Attributes: shrinkage: of the covariance towards the unit matrix, above 0 and at most 1."""
+class _Statistics:
+    """Patterns and mean of each class, and the scatter of all patterns around their class's mean; float64.
 
-    shrinkage: float = 1e-4
+    ``forgotten`` patterns of classes that were removed are still in the scatter.
+    """
 
-    def __post_init__(self) -> None:
-        if not 0 < self.shrinkage <= 1:
-            raise ConfigError(f"slda.shrinkage must be above 0 and at most 1, got {self.shrinkage}")
+    counts_C: Tensor
+    means_CD: Tensor
+    scatter_DD: Tensor
+    forgotten: int = 0
 
 
 class SLDA:
     """Linear discriminants on the frozen head's features; no memory, no gradients, no randomness."""
 
-    def __init__(self, head: Head, config: SLDAConfig | None = None) -> None:
+    summary = "streaming linear discriminant analysis (Hayes & Kanan 2020)"
+    remains = "its share of the covariance that all classes share"
+    capacity: int | None = None
+
+    def __init__(self, head: Head, shrinkage: float = LearnerConfig.slda_shrinkage) -> None:
         self.head = head
-        self.config = config or SLDAConfig()
-        self._counts_C = torch.zeros(0, dtype=torch.float64)
-        self._means_CD = torch.zeros(0, head.width, dtype=torch.float64)
-        self._scatter_DD = torch.zeros(head.width, head.width, dtype=torch.float64)
-        self._solved: tuple[Tensor, Tensor] | None = None
+        self.shrinkage = shrinkage
+        zeros = torch.zeros(head.width, head.width, dtype=torch.float64)
+        self._statistics = _Statistics(counts_C=zeros[:0, 0], means_CD=zeros[:0], scatter_DD=zeros)
+        self._solved: tuple[_Statistics, Tensor, Tensor] | None = None
+
+    @classmethod
+    def from_config(cls, head: Head, config: LearnerConfig, rng: np.random.Generator) -> SLDA:
+        """The learner that ``learner.method slda`` names."""
+        return cls(head, config.slda_shrinkage)
 
     @property
     def known_C(self) -> Tensor:
-        """(C,) bool: class indices that have been learned."""
-        return self._counts_C > 0
+        """(C,) bool: class indices that have been learned and not forgotten."""
+        return self._statistics.counts_C > 0
 
     @property
     def num_bytes(self) -> int:
         """Bytes of what is remembered of the stream."""
-        return self._scatter_DD.nbytes + self._means_CD.nbytes + self._counts_C.nbytes
+        now = self._statistics
+        return now.scatter_DD.nbytes + now.means_CD.nbytes + now.counts_C.nbytes
 
-    def learn(self, latents_NTD: Tensor, labels_N: np.ndarray, experience: int) -> LearnStats:
-        """Learn N >= 1 latents (N, T, D) with class indices (N,); errors: see ``frozen.new_patterns``."""
-        features_ND, labels = new_patterns(self.head, latents_NTD, labels_N)
-        num_classes = max(len(self._counts_C), int(labels.max()) + 1)
-        past_C, past_CD = grown(self._counts_C, num_classes), grown(self._means_CD, num_classes)
+    def counts(self) -> dict[int, int]:
+        """No latents are kept."""
+        return {}
+
+    def learn(self, latents: Latents, labels_N: np.ndarray, experience: int) -> LearnStats:
+        """Learn N >= 1 latents with class indices (N,); errors: see ``frozen.new_patterns``."""
+        features_ND, labels = new_patterns(self.head, latents, labels_N)
+        old = self._statistics
+        num_classes = max(len(old.counts_C), int(labels.max()) + 1)
+        past_C, past_CD = grown(old.counts_C, num_classes), grown(old.means_CD, num_classes)
         counts_C, sums_CD = class_sums(features_ND, labels, num_classes)
         total_C = past_C + counts_C
         means_CD = sums_CD / counts_C.clamp(min=1).unsqueeze(1)
@@ -81,46 +106,73 @@ class SLDA:
         # and n m / (n + m) times the outer product of the distance of their means.
         centred_ND, apart_CD = features_ND - means_CD[labels], means_CD - past_CD
         weight_C = past_C * counts_C / total_C.clamp(min=1)
-        self._scatter_DD = (
-            self._scatter_DD + centred_ND.T @ centred_ND + apart_CD.T @ (weight_C.unsqueeze(1) * apart_CD)
+        self._statistics = replace(
+            old,
+            counts_C=total_C,
+            means_CD=past_CD + (counts_C / total_C.clamp(min=1)).unsqueeze(1) * apart_CD,
+            scatter_DD=old.scatter_DD
+            + centred_ND.T @ centred_ND
+            + apart_CD.T @ (weight_C.unsqueeze(1) * apart_CD),
         )
-        self._means_CD = past_CD + (counts_C / total_C.clamp(min=1)).unsqueeze(1) * apart_CD
-        self._counts_C, self._solved = total_C, None
         return stats_of(self._logits(features_ND), labels)
 
     def classifier(self) -> tuple[Tensor, Tensor]:
         """Weights (C, D) and biases (C,) of the linear map from features to logits, as float64."""
-        if self._solved is None:
-            shrinkage, width = self.config.shrinkage, self.head.width
-            covariance_DD = self._scatter_DD / self._counts_C.sum().clamp(min=1)
-            shrunk_DD = (1 - shrinkage) * covariance_DD + shrinkage * torch.eye(width, dtype=torch.float64)
-            weights_CD = torch.cholesky_solve(self._means_CD.T, torch.linalg.cholesky(shrunk_DD)).T
-            self._solved = weights_CD, -0.5 * (weights_CD * self._means_CD).sum(dim=1)
-        return self._solved
+        now = self._statistics
+        if self._solved is None or self._solved[0] is not now:
+            covariance_DD = now.scatter_DD / (now.counts_C.sum() + now.forgotten).clamp(min=1)
+            eye_DD = torch.eye(self.head.width, dtype=torch.float64)
+            shrunk_DD = (1 - self.shrinkage) * covariance_DD + self.shrinkage * eye_DD
+            weights_CD = torch.cholesky_solve(now.means_CD.T, torch.linalg.cholesky(shrunk_DD)).T
+            self._solved = now, weights_CD, -0.5 * (weights_CD * now.means_CD).sum(dim=1)
+        return self._solved[1:]
 
-    def logits(self, latents_NTD: Tensor) -> Tensor:
-        """(N, C) discriminants: log probabilities up to a term all classes share; -inf for unseen ones."""
-        return self._logits(frozen_features(self.head, latents_NTD))
+    def answer(self, latents: Latents) -> tuple[Tensor, Tensor]:
+        """Discriminants (N, C): log probabilities up to a term all classes share, -inf for classes that are not known;
+        and (N,) the largest cosine to a mean."""
+        features_ND = frozen_features(self.head, latents)
+        scores_N = cosine_scores(features_ND, self._statistics.means_CD, self.known_C)
+        return self._logits(features_ND), scores_N
+
+    def logits(self, latents: Latents) -> Tensor:
+        """The logits of ``answer``."""
+        return self.answer(latents)[0]
 
     def _logits(self, features_ND: Tensor) -> Tensor:
         weights_CD, bias_C = self.classifier()
         return masked_logits(features_ND @ weights_CD.T + bias_C, self.known_C)
 
+    def forget(self, label: int) -> int:
+        """Remove a class's mean and count; its share of the scatter remains."""
+        old = self._statistics
+        self._statistics = replace(
+            old,
+            counts_C=without(old.counts_C, label),
+            means_CD=without(old.means_CD, label),
+            forgotten=old.forgotten + int(old.counts_C[label]),
+        )
+        return 0
+
+    def linear_model(self) -> LinearModel:
+        """The frozen head and the discriminants, in float32."""
+        weights_CD, bias_C = self.classifier()
+        return LinearModel(self.head, weights_CD.float(), bias_C.float())
+
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Everything learned: tensors and plain data. The frozen head is not part of it."""
-        tensors = {"counts": self._counts_C, "means": self._means_CD, "scatter": self._scatter_DD}
-        return {name: tensor.clone() for name, tensor in tensors.items()}, {}
+        now = self._statistics
+        tensors = {"counts": now.counts_C, "means": now.means_CD, "scatter": now.scatter_DD}
+        return {name: tensor.clone() for name, tensor in tensors.items()}, {"forgotten": now.forgotten}
 
     def load_state(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
-        """Continue exactly where the learner whose ``state`` this is stood; RunError where it is of another one."""
+        """Continue exactly from a saved state. Raises RunError if it is of another learner."""
         width = self.head.width
         counts_C = saved_tensor(tensors, "counts", (None,), torch.float64)
         means_CD = saved_tensor(tensors, "means", (len(counts_C), width), torch.float64)
         scatter_DD = saved_tensor(tensors, "scatter", (width, width), torch.float64)
-        self._counts_C, self._means_CD = counts_C.clone(), means_CD.clone()
-        self._scatter_DD, self._solved = scatter_DD.clone(), None
-
-
-def from_config(head: Head, config: LearnerConfig, rng: np.random.Generator) -> SLDA:
-    """The learner that ``learner.method slda`` names."""
-    return SLDA(head, SLDAConfig(shrinkage=config.slda_shrinkage))
+        self._statistics = _Statistics(
+            counts_C=counts_C.clone(),
+            means_CD=means_CD.clone(),
+            scatter_DD=scatter_DD.clone(),
+            forgotten=saved_count(plain.get("forgotten", 0), "forgotten"),
+        )

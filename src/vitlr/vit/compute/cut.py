@@ -8,7 +8,9 @@ learner. At the last cut, k = L, the head reads the class token alone, so the la
 half has the last block computes it for the class token only (:mod:`vitlr.vit.compute.class_token`). For every k,
 ``head(trunk(images))`` is the class token of the whole network up to rounding.
 
-Shapes: N images, H and W their sides, T tokens, D width, L blocks.
+The trunk also gives the class tokens after chosen blocks, on request those of frozen blocks above the cut too.
+
+Shapes: N images, H and W their sides, T tokens, D width, L blocks, K blocks whose class tokens are kept.
 """
 
 from __future__ import annotations
@@ -64,6 +66,18 @@ def check_cut(backbone: Backbone, cut: int) -> None:
         raise BackboneError(f"{backbone.name}: cut {cut} of {last} is out of range: choose 0 to {last}")
 
 
+def check_class_blocks(backbone: Backbone, class_blocks: tuple[int, ...]) -> None:
+    """Raise ConfigError unless these are numbers of blocks, ascending."""
+    last = backbone.num_blocks
+    if list(class_blocks) != sorted(set(class_blocks)) or not all(
+        1 <= number <= last for number in class_blocks
+    ):
+        raise ConfigError(
+            f"{backbone.name}: blocks whose class tokens are kept must be ascending numbers of 1 to {last},"
+            f" got {', '.join(map(str, class_blocks))}"
+        )
+
+
 def pixel_scale(backbone: Backbone) -> tuple[list[float], list[float]]:
     """Gain and shift of each colour: (pixel * rescale - mean) / std as one multiply-add."""
     gain = [backbone.rescale_factor / std for std in backbone.std]
@@ -87,6 +101,14 @@ class Trunk(nn.Module):
     """The frozen half: uint8 images to latents. Always in eval mode, never with gradients.
 
     It is made on the device where it is to compute, and stays there: weights are packed for it.
+
+    Args:
+        class_blocks: numbers, 1..L and ascending, of the blocks whose class tokens are kept. Blocks above the cut are
+            frozen copies; the highest of them is computed for the class token alone.
+
+    Raises:
+        BackboneError: the cut is not one of 0..L.
+        ConfigError: another precision or block.
     """
 
     def __init__(
@@ -97,14 +119,17 @@ class Trunk(nn.Module):
         precision: Precision = "float32",
         out_dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
+        class_blocks: tuple[int, ...] = (),
     ) -> None:
         super().__init__()
         check_cut(backbone, cut)
+        check_class_blocks(backbone, class_blocks)
         if precision not in PRECISIONS:
             raise ConfigError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
         self.cut = cut
         self.precision = precision
         self.out_dtype = out_dtype
+        self.class_blocks = class_blocks
         self.image_size = backbone.image_size
         self.width = backbone.width
         self.tokens = 1 if cut == backbone.num_blocks else backbone.tokens
@@ -127,6 +152,13 @@ class Trunk(nn.Module):
         )
         # For the class token alone a product has too few rows to gain from packed or 8-bit weights.
         self.last = _placed(blocks[-1], device, half) if self._class_token_only else None
+        highest = max(class_blocks, default=0)
+        above = family.blocks(backbone.model)[cut : highest - 1] if highest > cut else []
+        self.above = nn.ModuleList(
+            FrozenBlock(family.parts(_placed(block, device, half)), linear) for block in above
+        )
+        top = family.blocks(backbone.model)[highest - 1] if highest > cut else None
+        self.top = None if top is None else _placed(top, device, half)
         self.requires_grad_(False)
         self.eval()
 
@@ -144,9 +176,13 @@ class Trunk(nn.Module):
         """Where it computes, and where its latents lie; images may come from anywhere."""
         return next(self.embeddings.parameters()).device
 
-    @torch.no_grad()
     def forward(self, images_NHWC: Tensor) -> Tensor:
-        """Latents (N, T, D) of uint8 images (N, H, W, 3); T is 1 at the last cut.
+        """The tokens at the cut, (N, T, D), of uint8 images (N, H, W, 3); see :meth:`latents`."""
+        return self.latents(images_NHWC)[0]
+
+    @torch.no_grad()
+    def latents(self, images_NHWC: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens at the cut (N, T, D), T being 1 at the last cut, and class tokens (N, K, D) of ``class_blocks``.
 
         Raises:
             DataError: the images are not uint8 or not of the network's size.
@@ -159,21 +195,37 @@ class Trunk(nn.Module):
                 "resize them or load the network with another image_size"
             )
         if len(images_NHWC) == 0:  # transformers' blocks cannot reshape an empty batch
-            return torch.empty(0, *self.latent_shape, dtype=self.out_dtype, device=self.device)
+            empty = torch.empty(0, *self.latent_shape, dtype=self.out_dtype, device=self.device)
+            return empty, empty.new_empty(0, len(self.class_blocks), self.width)
         pixels = normalised(images_NHWC, self._gain, self._shift, self._dtype, self.device)
-        latents = self.embeddings(pixels)
+        embedded = self.embeddings(pixels)
         # Between int8 products lie passes over what they gave, which is therefore kept small enough for the cache.
-        size = max(1, ROWS // self._tokens_inside) if self.precision == "int8" else len(latents)
-        latents = torch.cat([self._through(part) for part in latents.split(size)])
+        size = max(1, ROWS // self._tokens_inside) if self.precision == "int8" else len(embedded)
+        parts = [self._through(part) for part in embedded.split(size)]
+        tokens_NTD = torch.cat([tokens for tokens, _ in parts])
+        class_tokens = [torch.cat(each) for each in zip(*(kept for _, kept in parts), strict=True)]
         if self.last is not None:
-            latents = class_token_block(self._family.parts(self.last), latents)[:, None]
-        return latents.to(self.out_dtype)
+            tokens_NTD = class_token_block(self._family.parts(self.last), tokens_NTD)[:, None]
+            if self.cut in self.class_blocks:
+                class_tokens.append(tokens_NTD[:, 0])
+        kept_NKD = torch.stack(class_tokens, dim=1) if class_tokens else tokens_NTD[:, :0]
+        return tokens_NTD.to(self.out_dtype), kept_NKD.to(self.out_dtype)
 
-    def _through(self, latents_NTD: Tensor) -> Tensor:
-        """The whole blocks."""
-        for block in self.blocks:
-            latents_NTD = block(latents_NTD)
-        return latents_NTD
+    def _through(self, tokens_NTD: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The whole blocks: tokens at the cut (before the last block at the last cut), and class tokens (N, D)."""
+        kept = []
+        for number, block in enumerate(self.blocks, 1):
+            tokens_NTD = block(tokens_NTD)
+            if number in self.class_blocks:
+                kept.append(tokens_NTD[:, 0])
+        at_cut_NTD = tokens_NTD
+        for number, block in enumerate(self.above, self.cut + 1):
+            tokens_NTD = block(tokens_NTD)
+            if number in self.class_blocks:
+                kept.append(tokens_NTD[:, 0])
+        if self.top is not None:
+            kept.append(class_token_block(self._family.parts(self.top), tokens_NTD))
+        return at_cut_NTD, kept
 
 
 def _placed(module: nn.Module, device: torch.device | str, half: bool) -> nn.Module:

@@ -35,6 +35,11 @@ class ImageTrunk(nn.Module):
         """(T, D) of one image: its height, and three times its width."""
         return self.image_size, 3 * self.image_size
 
+    def latents(self, images_NHWC: Tensor) -> tuple[Tensor, Tensor]:
+        """The images in the shape of latents, and no class tokens (N, 0, D)."""
+        pixels_NTD = self(images_NHWC)
+        return pixels_NTD, pixels_NTD[:, :0]
+
     def forward(self, images_NHWC: Tensor) -> Tensor:
         """uint8 (N, H, W, 3) as uint8 (N, H, 3 W). DataError: they are not uint8 or not of the network's size."""
         side, shape = self.image_size, tuple(images_NHWC.shape)

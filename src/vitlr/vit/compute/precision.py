@@ -8,27 +8,69 @@ a little accuracy and is never chosen unasked. :func:`measure_precisions` times 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 import torch
 
-from vitlr.device import has_bfloat16
+from vitlr.device import device_named, has_bfloat16
 from vitlr.errors import ConfigError
 from vitlr.vit.backbone import Backbone
 from vitlr.vit.compute.cut import PRECISIONS, Precision, Trunk
 from vitlr.vit.compute.int8 import int8_is_fast
 
-__all__ = ["check_precision", "default_precision", "measure_precisions"]
+__all__ = ["Compute", "default_precision", "measure_precisions", "native", "resolved"]
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Where a network computes, and in which precision its frozen part does."""
+
+    device: torch.device
+    precision: Precision
+
+    def __str__(self) -> str:
+        return self.precision if self.device.type == "cpu" else f"{self.precision} on {self.device}"
+
+
+def resolved(device: str, precision: str | None = None) -> Compute:
+    """A device and a precision by their names, checked against this machine. Done once, where they are given.
+
+    Args:
+        device: ``cpu``, ``cuda``, ``cuda:NUMBER``, or ``auto`` for a GPU if there is one.
+        precision: ``float32``, ``bfloat16`` or ``int8``; None or ``auto`` for what is native there.
+
+    Raises:
+        ConfigError: no such device or precision here.
+    """
+    place = device_named(device)
+    if precision is None or precision == "auto":
+        return Compute(place, default_precision(place))
+    if precision not in PRECISIONS:
+        raise ConfigError(f"precision must be auto or one of {', '.join(PRECISIONS)}, got {precision!r:.60}")
+    if precision == "int8" and place.type != "cpu":
+        raise ConfigError("precision int8 is for processors: choose device cpu, or precision bfloat16")
+    return Compute(place, precision)  # type: ignore[arg-type]
+
+
+def native(device: str, precision: str | None = None) -> Compute:
+    """As ``resolved``, with what this machine has in place of what it lacks: for a model that was made elsewhere.
+
+    A GPU that is not here becomes the processor; bfloat16 that is not native and int8 without the instructions become
+    what is native.
+    """
+    try:
+        place = device_named(device)
+    except ConfigError:
+        place = device_named("auto")
+    lacking = (precision == "int8" and (place.type != "cpu" or not int8_is_fast())) or (
+        precision == "bfloat16" and not has_bfloat16(place)
+    )
+    return resolved(str(place), None if lacking else precision)
 
 
 def default_precision(device: torch.device | None = None) -> Precision:
-    """``bfloat16`` where this processor, or the GPU given, computes it natively and fast, else ``float32``."""
+    """``bfloat16`` if this processor, or the GPU given, computes it natively and fast, else ``float32``."""
     return "bfloat16" if has_bfloat16(device or torch.device("cpu")) else "float32"
-
-
-def check_precision(precision: str, device: torch.device) -> None:
-    """ConfigError where the device has no such products; whether the processor has is seen when it is used."""
-    if precision == "int8" and device.type != "cpu":
-        raise ConfigError("precision int8 is for processors: choose device cpu, or precision bfloat16")
 
 
 def measure_precisions(

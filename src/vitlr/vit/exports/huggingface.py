@@ -3,8 +3,8 @@
     transformers.pipeline("image-classification", model=DIRECTORY)
 
 The directory holds ``config.json`` (with the class names), ``model.safetensors`` and
-``preprocessor_config.json``. Its logits are ours, ``features_ND @ weight_CD.T``: the class token goes through
-the trunk's and head's blocks, the final norm and a linear classifier with a bias of zero.
+``preprocessor_config.json``. Its logits are ours, ``features_ND @ weight_CD.T + bias_C``: the class token goes
+through the trunk's and head's blocks, the final norm and a linear classifier.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ def save_image_classifier(
     weight_CD: Tensor,
     class_names: Sequence[str],
     *,
+    bias_C: Tensor | None = None,
     overwrite: bool = False,
     card: str | None = None,
 ) -> Path:
@@ -47,6 +48,7 @@ def save_image_classifier(
         backbone: the network that the head was cut from; what is below the cut is taken from it.
         weight_CD: the classifier, one row a class; a class never seen is left out by the caller.
         class_names: the names of these rows.
+        bias_C: of the classifier; 0 by default.
         card: text of the model card, README.md in the directory.
 
     Raises:
@@ -62,7 +64,7 @@ def save_image_classifier(
     if len(set(class_names)) != len(class_names):
         raise ConfigError("two classes have the same name: a classifier is saved by its class names")
     _check_place(directory, overwrite)
-    model = _classifier_model(backbone, head, weight_CD, class_names)
+    model = _classifier_model(backbone, head, weight_CD, bias_C, class_names)
     try:
         with new_directory(directory) as new:
             with quiet_transformers():
@@ -94,7 +96,11 @@ def _is_model(directory: Path) -> bool:
 
 
 def _classifier_model(
-    backbone: Backbone, head: Head | ImageHead, weight_CD: Tensor, class_names: Sequence[str]
+    backbone: Backbone,
+    head: Head | ImageHead,
+    weight_CD: Tensor,
+    bias_C: Tensor | None,
+    class_names: Sequence[str],
 ) -> Any:
     """The *ForImageClassification model of the backbone's family, with our weights."""
     import transformers
@@ -123,6 +129,8 @@ def _classifier_model(
         classifier.weight.zero_()
         classifier.weight[:, : backbone.width] = weight_CD
         classifier.bias.zero_()
+        if bias_C is not None:
+            classifier.bias.copy_(bias_C)
     setattr(model, family.classifier_prefix, base)
     model.classifier = classifier
     return model.eval()

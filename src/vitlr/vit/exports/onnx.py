@@ -34,7 +34,7 @@ OPSET = 18
 class _PixelsToProbabilities(nn.Module):
     """The whole network as trained: embedding and lower blocks of the backbone, the head, the classifier."""
 
-    def __init__(self, backbone: Backbone, head: Head, weight_CD: Tensor) -> None:
+    def __init__(self, backbone: Backbone, head: Head, weight_CD: Tensor, bias_C: Tensor | None) -> None:
         super().__init__()
         family = self.family = backbone.family
         self.embeddings = deepcopy(family.embeddings(backbone.model))
@@ -46,6 +46,7 @@ class _PixelsToProbabilities(nn.Module):
         self.norm = deepcopy(head.norm)
         self.gain, self.shift = pixel_scale(backbone)
         self.register_buffer("weight_CD", weight_CD.float())
+        self.register_buffer("bias_C", torch.zeros(len(weight_CD)) if bias_C is None else bias_C.float())
 
     def forward(self, images: Tensor) -> Tensor:
         pixels = normalised(images, self.gain, self.shift, torch.float32, images.device)
@@ -54,13 +55,19 @@ class _PixelsToProbabilities(nn.Module):
         for block in whole:
             tokens = block(tokens, None)
         features = self.norm(class_token_block(self.family.parts(last), tokens))
-        return (features @ self.weight_CD.T).softmax(dim=-1)
+        return (features @ self.weight_CD.T + self.bias_C).softmax(dim=-1)
 
 
 def save_onnx(
-    path: str | Path, backbone: Backbone, head: Head, weight_CD: Tensor, class_names: Sequence[str]
+    path: str | Path,
+    backbone: Backbone,
+    head: Head,
+    weight_CD: Tensor,
+    class_names: Sequence[str],
+    *,
+    bias_C: Tensor | None = None,
 ) -> Path:
-    """Write the file, atomically; returns its path.
+    """Write the file, atomically; returns its path. Arguments as ``save_image_classifier`` takes them.
 
     Raises:
         ConfigError: the extra ``onnx`` is not installed, or weight and class names do not fit each other.
@@ -82,7 +89,7 @@ def save_onnx(
             "writing ONNX needs more packages; install them with: pip install 'vitlr[onnx]'"
         ) from None
     side = backbone.image_size
-    network = _PixelsToProbabilities(backbone, head, weight_CD).eval().cpu()
+    network = _PixelsToProbabilities(backbone, head, weight_CD, bias_C).eval().cpu()
     example = torch.zeros(2, side, side, 3, dtype=torch.uint8)
     buffer = io.BytesIO()
     with torch.no_grad(), _quiet_exporter():

@@ -1,0 +1,170 @@
+"""What a classifier has learned: a learner and the labels of its classes, as one value.
+
+A :class:`Knowledge` is never changed. Learning makes a new one, which the classifier publishes in one assignment, so
+that other threads go on answering from the old one meanwhile, and an interrupt leaves it in place.
+
+Shapes: N images, C classes.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vitlr.classifier.labels import Label, checked_label
+from vitlr.errors import DataError, RunError
+from vitlr.latents.encoder import Encoder
+from vitlr.latents.network import Network
+from vitlr.latents.record import Latents
+from vitlr.learning import Learner, LearnStats
+
+__all__ = ["Knowledge", "MemorySummary"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemorySummary:
+    """What a classifier remembers.
+
+    Attributes:
+        images: taught of each label.
+        latents: in the replay memory, of each label; 0 for a method that keeps none.
+        bytes: of latents, or of the sums of a method in closed form.
+        capacity: latents kept at most; None without a bound, or while a bound in bytes waits for the first latent.
+    """
+
+    images: dict[Label, int]
+    latents: dict[Label, int]
+    bytes: int
+    capacity: int | None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Knowledge:
+    """A learner whose classes have labels.
+
+    Attributes:
+        params: the settings it was made from.
+        names: label of each class index; None once forgotten. An index is never given to a second label.
+        images: taught of each class index.
+        lessons: experiences learned.
+        stats: of the last experience; None after a load or ``forget``.
+    """
+
+    network: Network
+    learner: Learner
+    params: dict[str, Any]
+    names: tuple[Label | None, ...] = ()
+    images: tuple[int, ...] = ()
+    lessons: int = 0
+    stats: LearnStats | None = None
+
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        """Known labels, in the order of first appearance."""
+        return tuple(label for label in self.names if label is not None)
+
+    @property
+    def indices(self) -> list[int]:
+        """Class index of each of ``labels``."""
+        return [index for index, label in enumerate(self.names) if label is not None]
+
+    # -- changes: each returns new knowledge -----------------------------------------------------------
+
+    def learned(self, sources: Sequence[Any], labels: Sequence[Label]) -> Knowledge:
+        """With one experience more; see ``LatentReplayClassifier.partial_fit``."""
+        names, images = list(self.names), list(self.images)
+        index = {label: position for position, label in enumerate(names) if label is not None}
+        for label in labels:
+            if label not in index:
+                index[label] = len(names)
+                names.append(label)
+                images.append(0)
+        encoded = Encoder(self.network)(sources)
+        indices_N = np.array([index[labels[row]] for row in encoded.rows_N], dtype=np.int64)
+        learner = copy.copy(self.learner)
+        stats = learner.learn(encoded.latents, indices_N, self.lessons)
+        for position, count in enumerate(np.bincount(indices_N, minlength=len(images)).tolist()):
+            images[position] += count
+        return replace(
+            self,
+            learner=learner,
+            names=tuple(names),
+            images=tuple(images),
+            lessons=self.lessons + 1,
+            stats=stats,
+        )
+
+    def without(self, label: Label) -> tuple[Knowledge, int]:
+        """Without a class, and how many latents of it there were.
+
+        Raises:
+            DataError: there is no such class.
+        """
+        if label not in self.names:
+            known = ", ".join(map(repr, self.labels))
+            raise DataError(f"there is no class {label!r} to forget; the classes are {known}")
+        index, learner = self.names.index(label), copy.copy(self.learner)
+        removed = learner.forget(index)
+        names, images = list(self.names), list(self.images)
+        names[index], images[index] = None, 0
+        changed = replace(self, learner=learner, names=tuple(names), images=tuple(images), stats=None)
+        return changed, removed
+
+    # -- answers ----------------------------------------------------------------------------------------
+
+    def answer(self, sources: Sequence[Any]) -> tuple[np.ndarray, Tensor, Tensor]:
+        """(N,) position in ``sources`` of each answer, a video having several; (N, C) logits, columns as ``labels``;
+        (N,) scores."""
+        encoded = Encoder(self.network)(sources)
+        logits_NC, scores_N = self.learner.answer(encoded.latents)
+        return encoded.rows_N, logits_NC[:, self.indices], scores_N
+
+    def summary(self) -> MemorySummary:
+        """What is remembered, by label."""
+        counts, known = self.learner.counts(), list(zip(self.labels, self.indices, strict=True))
+        return MemorySummary(
+            images={label: self.images[index] for label, index in known},
+            latents={label: counts.get(index, 0) for label, index in known},
+            bytes=self.learner.num_bytes,
+            capacity=self.learner.capacity,
+        )
+
+    # -- saved state ------------------------------------------------------------------------------------
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Everything but the network and the settings: tensors, and plain data that JSON can hold."""
+        tensors, plain = self.learner.state()
+        own = {"labels": list(self.names), "images": list(self.images), "lessons": self.lessons}
+        return tensors, {"learner": plain} | own
+
+    def restored(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> Knowledge:
+        """What ``state`` of the knowledge of another classifier with these settings and this network held.
+
+        Raises:
+            RunError: its parts do not fit each other.
+        """
+        names = tuple(None if label is None else checked_label(label) for label in plain["labels"])
+        images, lessons = tuple(plain["images"]), plain["lessons"]
+        counted = all(type(count) is int and count >= 0 for count in (*images, lessons))
+        if len(images) != len(names) or not counted:
+            raise _misfit()
+        learner = copy.copy(self.learner)
+        learner.load_state(tensors, plain["learner"])
+        known = [index for index, is_known in enumerate(learner.known_C.tolist()) if is_known]
+        if known != [index for index, label in enumerate(names) if label is not None]:
+            raise _misfit()
+        restored = replace(self, learner=learner, names=names, images=images, lessons=lessons)
+        if known:  # one latent through the head shows if what is stored is of this network and codec
+            shape = self.network.latent_shape
+            learner.answer(Latents(torch.zeros(1, *shape)))
+        return restored
+
+
+def _misfit() -> RunError:
+    return RunError("the parts of the saved classifier do not fit each other: use another copy of it")

@@ -1,0 +1,137 @@
+"""A classifier in a directory: one state file, and its network beside it.
+
+What is saved belongs to the data it was taught, not to the machine: it names the device and precision it was taught in,
+for information, and needs neither. Format 2 is written; format 1, of version 0.1, is read.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vitlr.classifier.knowledge import Knowledge
+from vitlr.errors import RunError
+from vitlr.latents.network import Network
+from vitlr.latents.settings import BackboneConfig
+from vitlr.storage.locks import locked
+from vitlr.storage.state import checksum, load_state, write_state
+from vitlr.vit.compute.precision import Compute
+from vitlr.vit.stored import backbone_state
+
+__all__ = ["KIND", "VERSION", "find_network", "read", "write"]
+
+KIND, VERSION = "classifier", 2
+
+
+def write(
+    directory: Path,
+    knowledge: Knowledge,
+    params: dict[str, Any],
+    params_in_use: dict[str, Any],
+    *,
+    include_trunk: bool,
+) -> None:
+    """Replace what is saved in the directory; whole, or as it was before.
+
+    Args:
+        params: the settings as they are now, in types that JSON has. params_in_use: those it was made from.
+
+    Raises:
+        RunError: the directory cannot be written or is in use.
+    """
+    network = knowledge.network
+    tensors, plain = knowledge.state()
+    plain |= {
+        "params": params,
+        "params_in_use": params_in_use,
+        "network": {"cut": network.cut, "taught_in": str(network.compute)},
+        "backbone": {"sha256": network.digest, "included": include_trunk, "traits": network.traits},
+    }
+    with locked(directory):
+        # Stored networks are named after their content: the state in use never loses its own before
+        # the rename that takes the new state into use.
+        if include_trunk:
+            network.store(directory)
+        write_state(directory, tensors, plain, kind=KIND, version=VERSION)
+        network.discard(directory, keep=network.digest if include_trunk else None)
+
+
+def read(directory: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and plain data of a saved classifier, in format 2.
+
+    Raises:
+        RunError: nothing is saved there, or it is damaged or of a later format.
+    """
+    tensors, plain = load_state(directory, kind=KIND, version=(1, VERSION))
+    if "lessons" not in plain:
+        _migrate_from_1(tensors, plain)
+    return tensors, plain
+
+
+def _migrate_from_1(tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
+    """Format 1 had importances outside the hook's state, did not count images, and named its network's precision."""
+    for name in list(tensors):
+        if name.startswith(("importance.", "anchor.")):
+            tensors[f"hook.{name}"] = tensors.pop(name)
+    labels = plain["labels"]
+    # An interrupt at the very end of an experience could leave rows that no label has.
+    tensors["past"][len(labels) :] = 0
+    tensors["classifier"][len(labels) :] = 0
+    counts = tensors["memory.labels"].bincount(minlength=len(labels)).tolist()
+    plain["images"] = [0 if label is None else count for label, count in zip(labels, counts, strict=True)]
+    plain["lessons"] = plain["learner"]["experiences_learned"]
+    network = plain["network"]
+    network["taught_in"] = precision = network.pop("precision")
+    plain["backbone"]["traits"] = plain["backbone"].pop("outline", {})
+    plain["backbone"]["rounded"] = network["cut"] if precision == "bfloat16" else 0
+    for settings in (plain["params"], plain["params_in_use"]):
+        settings.setdefault("lwf_lambda", 1.0)
+        settings.setdefault("lwf_temperature", 2.0)
+
+
+def find_network(
+    directory: Path, plain: dict[str, Any], elsewhere: str | Path | None, compute: Compute
+) -> Network:
+    """The network of a saved classifier, from beside it or from where its name leads.
+
+    Raises:
+        RunError: it is missing, damaged or has other weights. BackboneError: there is none of that name.
+    """
+    params, saved = plain["params_in_use"], plain["backbone"]
+    name, cut = params["backbone"] if elsewhere is None else str(elsewhere), plain["network"]["cut"]
+    if saved["included"] and elsewhere is None:
+        found = Network.restore(directory, saved["sha256"], name, cut=cut, compute=compute)
+    else:
+        config = BackboneConfig(name=name, blocks=params["blocks"], image_size=params["image_size"], cut=cut)
+        found = Network.open(config, compute=compute)
+        if _digest_of(found, saved.get("rounded")) != saved["sha256"]:
+            raise RunError(
+                f"the network {name} has other weights or another normalisation than the one that {directory} was"
+                " saved with: give the directory of that one as backbone"
+            )
+    other = [key for key, value in saved["traits"].items() if found.traits.get(key) != value]
+    if other:
+        raise RunError(
+            f"the network {name} has {other[0]} {found.traits.get(other[0])!r} and the one that {directory} was saved"
+            f" with has {saved['traits'][other[0]]!r}: give the directory of that one as backbone"
+        )
+    return found
+
+
+def _digest_of(network: Network, rounded: int | None) -> str:
+    """The network's digest; as format 1 had it if ``rounded`` says how many blocks were rounded to bfloat16."""
+    if rounded is None:
+        return network.digest
+    tensors, plain = backbone_state(network.backbone)
+    family = network.backbone.family
+    blocks = tuple(f"{family.blocks_at}.{number}." for number in range(rounded))
+    frozen = (f"{family.embeddings_at}.", *blocks) if rounded else ()
+    stored = {
+        key: value.to(torch.bfloat16 if frozen and key.startswith(frozen) else torch.float32)
+        for key, value in tensors.items()
+    }
+    return checksum(stored, json.dumps(plain["normalisation"], sort_keys=True))

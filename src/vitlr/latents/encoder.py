@@ -1,0 +1,306 @@
+"""From images to latents: decoded in threads ahead of the trunk, which sees each image once, or read from the cache.
+
+Sources are paths, arrays, PIL images and videos; a video gives a latent for each frame that is taken from it. What
+comes out are the latents of the sources that could be read, and their positions among the sources.
+
+A batch is either all read from the cache or all encoded, so that no latent depends on what was cached.
+
+Shapes: N images, H and W their sides.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from vitlr.data.images import read_image, resolve
+from vitlr.data.video import is_video, read_video
+from vitlr.errors import ConfigError, DataError
+from vitlr.latents.cache import batch_kind
+from vitlr.latents.identity import image_ids
+from vitlr.latents.network import Network
+from vitlr.latents.record import Encoded, Latents
+
+__all__ = ["Encoder"]
+
+AHEAD = 3  # batches being decoded or waiting, the one that is read next included
+
+Progress = Callable[[int, int], None]  # done, in all
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Batch:
+    """Sources that go through the trunk together: their rows among all, and identities for the cache."""
+
+    rows: range
+    ids: list[bytes | None]
+
+    @property
+    def rows_N(self) -> np.ndarray:
+        return np.arange(self.rows.start, self.rows.stop)
+
+
+class Encoder:
+    """Sources to latents, through one network.
+
+    Args:
+        root: folder that paths are relative to; None takes them as they are.
+        batch_size: images that go through the trunk at once.
+        workers: threads that decode.
+        on_bad: ``error`` raises at the first source that cannot be read; ``skip`` leaves it out. A batch with such a
+            source is encoded again in every run.
+
+    Attributes:
+        skipped: sources that were left out. read, encoded: latents so far, from the cache and by the trunk.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        *,
+        root: Path | None = None,
+        batch_size: int = 64,
+        workers: int = 2,
+        on_bad: str = "error",
+    ) -> None:
+        if on_bad not in ("error", "skip"):
+            raise ConfigError(f"on_bad must be error or skip, got {on_bad!r:.60}")
+        if batch_size < 1 or workers < 1:
+            raise ConfigError(f"batch_size and workers must be >= 1, got {batch_size} and {workers}")
+        self.network = network
+        self._root, self._size, self._workers, self._skip = root, batch_size, workers, on_bad == "skip"
+        self.skipped: list[str] = []
+        self.read = self.encoded = 0
+        self._held: _Held | None = None
+
+    def __call__(self, sources: Sequence[Any], progress: Progress | None = None) -> Encoded:
+        """Latents of the sources that can be read.
+
+        Args:
+            progress: called with sources done, and sources in all.
+
+        Raises:
+            DataError: a source cannot be read, unless such sources are skipped.
+        """
+        if self._held is not None:
+            return self._held.gathered(sources)
+        if self.network.cache is None or not all(isinstance(source, str) for source in sources):
+            return self._expanded(sources, progress)
+        found: list[tuple[np.ndarray, Latents]] = []
+        missing = []
+        for batch in self._batches(sources):
+            latents = self._cached(batch)
+            if latents is None:
+                missing.append(batch)
+            else:
+                found.append((batch.rows_N, latents))
+        done = sum(len(rows) for rows, _ in found)
+        if progress is not None and done:
+            progress(done, len(sources))
+        tell = None if progress is None else lambda new: progress(done + new, len(sources))
+        found += [(rows, latents) for _, rows, latents in self._encoded(missing, sources, tell)]
+        found.sort(key=lambda part: int(part[0][0]))
+        return self._joined(found)
+
+    def hold(self, paths: Iterable[str], progress: Progress | None = None) -> None:
+        """Encode these once, for several streams over them: in one order, whatever theirs, so that every stream finds
+        the same latents. They are held in the network's cache, or in memory without one or if it took no more."""
+        self._held = _Held(self, sorted(set(paths)), progress)
+
+    # -- batches ------------------------------------------------------------------------------------
+
+    def _batches(self, paths: Sequence[str]) -> list[_Batch]:
+        ids: list[bytes | None] = [None] * len(paths)
+        if self.network.cache is not None:
+            ids = image_ids([_file(self._root, path) for path in paths])
+        starts = range(0, len(paths), self._size)
+        return [
+            _Batch(
+                rows=range(start, min(start + self._size, len(paths))), ids=ids[start : start + self._size]
+            )
+            for start in starts
+        ]
+
+    def _cached(self, batch: _Batch) -> Latents | None:
+        """The latents of a batch, all of them from the cache, or None."""
+        cache = self.network.cache
+        latents = None if cache is None else cache.get(cache.keys(batch.ids))
+        self.read += 0 if latents is None else len(latents)
+        return latents
+
+    def _encoded(
+        self, batches: Sequence[_Batch], sources: Sequence[Any], progress: Callable[[int], None] | None = None
+    ) -> Iterator[tuple[_Batch, np.ndarray, Latents]]:
+        """Each batch with the rows of its readable images and their latents; they are offered to the cache."""
+        slots = self._slots([row for batch in batches for row in batch.rows], sources)
+        done = 0
+        for batch in batches:
+            rows, latents = self._through(list(islice(slots, len(batch.rows))), sources)
+            done += len(batch.rows)
+            if len(rows) == len(batch.rows):
+                self._offer(batch, latents)
+            if len(rows):
+                yield batch, rows, latents
+            if progress is not None:
+                progress(done)
+
+    def _expanded(self, sources: Sequence[Any], progress: Progress | None) -> Encoded:
+        """Sources of any kind, a video being as many images as it has frames; nothing of it is cached."""
+        slots, found = self._slots(range(len(sources)), sources), []
+        while batch := list(islice(slots, self._size)):
+            rows, latents = self._through(batch, sources)
+            if len(rows):
+                found.append((rows, latents))
+            if progress is not None:
+                progress(batch[-1][0] + 1, len(sources))
+        return self._joined(found)
+
+    def _through(
+        self, batch: list[tuple[int, np.ndarray | DataError]], sources: Sequence[Any]
+    ) -> tuple[np.ndarray, Latents]:
+        """Rows and latents of the images of a batch that could be decoded."""
+        rows, images = [], []
+        for row, image in batch:
+            if isinstance(image, DataError):
+                if not self._skip:
+                    raise image
+                self.skipped.append(str(sources[row]))
+            else:
+                rows.append(row)
+                images.append(image)
+        if not rows:
+            return np.zeros(0, dtype=np.int64), self.network.empty_latents(0)
+        latents = self.network.encode(torch.from_numpy(np.stack(images)))
+        self.encoded += len(latents)
+        return np.array(rows, dtype=np.int64), latents
+
+    def _joined(self, parts: Sequence[tuple[np.ndarray, Latents]]) -> Encoded:
+        if not parts:
+            return Encoded(np.zeros(0, dtype=np.int64), self.network.empty_latents(0))
+        return Encoded(
+            np.concatenate([rows for rows, _ in parts]), Latents.joined([part for _, part in parts])
+        )
+
+    def _offer(self, batch: _Batch, latents: Latents) -> None:
+        cache = self.network.cache
+        if cache is None or not cache.writable:
+            return
+        size = len(batch.rows)
+        if cache.kind(size) is None:
+            cache.set_kind(
+                size, batch_kind(self.network.encode, self.network.skeleton.image_size, size, self._size)
+            )
+        cache.put(cache.keys(batch.ids), latents)
+
+    # -- decoding -----------------------------------------------------------------------------------
+
+    def _slots(
+        self, rows: Sequence[int], sources: Sequence[Any]
+    ) -> Iterator[tuple[int, np.ndarray | DataError]]:
+        """Row and image, or what is wrong with it, in the order of the rows; decoded ahead in threads.
+
+        Pillow releases the interpreter while it decodes. The threads end with the iterator.
+        """
+        waiting: deque[tuple[int, Future[list[np.ndarray] | DataError]]] = deque()
+        upcoming = iter(rows)
+        pool = ThreadPoolExecutor(self._workers, thread_name_prefix="vitlr-decode")
+        try:
+            while True:
+                for row in islice(upcoming, AHEAD * self._size - len(waiting)):
+                    waiting.append((row, pool.submit(self._decoded, sources[row])))
+                if not waiting:
+                    return
+                row, future = waiting.popleft()
+                result = future.result()
+                for image in [result] if isinstance(result, DataError) else result:
+                    yield row, image
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _decoded(self, source: Any) -> list[np.ndarray] | DataError:
+        side, resample = self.network.skeleton.image_size, self.network.skeleton.resample
+        try:
+            if self._root is not None:
+                return [read_image(resolve(self._root, source), side, resample)]
+            return (
+                read_video(source, side, resample)
+                if is_video(source)
+                else [read_image(source, side, resample)]
+            )
+        except DataError as error:
+            return error
+
+
+class _Held:
+    """All latents of some paths, encoded once in their order."""
+
+    def __init__(self, encoder: Encoder, paths: list[str], progress: Progress | None) -> None:
+        self._encoder, self._paths = encoder, paths
+        self._batches = encoder._batches(paths)
+        self._row = {path: row for row, path in enumerate(paths)}
+        self._in_memory: dict[int, tuple[np.ndarray, Latents]] = {}  # by a batch's number
+        cache = encoder.network.cache
+        missing = [batch for batch in self._batches if cache is None or not cache.has(cache.keys(batch.ids))]
+        done = len(paths) - sum(len(batch.rows) for batch in missing)
+        self._encode(missing, None if progress is None else lambda new: progress(done + new, len(paths)))
+        if progress is not None and not missing:
+            progress(done, done)
+
+    def _encode(
+        self, batches: list[_Batch], progress: Callable[[int], None] | None, always: bool = False
+    ) -> None:
+        cache = self._encoder.network.cache
+        for batch, rows, latents in self._encoder._encoded(batches, self._paths, progress):
+            if always or cache is None or not cache.has(cache.keys(batch.ids)):
+                self._in_memory[batch.rows.start] = (rows, latents)
+
+    def gathered(self, sources: Sequence[str]) -> Encoded:
+        """Latents of these paths, in this order; those that could not be read or are not held are left out."""
+        size = len(self._batches[0].rows) if self._batches else 1
+        rows = np.array([self._row.get(path, -1) for path in sources], dtype=np.int64)
+        by_batch: dict[int, list[int]] = {}
+        for place in np.flatnonzero(rows >= 0).tolist():
+            by_batch.setdefault(int(rows[place]) // size, []).append(place)
+        places, parts = [], []
+        for number, wanted in by_batch.items():
+            kept, latents = self._rows(self._batches[number], rows[wanted])
+            places.append(np.array(wanted, dtype=np.int64)[kept])
+            parts.append(latents)
+        if not parts:
+            return self._encoder._joined([])
+        found = np.concatenate(places)
+        order = np.argsort(found, kind="stable")
+        return Encoded(found[order], Latents.joined(parts)[order])
+
+    def _rows(self, batch: _Batch, rows: np.ndarray) -> tuple[np.ndarray, Latents]:
+        """If each of these rows of a batch could be read, (bool), and the latents of those that could."""
+        cache = self._encoder.network.cache
+        if batch.rows.start not in self._in_memory and cache is not None:
+            keys = cache.keys(batch.ids)
+            latents = cache.get([keys[row - batch.rows.start] for row in rows])
+            if latents is not None:
+                self._encoder.read += len(latents)
+                return np.ones(len(rows), dtype=bool), latents
+        if batch.rows.start not in self._in_memory:
+            self._encode([batch], None, always=True)
+        if batch.rows.start not in self._in_memory:  # not one image of it could be read
+            return np.zeros(len(rows), dtype=bool), self._encoder.network.empty_latents(0)
+        held, latents = self._in_memory[batch.rows.start]
+        kept = np.isin(rows, held)
+        return kept, latents[np.searchsorted(held, rows[kept])]
+
+
+def _file(root: Path | None, path: str) -> Path:
+    """The file of an image; none for a path that will be refused when it is read."""
+    try:
+        return resolve(root, path)
+    except DataError:
+        return Path()

@@ -1,0 +1,128 @@
+"""What a run needs before it starts: stream, network, encoder and the encoded test set, checked.
+
+Runs over the same images and trunk share one network and one encoding (:class:`Shared`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vitlr.data import load_stream
+from vitlr.data.experience import Stream
+from vitlr.errors import DataError
+from vitlr.evaluation.run import Encode
+from vitlr.latents.cache import LatentCache
+from vitlr.latents.encoder import Encoder
+from vitlr.latents.network import Network
+from vitlr.latents.record import Encoded
+from vitlr.learning import Learner, new_learner
+from vitlr.learning.methods import keeps_images
+from vitlr.runs.settings import RunConfig
+
+__all__ = ["Materials", "Shared", "build_learner", "encoder_of", "open_network", "prepare"]
+
+Progress = Callable[[int, int], None]  # done, in all
+
+
+@dataclass(frozen=True, kw_only=True)
+class Materials:
+    """What a run is made of; it may be shared by runs over the same data and trunk."""
+
+    stream: Stream
+    network: Network
+    encode: Encode
+    test: Encoded
+
+    @property
+    def test_labels(self) -> np.ndarray:
+        """(N,) class index of each encoded test image: images that could not be read are left out."""
+        return self.stream.test.labels[self.test.rows_N]
+
+    @property
+    def test_sessions(self) -> np.ndarray | None:
+        """(N,) recording session of each of them, if the data set has sessions."""
+        sessions = self.stream.test_sessions
+        return None if sessions is None else np.array(sessions, dtype=np.int64)[self.test.rows_N]
+
+
+def open_network(config: RunConfig, *, cached: bool = False) -> Network:
+    """The network that the settings name, for their method."""
+    return Network.open(config.backbone, cached=cached, images=keeps_images(config.learner.method))
+
+
+def build_learner(config: RunConfig, network: Network) -> Learner:
+    """The method that the settings name, with a head of its own."""
+    return new_learner(network.new_head(), config.learner, config.memory, np.random.default_rng(config.seed))
+
+
+def encoder_of(config: RunConfig, network: Network, root: Path | None) -> Encoder:
+    """An encoder of a stream's images as the settings say."""
+    return Encoder(
+        network,
+        root=root,
+        batch_size=config.backbone.batch_size,
+        workers=config.data.workers,
+        on_bad=config.data.on_bad_image,
+    )
+
+
+def prepare(
+    config: RunConfig, *, on_render: Progress | None = None, on_test: Progress | None = None
+) -> Materials:
+    """Open data and network and encode the test set: everything that can be refused is refused here."""
+    network = open_network(config, cached=True)
+    stream = load_stream(config.data, on_render)
+    encoder = encoder_of(config, network, stream.root)
+    try:
+        test = encoder(stream.test.paths, on_test)
+    finally:
+        network.keep()
+    return _checked(stream, network, encoder, test)
+
+
+def _checked(stream: Stream, network: Network, encode: Encode, test: Encoded) -> Materials:
+    """Raises DataError if no test image could be read: nothing could be evaluated."""
+    if len(test) == 0:
+        raise DataError(f"no image of the test set of {stream.name} could be read; check data.root")
+    placed = Encoded(test.rows_N, network.placed(test.latents))
+    return Materials(stream=stream, network=network, encode=encode, test=placed)
+
+
+class Shared:
+    """Latents and networks kept from one run to the next, as long as data and trunk stay the same."""
+
+    def __init__(self, on_progress: Callable[[str, int, int], None]) -> None:
+        self._on_progress = on_progress
+        self._network: tuple[Any, Network] | None = None
+        self._encoder: tuple[Any, Encoder] | None = None
+        self._caches: list[LatentCache] = []
+
+    def notes(self) -> list[str]:
+        """What went wrong with the caches of latents, each once."""
+        return list(dict.fromkeys(note for cache in self._caches for note in cache.notes))
+
+    def materials(self, config: RunConfig) -> Materials:
+        """As ``prepare`` gives them, from what is there already if it fits."""
+        wanted = (config.backbone, keeps_images(config.learner.method))
+        if self._network is None or self._network[0] != wanted:
+            self._network, self._encoder = (wanted, open_network(config, cached=True)), None
+            if self._network[1].cache is not None:
+                self._caches.append(self._network[1].cache)
+        network = self._network[1]
+        stream = load_stream(config.data, lambda done, total: self._on_progress("rendering", done, total))
+        paths = frozenset(path for part in (*stream.experiences, stream.test) for path in part.paths)
+        key = (stream.root, paths)
+        if self._encoder is None or self._encoder[0] != key:
+            encoder = encoder_of(config, network, stream.root)
+            try:
+                encoder.hold(paths, lambda done, total: self._on_progress("encoding", done, total))
+            finally:
+                network.keep()
+            self._encoder = (key, encoder)
+        encode = self._encoder[1]
+        return _checked(stream, network, encode, encode(stream.test.paths))

@@ -1,0 +1,3 @@
+from vitlr.storage.files import locked
+
+__all__ = ["locked"]
