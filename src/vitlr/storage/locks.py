@@ -1,3 +1,0 @@
-from vitlr.storage.files import locked
-
-__all__ = ["locked"]
