@@ -21,7 +21,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from vitlr.errors import RunError
-from vitlr.storage.files import locked, write_atomically
+from vitlr.storage.files import write_atomically
+from vitlr.storage.locks import locked
 
 __all__ = [
     "HEADER_LIMIT",

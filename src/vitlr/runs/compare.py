@@ -28,7 +28,8 @@ from vitlr.runs.build import Encoder, LatentStore, Network, encoded_test, open_n
 from vitlr.runs.settings import SECTIONS, YAML_FAULTS, DataConfig, RunConfig, differences, parse, to_dict
 from vitlr.runs.tracking import forget_peak_memory, machine, read_metrics, write_json
 from vitlr.runs.train import Materials, judged_on, read_config, train
-from vitlr.storage.files import locked, write_atomically
+from vitlr.storage.files import write_atomically
+from vitlr.storage.locks import locked
 from vitlr.storage.names import slug
 
 _NAME_BYTES = 200  # of a directory's name: file systems take 255
