@@ -40,8 +40,8 @@ from vitlr.learning.methods import keeps_images
 from vitlr.learning.settings import CLOSED_FORM_SETTINGS
 from vitlr.replay import MemoryConfig
 from vitlr.replay.codec import codec_named
-from vitlr.runs.checkpoint import load_state, write_state
 from vitlr.storage.locks import locked
+from vitlr.storage.state import load_state, write_state
 from vitlr.vit import Backbone, Head, save_image_classifier
 from vitlr.vit.exports.card import SHOWN, model_card
 

@@ -30,7 +30,7 @@ from vitlr.data.video import Video, is_video, read_video
 from vitlr.device import device_named
 from vitlr.errors import DataError, RunError
 from vitlr.learning import GradientLearner, LearnStats
-from vitlr.runs.checkpoint import checksum, load_state, write_state
+from vitlr.storage.state import checksum, load_state, write_state
 from vitlr.vit import Backbone, Trunk, default_precision, load_backbone
 from vitlr.vit.compute.precision import check_precision
 from vitlr.vit.stored import backbone_from_state, backbone_state
