@@ -17,8 +17,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from vitlr.errors import RunError
-from vitlr.storage import files
-from vitlr.storage.state import HEADER_LIMIT, checksum, load_state, save_state
+from vitlr.storage import files, state
+from vitlr.storage.state import ENTRY_LIMIT, HEADER_LIMIT, checksum, load_state, save_state
 
 CALLS = ("open", "write", "fsync", "replace")
 
@@ -288,6 +288,35 @@ def test_a_header_above_the_limit_is_not_read(tmp_path: Path, claimed: int) -> N
     (tmp_path / "state.safetensors").write_bytes(claimed.to_bytes(8, "little") + b"{}")
     with pytest.raises(RunError, match=f"at most {HEADER_LIMIT}"):
         load_state(tmp_path, kind="thing", version=1)
+
+
+def entries(count: int) -> bytes:
+    """The shortest header of so many empty tensors."""
+    empty = '{"dtype":"U8","shape":[0],"data_offsets":[0,0]}'
+    return ("{" + ",".join(f'"{number:x}":{empty}' for number in range(count)) + "}").encode()
+
+
+def test_more_tensors_than_any_state_has_are_refused_before_they_are_parsed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    header = entries(290_000)
+    assert len(header) < HEADER_LIMIT
+    (tmp_path / "state.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    monkeypatch.setattr(state, "safe_open", None)
+    with pytest.raises(RunError, match=f"290001 entries of at most {ENTRY_LIMIT}; use another copy of it"):
+        load_state(tmp_path, kind="thing", version=1)
+
+
+def test_what_could_not_be_loaded_is_not_saved_and_thousands_of_tensors_are(tmp_path: Path) -> None:
+    tensors = {f"t{number}": torch.zeros(0) for number in range(ENTRY_LIMIT)}
+    with pytest.raises(RunError, match=f"is not saved: .* entries of at most {ENTRY_LIMIT}"):
+        save_state(tmp_path, tensors, {}, kind="thing", version=1)
+    with pytest.raises(RunError, match=f"is not saved: .* bytes of at most {HEADER_LIMIT}"):
+        save_state(tmp_path, {}, {"text": "x" * HEADER_LIMIT}, kind="thing", version=1)
+    assert leftovers(tmp_path) == set() and not (tmp_path / "state.safetensors").exists()
+    few = dict(list(tensors.items())[:5000])
+    save_state(tmp_path, few, {}, kind="thing", version=1)
+    assert load_state(tmp_path, kind="thing", version=1)[0].keys() == few.keys()
 
 
 @pytest.mark.parametrize(
