@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -112,3 +114,11 @@ def test_a_directory_is_cleared_of_all_but_its_lock_and_its_sign_goes_last(
         (tmp_path / "model" / "file").write_text("")
         clear_directory(tmp_path, last="config.yaml")
     assert removed[-1] == "config.yaml" and names(tmp_path) == {".lock"}
+
+
+def test_files_locks_and_the_cache_root_are_imported_without_torch_and_filelock() -> None:
+    script = (
+        "import sys\nimport vitlr.storage.cache_root, vitlr.storage.files, vitlr.storage.locks\n"
+        "sys.exit(len({'torch', 'filelock', 'numpy'} & set(sys.modules)))\n"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
