@@ -289,7 +289,8 @@ def checkpoints(place: Path) -> Run:
     """As ``train --resume`` reads them. Damage that the checksum tells is refused; half of it has a right one."""
     from vitlr.learning import LearnerConfig, new_learner
     from vitlr.replay import MemoryConfig
-    from vitlr.runs.checkpoint import load_checkpoint, load_state, save_checkpoint, save_state
+    from vitlr.runs.checkpoint import load_checkpoint, save_checkpoint
+    from vitlr.storage.state import load_state, save_state
     from vitlr.vit import Head, load_backbone
 
     backbone = load_backbone(str(save_network(place / "network")))
@@ -338,7 +339,7 @@ def classifiers(place: Path) -> Run:
     """As ``load`` reads them, asked and taught on. Half of the damage has a right checksum."""
     from vitlr import LatentReplayClassifier
     from vitlr.classifier.classifier import KIND, VERSION
-    from vitlr.runs.checkpoint import load_state, save_state
+    from vitlr.storage.state import load_state, save_state
 
     good, _ = _learned(place)
     (network,) = good.glob("backbone-*.safetensors")

@@ -20,8 +20,8 @@ from PIL import Image
 import vitlr.classifier.classifier as front
 from vitlr.classifier.classifier import KIND, VERSION, LatentReplayClassifier, NotFittedError
 from vitlr.errors import BackboneError, ConfigError, DataError, RunError, VitLRError
-from vitlr.runs.checkpoint import load_state, save_state
 from vitlr.storage import files
+from vitlr.storage.state import load_state, save_state
 from vitlr.vit import load_backbone, split
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)

@@ -9,6 +9,7 @@ import sys
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
@@ -554,11 +555,11 @@ def test_what_cannot_be_done_is_one_sentence(
 
 @pytest.mark.usefixtures("small")
 def test_two_downloads_into_one_directory_are_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    held_elsewhere: Callable[[Path], AbstractContextManager[None]],
 ) -> None:
-    from vitlr.storage.files import locked
-
-    with locked(tmp_path):
+    with held_elsewhere(tmp_path):
         assert command(tmp_path, "--url", "http://127.0.0.1:9/a.zip") == 2
     assert "in use by another process" in capsys.readouterr().err
 

@@ -16,7 +16,7 @@ from vitlr.errors import RunError
 from vitlr.latents import cache as cache_module
 from vitlr.latents.cache import LatentCache, batch_kind, cache_entries, clear_cache
 from vitlr.latents.record import Latents
-from vitlr.storage import files, locks
+from vitlr.storage import files
 from vitlr.vit import load_backbone, split
 
 IDENTITY = {"weights": "w", "cut": 2}
@@ -384,11 +384,11 @@ def test_a_reader_keeps_to_what_it_opened_while_another_writes(tmp_path: Path) -
     assert present(reader, [1, 2, 3]) == [1, 2, 3]
 
 
-def test_a_writer_that_waits_in_vain_says_so(tmp_path: Path, monkeypatch) -> None:
+def test_a_writer_that_waits_in_vain_says_so(tmp_path: Path, monkeypatch, held_elsewhere) -> None:
     monkeypatch.setattr(cache_module, "LOCK_SECONDS", 0.05)
     cache = opened(tmp_path)
     put(cache, [1])
-    with locks.locked(tmp_path):
+    with held_elsewhere(tmp_path):
         cache.commit()
     assert len(cache.notes) == 1 and "in use" in cache.notes[0]
 

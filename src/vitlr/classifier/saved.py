@@ -66,7 +66,7 @@ def read(directory: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         RunError: nothing is saved there, or it is damaged or of a later format.
     """
-    tensors, plain = load_state(directory, kind=KIND, version=(1, VERSION))
+    tensors, plain = load_state(directory, kind=KIND, version=VERSION, oldest=1)
     if "lessons" not in plain:
         _migrate_from_1(tensors, plain)
     return tensors, plain

@@ -116,7 +116,7 @@ def list_frames(options: argparse.Namespace) -> int:
 
 def download(options: argparse.Namespace) -> int:
     from vitlr.data.download import CORE50_ARCHIVE, CORE50_MD5, download_core50
-    from vitlr.storage.files import locked
+    from vitlr.storage.locks import locked
 
     _at_least("--workers", options.workers, 1)
     _at_least("--retries", options.retries, 0)

@@ -9,7 +9,8 @@ from typing import Any
 
 from vitlr.commands.compare import print_table, run_plan
 from vitlr.errors import RunError
-from vitlr.storage.files import clear_directory, locked, write_atomically
+from vitlr.storage.files import clear_directory, write_atomically
+from vitlr.storage.locks import locked
 
 __all__ = ["add_parsers", "demo_plan"]
 

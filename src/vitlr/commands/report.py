@@ -91,7 +91,8 @@ def report(options: argparse.Namespace) -> int:
     from vitlr.report.figures import figure_bytes
     from vitlr.report.gather import gather
     from vitlr.report.report import problems_of
-    from vitlr.storage.files import locked, write_atomically
+    from vitlr.storage.files import write_atomically
+    from vitlr.storage.locks import locked
 
     _check_place(options.out)
     runs, failures = gather(options.runs)

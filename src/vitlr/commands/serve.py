@@ -17,7 +17,7 @@ from vitlr.commands.model import (
     new_or_saved,
 )
 from vitlr.errors import ConfigError
-from vitlr.storage.files import holding
+from vitlr.storage.locks import locked
 
 if TYPE_CHECKING:
     from vitlr.app.session import Limits
@@ -72,7 +72,7 @@ def serve(options: argparse.Namespace) -> int:
         # Held as long as the page is open: what another process taught meanwhile would be lost with the next save.
         saved = options.model is not None and is_saved(options.model)
         if saved:
-            stack.enter_context(holding(options.model))
+            stack.enter_context(locked(options.model, across_threads=True))
         elif options.model is not None:
             check_place(options.model)
         model = new_or_saved(options).prepare()

@@ -6,7 +6,6 @@ and a callable for progress (done, total) that slow ones call. Nothing here need
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from vitlr.data.core50 import core50_lists, core50_stream
 from vitlr.data.experience import Experience, Stream
 from vitlr.data.folders import folder_stream
 from vitlr.errors import DataError
+from vitlr.storage.cache_root import cache_root
 
 __all__ = [
     "DATASETS",
@@ -48,17 +48,11 @@ def _folder(config: Any, progress: Progress | None) -> Stream:
 def _rendered(config: Any, progress: Progress | None) -> Stream:
     from vitlr.rendered.dataset import ensure_rendered
 
-    root = Path(config.root).expanduser() if config.root else _kept(config.frames, config.seed)
+    name = f"rendered-{config.frames}-frames-seed-{config.seed}"
+    root = Path(config.root).expanduser() if config.root else cache_root() / name
     ensure_rendered(root, config.frames, seed=config.seed, progress=progress)
     stream = core50_stream(root, config.scenario, config.run, config.labels, config.test)
     return replace(stream, name=stream.name.replace("core50", "rendered", 1))
-
-
-def _kept(frames: int, seed: int) -> Path:
-    """Where rendered objects are kept: in $VITLR_CACHE, or vitlr in the user's cache directory."""
-    users = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    cache = Path(os.environ.get("VITLR_CACHE") or users / "vitlr")
-    return cache / f"rendered-{frames}-frames-seed-{seed}"
 
 
 DATASETS: dict[str, Callable[[Any, Progress | None], Stream]] = {

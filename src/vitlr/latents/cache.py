@@ -41,7 +41,8 @@ from torch import Tensor
 
 from vitlr.errors import RunError
 from vitlr.latents.record import Latents
-from vitlr.storage.files import locked, sync_directory, write_all, write_atomically
+from vitlr.storage.files import sync_directory, write_all, write_atomically
+from vitlr.storage.locks import locked
 
 __all__ = ["LatentCache", "batch_kind", "cache_entries", "clear_cache", "entry_name"]
 

@@ -30,7 +30,8 @@ from typing import Any
 import torch
 
 from vitlr.errors import RunError
-from vitlr.storage.files import locked, write_atomically
+from vitlr.storage.files import write_atomically
+from vitlr.storage.locks import locked
 from vitlr.vit.backbone import SHAPES
 from vitlr.vit.source import find_directory, read_json
 

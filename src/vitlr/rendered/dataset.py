@@ -31,7 +31,8 @@ from vitlr.rendered.families import build_other
 from vitlr.rendered.hands import GRIPS, build_hand
 from vitlr.rendered.mesh import Mesh, rotation
 from vitlr.rendered.scene import Scene, random_scene, session_scene
-from vitlr.storage.files import making, new_directory
+from vitlr.storage.files import new_directory
+from vitlr.storage.locks import making
 
 __all__ = [
     "CATEGORIES",

@@ -23,7 +23,8 @@ from vitlr.runs.materials import Shared
 from vitlr.runs.settings import SECTIONS, YAML_FAULTS, DataConfig, RunConfig, differences, parse, to_dict
 from vitlr.runs.tracking import forget_peak_memory, machine, read_metrics, write_json
 from vitlr.runs.train import read_config, train
-from vitlr.storage.files import locked, write_atomically
+from vitlr.storage.files import write_atomically
+from vitlr.storage.locks import locked
 from vitlr.storage.names import slug
 
 _NAME_BYTES = 200  # of a directory's name: file systems take 255

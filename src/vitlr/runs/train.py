@@ -42,7 +42,8 @@ from vitlr.runs.tracking import (
     record_to_json,
     write_json,
 )
-from vitlr.storage.files import clear_directory, locked, write_atomically
+from vitlr.storage.files import clear_directory, write_atomically
+from vitlr.storage.locks import locked
 from vitlr.vit import save_image_classifier
 from vitlr.vit.exports.card import model_card
 from vitlr.vit.views.account import Account, account
