@@ -96,40 +96,6 @@ def test_the_safetensors_library_reads_the_same_tensors(tmp_path: Path) -> None:
     assert all(torch.equal(read[name], tensor) for name, tensor in tensors_of(4).items())
 
 
-def test_equal_states_are_equal_files(tmp_path: Path) -> None:
-    found = set()
-    for number in range(20):  # the library writes its metadata in random order
-        save(tmp_path / str(number), 4)
-        found.add((tmp_path / str(number) / "state.safetensors").read_bytes())
-    assert len(found) == 1
-
-
-def test_a_state_of_version_0_1_is_read(tmp_path: Path) -> None:
-    text = '{"kind": "thing", "version": 1, "plain": {"seed": 3}}'
-    tensors = {"wide": torch.arange(3), "flag": torch.tensor(True), "empty": torch.zeros(0, 3)}
-    metadata = {"state": text, "sha256": checksum(tensors, text)}
-    entries = {
-        "wide": {"dtype": "I64", "shape": [3], "data_offsets": [0, 24]},
-        "empty": {"dtype": "F32", "shape": [0, 3], "data_offsets": [24, 24]},
-        "flag": {"dtype": "BOOL", "shape": [], "data_offsets": [24, 25]},
-    }
-    header = json.dumps({"__metadata__": metadata, **entries}).encode()
-    header += b" " * (-len(header) % 8)
-    content = len(header).to_bytes(8, "little") + header + tensors["wide"].numpy().tobytes() + b"\1"
-    (tmp_path / "state.safetensors").write_bytes(content)
-    found, plain = load_state(tmp_path, kind="thing", version=1)
-    assert plain == {"seed": 3} and found.keys() == tensors.keys()
-    assert all(torch.equal(found[name], tensor) for name, tensor in tensors.items())
-
-
-def test_tensors_that_share_memory_come_back_each_by_its_name(tmp_path: Path) -> None:
-    values = torch.arange(6.0)
-    shared = {"all": values, "again": values, "part": values[2:4], "every other": values[::2]}
-    save_state(tmp_path, shared, {}, kind="thing", version=1)
-    found, _ = load_state(tmp_path, kind="thing", version=1)
-    assert all(torch.equal(found[name], tensor) for name, tensor in shared.items())
-
-
 def test_a_generators_state_survives_json(tmp_path: Path) -> None:
     rng = np.random.default_rng(7)
     rng.random(11)
@@ -183,7 +149,7 @@ def test_an_interrupt_at_any_call_leaves_the_old_or_the_new_state(
             assert load(tmp_path) in (10, 11) and leftovers(tmp_path) == set()
         else:
             break
-    assert stop_at > 5
+    assert stop_at > 10
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -221,7 +187,7 @@ print(json.dumps([found, load(directory), sorted(leftovers(directory))]))
     )
     assert done.returncode == 0, done.stderr
     found, last, litter = json.loads(done.stdout)
-    assert len(found) > 5 and found[-1] == [0, 1]
+    assert len(found) > 10 and found[-1] == [0, 1]
     assert [seed for _, seed in found] == sorted(seed for _, seed in found)  # old until the rename, then new
     assert found[0] == [9, 0] and found[-2] == [9, 1]
     assert last == 2 and litter == []

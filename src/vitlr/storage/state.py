@@ -18,18 +18,30 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from vitlr.errors import RunError
 from vitlr.storage.files import write_atomically
 from vitlr.storage.locks import locked
 
-__all__ = ["ENTRY_LIMIT", "HEADER_LIMIT", "checksum", "load_state", "save_state", "write_state"]
+__all__ = ["HEADER_LIMIT", "checksum", "load_state", "save_state", "write_state"]
 
 # What a hostile file can make us parse: bytes of names, shapes and JSON, and entries (braces) among them.
 HEADER_LIMIT = 2**24
 ENTRY_LIMIT = 2**14
+
+_DTYPES = {
+    torch.float64: "F64",
+    torch.int64: "I64",
+    torch.float32: "F32",
+    torch.int32: "I32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
 
 
 def save_state(
@@ -43,7 +55,7 @@ def save_state(
 ) -> None:
     """Replace ``directory/name.safetensors`` by these tensors and plain data (anything JSON can hold).
 
-    The directory is made if it is missing. While it is written, the state is in memory two more times.
+    The directory is made where it is missing.
 
     Raises:
         RunError: another process saves there, or the disk refuses; the last state is as it was.
@@ -64,17 +76,12 @@ def write_state(
 ) -> None:
     """``save_state`` for a caller that holds the directory already (``locked``)."""
     path = Path(directory) / f"{name}.safetensors"
+    own = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
     text = json.dumps({"kind": kind, "version": version, "plain": plain}, allow_nan=False)
-    own = _separate(tensors)
-    content = memoryview(to_safetensors(own))
-    start = 8 + int.from_bytes(content[:8], "little")
-    # The library writes metadata in random order. They are added here, so that equal states are equal files.
-    metadata = {"__metadata__": {"state": text, "sha256": checksum(own, text)}}
-    header = json.dumps(metadata | json.loads(bytes(content[8:start]))).encode()
-    header += b" " * (-len(header) % 8)
+    header, ordered = _header(own, {"state": text, "sha256": checksum(own, text)})
     if excess := _excess(len(header), header):
         raise RunError(f"{path} is not saved: its names and settings take {excess}; shorten them")
-    write_atomically(path, [len(header).to_bytes(8, "little") + header, content[start:]])
+    write_atomically(path, [header, *(_bytes(tensor) for tensor in ordered)])
 
 
 def load_state(
@@ -119,15 +126,26 @@ def _bytes(tensor: Tensor) -> memoryview:
     return memoryview(flat.view(torch.uint8).numpy())
 
 
-def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors on the CPU, contiguous and none in another's memory, which safetensors refuses to save."""
-    separate, storages = {}, set()
-    for name, tensor in tensors.items():
-        own = tensor.detach().cpu().contiguous()
-        storage = own.untyped_storage().data_ptr()
-        separate[name] = own.clone() if storage in storages else own
-        storages.add(storage)
-    return separate
+def _header(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> tuple[bytes, list[Tensor]]:
+    """The safetensors header, length first, and the tensors in the order in which they follow it.
+
+    The library's own writer is not used because it leaves no place between writing and renaming to flush
+    the file to the disk. Wide types come first, so that every tensor is aligned.
+    """
+    names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
+    entries: dict[str, Any] = {"__metadata__": dict(metadata)}
+    end = 0
+    for name in names:
+        tensor, start = tensors[name], end
+        end += tensor.numel() * tensor.element_size()
+        entries[name] = {
+            "dtype": _DTYPES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [start, end],
+        }
+    text = json.dumps(entries).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text, [tensors[name] for name in names]
 
 
 def _excess(size: int, header: bytes) -> str:
