@@ -117,6 +117,7 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     "absolute": (lambda: renamed("/tmp/escaped-absolute"), "leaves its folder"),
     "two slashes": (lambda: renamed("top//escaped"), "leaves its folder"),
     "here": (lambda: renamed("top/./escaped"), "leaves its folder"),
+    "no name": (lambda: renamed("\0escaped"), "leaves its folder"),
     "drive": (lambda: renamed("C:escaped"), "not safe"),
     "stream": (lambda: renamed("top/a.png:escaped"), "not safe"),
     "backslashes": (lambda: renamed("top\\..\\..\\escaped"), "not safe"),

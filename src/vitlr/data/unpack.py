@@ -127,7 +127,7 @@ def _checked(
 ) -> tuple[list[zipfile.ZipInfo], int]:
     """Files to write, and how many are left out; DataError if one entry, or all together, may not be."""
     packed, total = archive.stat().st_size, sum(info.file_size for info in entries)
-    files = [info for info in entries if not info.is_dir()]
+    files = [info for info in entries if not info.filename.endswith("/")]
     wanted = [info for info in files if info.filename.startswith(f"{folder}/")]
     entry, fault = next(((info, fault) for info in entries if (fault := _fault(info, limits))), (None, ""))
     what = ""
@@ -151,17 +151,18 @@ def _checked(
 def _fault(info: zipfile.ZipInfo, limits: Limits) -> str:
     """Why an entry may not be unpacked; empty if it may."""
     kind = stat.S_IFMT(info.external_attr >> 16)  # 0 if the archive was made without Unix modes
-    name, size, parts = info.filename, info.file_size, info.filename.removesuffix("/").split("/")
+    name, size, is_folder = info.filename, info.file_size, info.filename.endswith("/")
+    parts = name.removesuffix("/").split("/")
     # zipfile shortens names at a zero byte; backslashes, colons and dots at an end mean something to Windows.
     odd = info.orig_filename != name or not name.isprintable() or set(name) & set("\\:")
     faults = {
         "has a path that leaves its folder": any(part in ("", ".", "..") for part in parts),
         "has a name that is not safe on every system": odd or any(p != p.rstrip(". ") for p in parts),
         "has a name that is too long": len(name) > 1000 or any(len(p.encode()) > 255 for p in parts),
-        "is a link or a device": kind and kind != (stat.S_IFDIR if info.is_dir() else stat.S_IFREG),
+        "is a link or a device": kind and kind != (stat.S_IFDIR if is_folder else stat.S_IFREG),
         "is encrypted": info.flag_bits & 0x41,
         "is packed in an unusual way": info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED),
-        f"announces {size:,} bytes, more than it may have": size > (0 if info.is_dir() else limits.entry),
+        f"announces {size:,} bytes, more than it may have": size > (0 if is_folder else limits.entry),
         f"would unpack from {info.compress_size:,} to {size:,} bytes": size
         > max(2**16, limits.ratio * info.compress_size),
     }
