@@ -443,7 +443,7 @@ def test_a_disk_that_fills_up_is_a_sentence_and_keeps_the_part(
         raise OSError(28, "No space left on device")
 
     ask.part.write_bytes(ARCHIVE[:5000])
-    monkeypatch.setattr(transfer, "_copy", full)
+    monkeypatch.setattr(transfer, "ensure_space", full)
     assert "No space left on device" in ask.refused(server.url)
     assert ask.part.read_bytes() == ARCHIVE[:5000]
 
@@ -570,7 +570,7 @@ def test_ctrl_c_says_how_to_go_on(
     def interrupt(*args: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(transfer, "_ensure_space", interrupt)
+    monkeypatch.setattr(transfer, "ensure_space", interrupt)
     (tmp_path / "core50_128x128.zip.part").write_bytes(ARCHIVE[:100])
     assert command(tmp_path, "--url", server.url) == 130
     assert "is kept; the same command goes on from there" in capsys.readouterr().err
