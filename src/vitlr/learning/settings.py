@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vitlr.configuration import read_by
 from vitlr.errors import ConfigError
-from vitlr.learning.methods import CLOSED_FORM, method_named
+from vitlr.learning.methods import CLOSED_FORM, METHODS, method_named
 
 __all__ = ["CLOSED_FORM_SETTINGS", "LearnerConfig"]
 
@@ -42,20 +43,20 @@ class LearnerConfig:
     """
 
     method: str = "latent_replay"
-    epochs: int = 4
-    batch_size: int = 128
-    first_lr: float = 1e-2
-    lr: float = 1e-2
-    classifier_lr_scale: float = 1.0
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    train_precision: str = "auto"
-    si_lambda: float = 0.0
-    der_alpha: float = 0.1
-    der_beta: float = 0.5
-    slda_shrinkage: float = 1e-4
-    ranpac_width: int = 1000
-    ranpac_ridge: float | None = None
+    epochs: int = read_by(*METHODS, default=4)
+    batch_size: int = read_by(*METHODS, default=128)
+    first_lr: float = read_by(*METHODS, default=1e-2)
+    lr: float = read_by(*METHODS, default=1e-2)
+    classifier_lr_scale: float = read_by(*METHODS, default=1.0)
+    momentum: float = read_by(*METHODS, default=0.9)
+    weight_decay: float = read_by(*METHODS, default=5e-4)
+    train_precision: str = read_by(*METHODS, default="auto")
+    si_lambda: float = read_by(*METHODS, default=0.0)
+    der_alpha: float = read_by("der", default=0.1)
+    der_beta: float = read_by("der", default=0.5)
+    slda_shrinkage: float = read_by("slda", default=1e-4)
+    ranpac_width: int = read_by("ranpac", default=1000)
+    ranpac_ridge: float | None = read_by("ranpac", default=None)
 
     def __post_init__(self) -> None:
         held = None if self.method in CLOSED_FORM else method_named(self.method).synaptic_intelligence

@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 import yaml
 
+from vitlr.configuration import deciding, differences, flat, places
 from vitlr.data import load_stream
 from vitlr.data.core50 import NUM_RUNS
 from vitlr.data.experience import Experience
+from vitlr.data.identity import stream_identity
 from vitlr.errors import ConfigError, RunError, VitLRError
 from vitlr.evaluation.run import Record
 from vitlr.latents.cache import LatentCache
@@ -25,7 +27,7 @@ from vitlr.latents.network import keep
 from vitlr.learning.methods import keeps_images
 from vitlr.report.figures import accuracy_curves, figure_bytes
 from vitlr.runs.build import Encoder, LatentStore, Network, encoded_test, open_network
-from vitlr.runs.settings import SECTIONS, YAML_FAULTS, DataConfig, RunConfig, differences, parse, to_dict
+from vitlr.runs.settings import SECTIONS, YAML_FAULTS, DataConfig, RunConfig, parse, to_dict
 from vitlr.runs.tracking import forget_peak_memory, machine, read_metrics, write_json
 from vitlr.runs.train import Materials, judged_on, read_config, train
 from vitlr.storage.files import locked, write_atomically
@@ -308,7 +310,7 @@ def _one(
     on_record: Callable[[str, int, int, Record], None],
 ) -> Outcome:
     if (config.run_dir / "summary.json").is_file():
-        _same_config(config)
+        _check_same(config)
         return Outcome(variant=variant, config=config, metrics=read_metrics(config.run_dir))
     forget_peak_memory()
     try:
@@ -337,21 +339,27 @@ def _one(
     return Outcome(variant=variant, config=config, metrics=read_metrics(config.run_dir))
 
 
-def _same_config(config: RunConfig) -> None:
+def _check_same(config: RunConfig) -> None:
+    """RunError if a finished run was made with settings or images other than these."""
     try:
         # Settings that came after the run was made were at their defaults.
-        saved = to_dict(read_config(config.run_dir))
-    except (OSError, VitLRError):
+        before, now = (flat(to_dict(each)) for each in (read_config(config.run_dir), config))
+        changed = differences(deciding(RunConfig, before), deciding(RunConfig, now))
+        images = json.loads((config.run_dir / "summary.json").read_bytes()).get("data")
+    except (OSError, ValueError, AttributeError):
         raise RunError(f"{config.run_dir} is damaged; remove it and compare again") from None
-    now = to_dict(replace(config, out=str(config.run_dir)))
-    for settings in (saved, now):
-        settings["backbone"].pop("cache")  # records are the same with and without
-    changed = differences(saved, now)
+    moved = [name for name in sorted(places(RunConfig)) if _resolved(before[name]) != _resolved(now[name])]
+    if moved and not changed and images != stream_identity(load_stream(config.data)):
+        changed = differences(*({name: each[name] for name in moved} for each in (before, now)))
     if changed:
         raise RunError(
-            f"{config.run_dir} was made with other settings ({'; '.join(changed[:3])});"
+            f"{config.run_dir} was made with other settings or images ({'; '.join(changed[:3])});"
             " choose another --out or remove it"
         )
+
+
+def _resolved(path: str | None) -> Path | None:
+    return None if path is None else Path(path).expanduser().resolve()
 
 
 def summarise(plan: Plan, outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, ParserError
 
+from vitlr.configuration import neutral, one_of, place, repetition
 from vitlr.data import DATASETS
 from vitlr.data.core50 import LABELS, NUM_RUNS, SCENARIOS, TEST_SETS
 from vitlr.errors import ConfigError
@@ -27,7 +28,6 @@ __all__ = [
     "BackboneConfig",
     "DataConfig",
     "RunConfig",
-    "differences",
     "make_parser",
     "parse",
     "to_dict",
@@ -57,25 +57,25 @@ class DataConfig:
     """
 
     dataset: str = "rendered"
-    root: str | None = None
+    root: str | None = place(None)
     scenario: str = "nicv2_391"
-    run: int = 0
+    run: int = repetition(0)
     labels: str = "object"
     test: str = "full"
     frames: int = 6
     seed: int = 0
     classes_per_experience: int = 2
     held_out: float = 0.2
-    test_root: str | None = None
+    test_root: str | None = place(None)
     on_bad_image: str = "error"
-    workers: int = 2
+    workers: int = neutral(2)
 
     def __post_init__(self) -> None:
-        _one_of("data.dataset", self.dataset, tuple(DATASETS))
-        _one_of("data.scenario", self.scenario, SCENARIOS)
-        _one_of("data.labels", self.labels, LABELS)
-        _one_of("data.test", self.test, TEST_SETS)
-        _one_of("data.on_bad_image", self.on_bad_image, ("error", "skip"))
+        one_of("data.dataset", self.dataset, tuple(DATASETS))
+        one_of("data.scenario", self.scenario, SCENARIOS)
+        one_of("data.labels", self.labels, LABELS)
+        one_of("data.test", self.test, TEST_SETS)
+        one_of("data.on_bad_image", self.on_bad_image, ("error", "skip"))
         if not 0 <= self.run < NUM_RUNS:
             raise ConfigError(f"data.run must be 0 to {NUM_RUNS - 1} (there are ten orders), got {self.run}")
         if not 1 <= self.frames <= 300:
@@ -116,7 +116,7 @@ class BackboneConfig:
     precision: str = "auto"
     device: str = "cpu"
     batch_size: int = 64
-    cache: str | bool = "auto"
+    cache: str | bool = neutral("auto")
 
     def __post_init__(self) -> None:
         # YAML reads a bare off as false, and on as true.
@@ -125,7 +125,7 @@ class BackboneConfig:
         object.__setattr__(self, "cache", meaning.get(said.lower(), said))
         if not self.cache:
             raise ConfigError("backbone.cache must be auto, off or a directory, got nothing")
-        _one_of("backbone.precision", self.precision, ("auto", *PRECISIONS))
+        one_of("backbone.precision", self.precision, ("auto", *PRECISIONS))
         for name in ("blocks", "image_size", "batch_size"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -153,10 +153,10 @@ class RunConfig:
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     memory: MemoryConfig = field(default_factory=MemoryConfig)
     learner: LearnerConfig = field(default_factory=LearnerConfig)
-    seed: int = 0
-    out: str | None = None
-    tensorboard: bool = True
-    checkpoint_every: int = 1
+    seed: int = repetition(0)
+    out: str | None = neutral(None)
+    tensorboard: bool = neutral(True)
+    checkpoint_every: int = neutral(1)
 
     def __post_init__(self) -> None:
         if self.checkpoint_every < 0:
@@ -177,13 +177,6 @@ class RunConfig:
         data = self.data
         what = "folder" if data.dataset == "folder" else f"{data.dataset}-{data.scenario}-run{data.run}"
         return Path("runs") / f"{self.learner.method}-{what}-seed{self.seed}"
-
-
-def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        near = difflib.get_close_matches(str(value), known, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ConfigError(f"{name} must be one of {', '.join(known)}, got {value!r}{hint}")
 
 
 SECTIONS = {"data": DataConfig, "backbone": BackboneConfig, "memory": MemoryConfig, "learner": LearnerConfig}
@@ -318,15 +311,3 @@ def _setting_names() -> list[str]:
     return names + [
         f"{section}.{f.name}" for section, cls in SECTIONS.items() for f in dataclasses.fields(cls)
     ]
-
-
-def differences(a: dict[str, Any], b: dict[str, Any], prefix: str = "") -> list[str]:
-    """Names of settings that differ, with both values: ``memory.capacity: 300 / 1500``."""
-    found = []
-    for key in sorted(set(a) | set(b)):
-        left, right = a.get(key), b.get(key)
-        if isinstance(left, dict) and isinstance(right, dict):
-            found += differences(left, right, f"{prefix}{key}.")
-        elif left != right:
-            found.append(f"{prefix}{key}: {left!r} / {right!r}")
-    return found
