@@ -22,7 +22,7 @@ ALLOWED = {
     "data": {"errors", "configuration", "storage", "rendered"},
     "rendered": {"errors", "storage", "data"},
     "vit": {"errors", "device", "storage", "latents"},
-    "latents": {"errors", "configuration", "device", "storage", "vit", "runs"},
+    "latents": {"errors", "configuration", "device", "storage", "vit"},
     "replay": {"errors", "configuration", "device", "storage"},
     "learning": {"errors", "configuration", "device", "storage", "replay"},
     "evaluation": {"errors", "configuration", "device", "storage", "data", "vit", "replay", "learning"},

@@ -20,9 +20,10 @@ from vitlr import device as devices
 from vitlr.classifier import LatentReplayClassifier
 from vitlr.errors import ConfigError
 from vitlr.latents.network import open_network
+from vitlr.latents.settings import BackboneConfig
 from vitlr.learning import GradientLearner, LearnerConfig, learner
 from vitlr.replay import MemoryConfig, ReplayMemory
-from vitlr.runs.settings import BackboneConfig, parse
+from vitlr.runs.settings import parse
 from vitlr.vit import Backbone, Head, Trunk, random_backbone
 
 COPIES = ("_to_copy", "copy_")

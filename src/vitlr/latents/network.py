@@ -16,7 +16,7 @@ from vitlr.errors import BackboneError, RunError
 from vitlr.latents.cache import LatentCache
 from vitlr.latents.cached_head import keep_head, kept_head
 from vitlr.latents.identity import trunk_identity
-from vitlr.runs.settings import BackboneConfig
+from vitlr.latents.settings import BackboneConfig
 from vitlr.storage.cache_root import cache_root
 from vitlr.vit import (
     Backbone,

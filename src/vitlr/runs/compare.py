@@ -20,6 +20,7 @@ from vitlr.data import load_stream
 from vitlr.data.core50 import NUM_RUNS
 from vitlr.data.experience import Experience
 from vitlr.data.identity import stream_identity
+from vitlr.data.settings import DataConfig
 from vitlr.errors import ConfigError, RunError, VitLRError
 from vitlr.evaluation.run import Record
 from vitlr.latents.cache import LatentCache
@@ -27,7 +28,7 @@ from vitlr.latents.network import keep
 from vitlr.learning.methods import keeps_images
 from vitlr.report.figures import accuracy_curves, figure_bytes
 from vitlr.runs.build import Encoder, LatentStore, Network, encoded_test, open_network
-from vitlr.runs.settings import SECTIONS, YAML_FAULTS, DataConfig, RunConfig, parse, to_dict
+from vitlr.runs.settings import SECTIONS, YAML_FAULTS, RunConfig, parse, to_dict
 from vitlr.runs.tracking import forget_peak_memory, machine, read_metrics, write_json
 from vitlr.runs.train import Materials, judged_on, read_config, train
 from vitlr.storage.files import locked, write_atomically
