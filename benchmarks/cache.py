@@ -21,11 +21,11 @@ from safetensors.numpy import load_file
 from stream import VIDEO, lay_out, run
 
 from vitlr.data.settings import DataConfig
+from vitlr.evaluation.records import read_metrics
 from vitlr.latents.settings import BackboneConfig
 from vitlr.rendered.dataset import render_dataset
 from vitlr.replay import MemoryConfig
 from vitlr.runs.settings import RunConfig
-from vitlr.runs.tracking import read_metrics
 from vitlr.vit.compute import cut
 
 _opened: list[str] = []

@@ -26,7 +26,7 @@ ALLOWED = {
     "replay": {"errors", "configuration", "device", "storage"},
     "learning": {"errors", "configuration", "device", "storage", "replay"},
     "evaluation": {"errors", "configuration", "device", "storage", "data", "vit", "replay", "learning"},
-    "report": {"errors", "configuration", "storage", "evaluation", "runs"},
+    "report": {"errors", "configuration", "storage", "evaluation"},
     "runs": {
         "errors",
         "configuration",

@@ -13,24 +13,33 @@ Settings travel nested (``{"memory": {"capacity": 5}}``, as in YAML) or flat (``
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import Field, field, fields, is_dataclass
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from vitlr.errors import ConfigError
 
 __all__ = [
+    "METHOD",
+    "checked",
     "deciding",
     "differences",
     "flat",
+    "nested",
     "neutral",
     "one_of",
+    "parse_yaml",
     "place",
     "places",
     "read_by",
+    "read_yaml",
     "repetition",
     "repetitions",
     "settings_of",
+    "unknown",
 ]
 
 METHOD = "learner.method"  # the setting that decides which others are read
@@ -92,10 +101,23 @@ def deciding(cls: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by flat name."""
+    """Nested settings by flat name; of an empty group the name and ``{}``."""
     found: dict[str, Any] = {}
     for key, value in settings.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        name = f"{prefix}{key}"
+        found |= flat(value, f"{name}.") if isinstance(value, dict) and value else {name: value}
+    return found
+
+
+def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Flat settings as they are nested in YAML."""
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        *groups, last = name.split(".")
+        inside = found
+        for group in groups:
+            inside = inside.setdefault(group, {})
+        inside[last] = value
     return found
 
 
@@ -114,3 +136,82 @@ def one_of(name: str, value: str, known: tuple[str, ...]) -> None:
         near = difflib.get_close_matches(str(value), known, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise ConfigError(f"{name} must be one of {', '.join(known)}, got {value!r}{hint}")
+
+
+def unknown(name: str, known: Iterable[str]) -> str:
+    """The sentence about a setting that does not exist."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"unknown setting {name}; {f'did you mean {near[0]}?' if near else 'see --help for all settings'}"
+
+
+def checked(cls: Any, settings: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Nested settings whose names ``cls`` knows; values are checked when the class is made.
+
+    Args:
+        where: where the settings were found, for the sentence of an error.
+
+    Raises:
+        ConfigError: a setting does not exist or has no value, or a group of settings is something else.
+    """
+    known = settings_of(cls)
+    groups = {name.rpartition(".")[0]: name for name in reversed(known) if "." in name}
+    given = flat(settings)
+    for name, value in given.items():
+        if name in groups and value != {}:
+            raise ConfigError(f"{where}: {name} must hold settings such as {groups[name]}, got {value!r:.60}")
+        if name not in known and name not in groups:
+            raise ConfigError(f"{where}: {unknown(name, known)}")
+        if value is None and "None" not in str(known[name].type):
+            raise ConfigError(f"{where}: {name} has no value; give one, or leave the line out")
+    return nested(given)
+
+
+# -- YAML -----------------------------------------------------------------------------------------------
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses aliases, through which a short text may contain itself or stand for gigabytes."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError(f"alias *{self.peek_event().anchor}: write out what it stands for")
+        return super().compose_node(parent, index)
+
+
+# Besides its own errors the reader passes on those of the types that tags and plain words name:
+# a whole number of 5,000 digits, a date of month 13, !!bool of neither.
+_FAULTS = (
+    yaml.YAMLError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+)
+
+
+def read_yaml(path: str | Path) -> Any:
+    """What a YAML file holds; ConfigError if it cannot be read, and as for :func:`parse_yaml`."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read ({error.strerror}); give a YAML file") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not valid YAML ({error})") from None
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """What a YAML text holds; aliases are refused before anything is built.
+
+    Args:
+        where: where the text was found, for the sentence of an error.
+
+    Raises:
+        ConfigError: it is not valid YAML or has aliases.
+    """
+    try:
+        return _Loader(text).get_single_data()
+    except _FAULTS as error:
+        raise ConfigError(f"{where} is not valid YAML ({' '.join(str(error).split())[:160]})") from None

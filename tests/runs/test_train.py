@@ -12,9 +12,10 @@ import torch
 from safetensors.torch import load_file
 
 from vitlr.errors import ConfigError, RunError
+from vitlr.evaluation.records import read_metrics
 from vitlr.runs import train as runs
 from vitlr.runs.settings import parse
-from vitlr.runs.tracking import EventWriter, read_metrics
+from vitlr.runs.tracking import EventWriter
 from vitlr.runs.train import prepare, read_config, train
 
 

@@ -9,12 +9,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from vitlr.configuration import METHOD, deciding, flat, places, repetitions
+from vitlr.configuration import METHOD, deciding, flat, places, read_yaml, repetitions, settings_of
 from vitlr.errors import RunError
-from vitlr.runs.settings import YAML_FAULTS
-from vitlr.runs.tracking import read_metrics
+from vitlr.evaluation.records import read_metrics
 from vitlr.storage.names import slug
 
 __all__ = ["RunData", "gather", "named_by_difference"]
@@ -66,7 +63,7 @@ def gather(paths: Sequence[str | Path], settings: type) -> tuple[list[RunData], 
         settings: the class of their settings, which declares those that make runs differ.
 
     Raises:
-        RunError: a directory holds no run, or a run's files are damaged.
+        VitLRError: a directory holds no run, or a run's files are damaged.
     """
     runs: list[RunData] = []
     failures: list[str] = []
@@ -84,7 +81,7 @@ def gather(paths: Sequence[str | Path], settings: type) -> tuple[list[RunData], 
             raise RunError(f"{given} holds no run; give the directory of a vitlr train or compare")
         for place, paths_there in found.items():
             comparison = comparisons[place]
-            read = [_read(path, comparison) for path in paths_there]
+            read = [_read(path, comparison, settings) for path in paths_there]
             failures += [
                 f"{name}: failed: {why}" for (name, order), why in comparison.failures.items() if not order
             ]
@@ -178,14 +175,10 @@ def _variant(path: Path, names: Mapping[str, str]) -> str:
     return names.get(folder, folder.replace("-", " "))
 
 
-def _read(path: Path, comparison: _Comparison) -> RunData:
-    try:
-        config = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, *YAML_FAULTS) as error:
-        raise RunError(
-            f"{path / 'config.yaml'} cannot be read ({' '.join(str(error).split())[:120]})"
-        ) from None
-    if not isinstance(config, dict) or not all(isinstance(config.get(room, {}), dict) for room in _ROOMS):
+def _read(path: Path, comparison: _Comparison, settings: type) -> RunData:
+    config = read_yaml(path / "config.yaml")
+    groups = {name.partition(".")[0] for name in settings_of(settings) if "." in name}
+    if not isinstance(config, dict) or not all(isinstance(config.get(group, {}), dict) for group in groups):
         raise RunError(f"{path / 'config.yaml'} is damaged; leave this run out or run it again")
     metrics = read_metrics(path) if (path / "metrics.jsonl").is_file() else []
     summary, predictions = _json(path / "summary.json"), _json(path / "predictions.json")
@@ -219,7 +212,6 @@ def _read(path: Path, comparison: _Comparison) -> RunData:
     )
 
 
-_ROOMS = ("data", "backbone", "memory", "learner")
 _IN_RECORD: dict[str, type | tuple[type, ...]] = {
     "num_images": int,
     "classes": list,

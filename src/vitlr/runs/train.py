@@ -24,7 +24,7 @@ from vitlr.data.identity import stream_identity
 from vitlr.errors import DataError, RunError, VitLRError
 from vitlr.evaluation.groups import group_measures
 from vitlr.evaluation.metrics import RunningForgetting, confusion_matrix
-from vitlr.evaluation.records import backward_transfer, forward_transfer
+from vitlr.evaluation.records import backward_transfer, forward_transfer, read_metrics
 from vitlr.evaluation.run import Record, evaluate, iter_run
 from vitlr.latents.identity import trunk_identity
 from vitlr.latents.network import keep
@@ -40,7 +40,6 @@ from vitlr.runs.tracking import (
     finite,
     machine,
     peak_memory_bytes,
-    read_metrics,
     record_to_json,
     write_json,
 )
