@@ -14,9 +14,9 @@ from tests.runs.conftest import save_tree
 from vitlr.cli import main
 from vitlr.commands.compare import numbers
 from vitlr.errors import ConfigError
+from vitlr.evaluation.records import read_metrics
 from vitlr.runs.compare import read_plan, table_cells, table_lines
 from vitlr.runs.settings import parse
-from vitlr.runs.tracking import read_metrics
 from vitlr.runs.train import train
 
 
@@ -50,8 +50,8 @@ def test_a_variants_settings_go_over_those_of_the_base(tmp_path: Path) -> None:
         ("variants: {a: {}}\nruns: 3\n", "runs must be a list of whole numbers"),
         ("variants: {a: {}", "not valid YAML"),
         ("variants: {}\n", "has no variants"),
-        ("variants: {a: {data: 5}}\n", "data of 'a' must hold settings, got 5"),
-        ("variants: {a: {}}\nbase: {memory: [1]}\n", "memory of 'base' must hold settings"),
+        ("variants: {a: {data: 5}}\n", "'a': data must hold settings such as data.dataset, got 5"),
+        ("variants: {a: {}}\nbase: {memory: [1]}\n", "'base': memory must hold settings"),
         ("variants: {CWR: {}, CWR*: {}}\n", "'CWR' and 'CWR\\*' would share the directory CWR"),
         ("variants: {naive: {}, Naive: {}}\n", "would share the directory Naive"),
         ("variants: {summary.json: {}}\n", "cannot be called 'summary.json'"),
