@@ -20,10 +20,12 @@ from pathlib import Path
 from safetensors.numpy import load_file
 from stream import VIDEO, lay_out, run
 
+from vitlr.data.settings import DataConfig
+from vitlr.evaluation.records import read_metrics
+from vitlr.latents.settings import BackboneConfig
 from vitlr.rendered.dataset import render_dataset
 from vitlr.replay import MemoryConfig
-from vitlr.runs.settings import BackboneConfig, DataConfig, RunConfig
-from vitlr.runs.tracking import read_metrics
+from vitlr.runs.settings import RunConfig
 from vitlr.vit.compute import cut
 
 _opened: list[str] = []

@@ -28,12 +28,15 @@ from vitlr.commands.console import Bar
 from vitlr.data import core50_lists, load_stream
 from vitlr.data.core50 import protocols, published_videos, video_frames
 from vitlr.data.experience import Stream
+from vitlr.data.settings import DataConfig
+from vitlr.evaluation.records import read_metrics
+from vitlr.latents.settings import BackboneConfig
 from vitlr.learning import LearnerConfig
 from vitlr.learning.minibatch import epoch_minibatches
 from vitlr.rendered.dataset import frame_numbers, render_dataset
 from vitlr.replay import MemoryConfig
-from vitlr.runs.settings import BackboneConfig, DataConfig, RunConfig
-from vitlr.runs.tracking import machine, read_metrics
+from vitlr.runs.settings import RunConfig
+from vitlr.runs.tracking import machine
 from vitlr.runs.train import train
 
 VIDEO = 300

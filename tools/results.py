@@ -27,11 +27,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from vitlr.errors import VitLRError
+from vitlr.evaluation.records import read_metrics
 from vitlr.report.figures import accuracy_curves, figure_bytes
 from vitlr.report.tradeoffs import Point, accuracy_against_bytes, accuracy_against_cut
 from vitlr.runs.compare import Outcome, Plan, read_plan, summarise
 from vitlr.runs.settings import RunConfig, to_yaml
-from vitlr.runs.tracking import machine, read_metrics
+from vitlr.runs.tracking import machine
 from vitlr.storage.files import write_atomically
 
 HERE = Path(__file__).resolve().parent.parent

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from vitlr.commands.compare import run_plan
+from vitlr.evaluation.records import read_metrics
 from vitlr.learning import LearnerConfig
 from vitlr.runs.compare import Outcome, Plan, read_plan, summarise
-from vitlr.runs.tracking import read_metrics
 from vitlr.runs.train import FAILURE
 from vitlr.storage.files import write_atomically
 

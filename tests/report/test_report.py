@@ -16,8 +16,10 @@ import pytest
 from vitlr.cli import main
 from vitlr.evaluation import metrics
 from vitlr.evaluation.records import class_matrix, forward_transfer, running_forgetting
-from vitlr.report.gather import gather, named_by_difference
+from vitlr.report import gather as gathering
+from vitlr.report.gather import RunData
 from vitlr.report.report import make_report, measures
+from vitlr.runs.settings import RunConfig
 
 RECIPE = """
 title: tiny
@@ -31,6 +33,14 @@ variants:
   naive: {{learner: {{method: naive}}}}
 runs: [0, 1]
 """
+
+
+def gather(paths: list[Path]) -> tuple[list[RunData], list[str]]:
+    return gathering.gather(paths, RunConfig)
+
+
+def named_by_difference(settings: list[dict], name: str = "") -> list[str]:
+    return gathering.named_by_difference(settings, RunConfig, name)
 
 
 @pytest.fixture(scope="module")
@@ -413,6 +423,14 @@ def test_runs_are_named_by_what_differs_but_order_and_seed() -> None:
         "latent replay (capacity 300)",
         "latent replay (capacity 100)",
     ]
+
+
+def test_settings_that_decide_no_result_and_those_that_a_method_does_not_read_give_no_name() -> None:
+    slda = {"learner.method": "slda", "learner.lr": 0.1, "data.workers": 1, "out": "a", "tensorboard": True}
+    other = {"learner.lr": 0.2, "data.workers": 9, "out": "b", "tensorboard": False}
+    assert named_by_difference([slda, slda | other]) == ["slda", "slda"]
+    naive = slda | {"learner.method": "naive"}
+    assert named_by_difference([naive, naive | other]) == ["naive (lr 0.1)", "naive (lr 0.2)"]
 
 
 def test_a_setting_that_an_older_run_does_not_know_does_not_tell_it_from_later_ones() -> None:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.runs.conftest import save_tree
 from vitlr.cli import main
 from vitlr.commands.compare import numbers
 from vitlr.errors import ConfigError
+from vitlr.evaluation.records import read_metrics
 from vitlr.runs.compare import read_plan, table_cells, table_lines
-from vitlr.runs.tracking import read_metrics
+from vitlr.runs.settings import parse
+from vitlr.runs.train import train
 
 
 def recipe(folder: Path, text: str) -> Path:
@@ -45,8 +50,8 @@ def test_a_variants_settings_go_over_those_of_the_base(tmp_path: Path) -> None:
         ("variants: {a: {}}\nruns: 3\n", "runs must be a list of whole numbers"),
         ("variants: {a: {}", "not valid YAML"),
         ("variants: {}\n", "has no variants"),
-        ("variants: {a: {data: 5}}\n", "data of 'a' must hold settings, got 5"),
-        ("variants: {a: {}}\nbase: {memory: [1]}\n", "memory of 'base' must hold settings"),
+        ("variants: {a: {data: 5}}\n", "'a': data must hold settings such as data.dataset, got 5"),
+        ("variants: {a: {}}\nbase: {memory: [1]}\n", "'base': memory must hold settings"),
         ("variants: {CWR: {}, CWR*: {}}\n", "'CWR' and 'CWR\\*' would share the directory CWR"),
         ("variants: {naive: {}, Naive: {}}\n", "would share the directory Naive"),
         ("variants: {summary.json: {}}\n", "cannot be called 'summary.json'"),
@@ -118,6 +123,69 @@ def test_train_repeats_one_method_over_orders_and_seeds_with_one_summary(
     before = (out / names[0] / "metrics.jsonl").stat().st_mtime_ns
     assert main(many) == 0  # goes on: nothing is run again
     assert (out / names[0] / "metrics.jsonl").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "--data.workers=1",
+        "--tensorboard=false",
+        "--checkpoint_every=3",
+        "--backbone.cache=off",
+        "--data.root=MOVED",
+    ],
+)
+def test_a_comparison_goes_on_if_what_changed_decides_no_result(
+    flags: list[str], tmp_path: Path, other: str
+) -> None:
+    tree = tmp_path / "core50"
+    shutil.copytree(flags[1].partition("=")[2], tree)
+    out = tmp_path / "many"
+    one = ["train", *flags, f"--data.root={tree}", "--learner.epochs=1", "--quiet", f"--out={out}"]
+    assert main([*one, "--runs=0"]) == 0
+    done = out / "latent-replay" / "run0-seed0" / "metrics.jsonl"
+    before = done.stat().st_mtime_ns
+    if "MOVED" in other:
+        tree.rename(tmp_path / "moved")
+    assert main([*one, other.replace("MOVED", str(tmp_path / "moved")), "--runs=0-1"]) == 0
+    assert done.stat().st_mtime_ns == before
+    assert (out / "latent-replay" / "run1-seed0" / "summary.json").is_file()
+
+
+@pytest.mark.parametrize("other", ["--learner.lr=0.5", "--data.root=OTHER", "--data.root=GONE"])
+def test_a_comparison_of_other_settings_or_images_is_refused(
+    flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], other: str
+) -> None:
+    tree = save_tree(tmp_path / "other", objects=(1, 2, 6))
+    out = tmp_path / "many"
+    one = ["train", *flags, "--learner.epochs=1", "--quiet", "--runs=0", f"--out={out}"]
+    assert main(one) == 0
+    assert main([*one, other.replace("OTHER", str(tree)).replace("GONE", str(tmp_path / "gone"))]) == 2
+    said = capsys.readouterr().err
+    assert "does not exist" in said if "GONE" in other else "was made with other settings or images (" in said
+
+
+def test_a_run_is_resumed_from_a_tree_that_was_moved_with_other_workers(
+    flags: list[str], tmp_path: Path
+) -> None:
+    tree = tmp_path / "core50"
+    shutil.copytree(flags[1].partition("=")[2], tree)
+    config = parse([*flags, f"--data.root={tree}", f"--out={tmp_path / 'run'}"])
+
+    class Stopped(Exception):
+        pass
+
+    def stop(record) -> None:
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        train(config, on_record=stop)
+    tree.rename(tmp_path / "moved")
+    data = replace(config.data, root=str(tmp_path / "moved"), workers=1)
+    others = replace(config, data=data, tensorboard=False, checkpoint_every=3)
+    positions = []
+    train(others, resume=True, on_start=lambda _, start: positions.append(start))
+    assert positions == [1] and len(read_metrics(tmp_path / "run")) == 7
 
 
 def test_a_single_run_has_no_spread_and_one_that_failed_is_counted_beside_those_that_did_not() -> None:

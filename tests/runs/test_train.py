@@ -12,9 +12,10 @@ import torch
 from safetensors.torch import load_file
 
 from vitlr.errors import ConfigError, RunError
+from vitlr.evaluation.records import read_metrics
 from vitlr.runs import train as runs
 from vitlr.runs.settings import parse
-from vitlr.runs.tracking import EventWriter, read_metrics
+from vitlr.runs.tracking import EventWriter
 from vitlr.runs.train import prepare, read_config, train
 
 
@@ -322,8 +323,9 @@ def test_the_trunk_sees_each_image_exactly_once_however_many_epochs(flags: list[
 def test_evaluation_tracks_no_gradients_and_leaves_the_learner_as_it_was(
     flags: list[str], tmp_path: Path
 ) -> None:
-    from vitlr.evaluation.run import evaluate
     from vitlr.runs.build import build_learner
+
+    from vitlr.evaluation.run import evaluate
 
     materials = prepare(parse([*flags, f"--out={tmp_path / 'run'}"]))
     learner = build_learner(parse([*flags, f"--out={tmp_path / 'run'}"]), materials.network)

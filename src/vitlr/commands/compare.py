@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vitlr.commands.console import Bar, err, out
+from vitlr.commands.console import Bars, notes, out
 from vitlr.errors import ConfigError
 
 __all__ = ["add_parsers", "finish", "numbers", "print_table", "run_plan"]
@@ -94,30 +93,19 @@ def run_plan(plan: Any, where: Path, *, quiet: bool) -> list[dict[str, Any]]:
     """Compare with a progress bar for each stage and run; returns the summary's rows."""
     from vitlr.runs.compare import compare, summarise
 
-    with ExitStack() as stack:
-        bars: dict[str, Bar] = {}
-        notes: list[str] = []
-
-        def bar(title: str) -> Bar:
-            if title not in bars:
-                stack.pop_all().close()  # one bar at a time
-                bars[title] = stack.enter_context(Bar(title, quiet=quiet))
-            return bars[title]
-
+    caches: list[str] = []
+    with Bars(quiet=quiet) as bars:
         outcomes = compare(
             plan,
             where,
-            on_progress=lambda stage, done, total: bar(stage).update(done, total),
-            on_record=lambda name, done, total, record: bar(name).update(
-                done, total, f"test accuracy {record.evaluation.test_accuracy:.3f}"
+            on_progress=bars.update,
+            on_record=lambda name, done, total, record: bars.update(
+                name, done, total, f"test accuracy {record.evaluation.test_accuracy:.3f}"
             ),
-            on_note=notes.append,
+            on_note=caches.append,
         )
-    for note in notes:
-        err().print(note, markup=False, soft_wrap=True)
-    for outcome in outcomes:
-        if outcome.failure:
-            err().print(f"failed: {outcome.config.run_dir}: {outcome.failure}", markup=False, soft_wrap=True)
+    notes(caches)
+    notes(f"failed: {outcome.config.run_dir}: {outcome.failure}" for outcome in outcomes if outcome.failure)
     return summarise(plan, outcomes)
 
 

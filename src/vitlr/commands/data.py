@@ -8,7 +8,7 @@ import json
 import sys
 from pathlib import Path
 
-from vitlr.commands.console import Bar, Stages
+from vitlr.commands.console import Bar, Bars
 from vitlr.errors import DataError
 
 __all__ = ["add_parsers"]
@@ -120,8 +120,8 @@ def download(options: argparse.Namespace) -> int:
 
     _at_least("--workers", options.workers, 1)
     _at_least("--retries", options.retries, 0)
-    stages = Stages(quiet=options.quiet or options.json)
-    with locked(options.root), stages:
+    bars = Bars(quiet=options.quiet or options.json)
+    with locked(options.root), bars:
         try:
             root = download_core50(
                 options.root,
@@ -130,13 +130,13 @@ def download(options: argparse.Namespace) -> int:
                 md5=options.md5 or CORE50_MD5,
                 keep_archive=options.keep_archive,
                 retries=options.retries,
-                progress=stages.update,
-                say=stages.say,
+                progress=bars.megabytes,
+                say=bars.say,
             )
         except KeyboardInterrupt:
             part = options.root / f"{CORE50_ARCHIVE}.part"
             if part.exists():
-                stages.say(f"{part} is kept; the same command goes on from there")
+                bars.say(f"{part} is kept; the same command goes on from there")
             raise
     return _verify(root, options)
 

@@ -91,11 +91,12 @@ def report(options: argparse.Namespace) -> int:
     from vitlr.report.figures import figure_bytes
     from vitlr.report.gather import gather
     from vitlr.report.report import problems_of
+    from vitlr.runs.settings import RunConfig
     from vitlr.storage.files import write_atomically
     from vitlr.storage.locks import locked
 
     _check_place(options.out)
-    runs, failures = gather(options.runs)
+    runs, failures = gather(options.runs, RunConfig)
     made = report_of(runs, failures)
     files: list[tuple[str, bytes]] = []
     with Bar("drawing", quiet=options.quiet or options.json) as bar:

@@ -5,16 +5,43 @@ Shape letters: E experiences, C classes.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from vitlr.errors import RunError
 from vitlr.evaluation import metrics
 
-__all__ = ["backward_transfer", "class_matrix", "forward_transfer", "running_forgetting", "value_of"]
+__all__ = [
+    "backward_transfer",
+    "class_matrix",
+    "forward_transfer",
+    "read_metrics",
+    "running_forgetting",
+    "value_of",
+]
 
 Records = Sequence[Mapping[str, Any]]
+
+
+def read_metrics(run_dir: str | Path) -> list[dict[str, Any]]:
+    """Records of a run, in order; a line cut off by a crash at the end is left out.
+
+    Raises:
+        RunError: there is no metrics.jsonl, or a line before the last is damaged.
+    """
+    path = Path(run_dir) / "metrics.jsonl"
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise RunError(f"{path} cannot be read ({error.strerror}); give the directory of a run") from None
+    try:
+        return [json.loads(line) for line in lines[:-1]]
+    except ValueError:
+        raise RunError(f"{path} is damaged; run again") from None
 
 
 def class_matrix(records: Records) -> tuple[np.ndarray, np.ndarray]:

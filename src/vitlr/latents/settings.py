@@ -1,10 +1,10 @@
-"""Settings of the network."""
+"""The pretrained network, its cut and the cache of its latents, as settings."""
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 
+from vitlr.configuration import neutral, one_of
 from vitlr.errors import ConfigError
 from vitlr.vit import PRECISIONS
 
@@ -36,7 +36,7 @@ class BackboneConfig:
     precision: str = "auto"
     device: str = "cpu"
     batch_size: int = 64
-    cache: str | bool = "auto"
+    cache: str | bool = neutral("auto")
 
     def __post_init__(self) -> None:
         # YAML reads a bare off as false, and on as true.
@@ -45,17 +45,10 @@ class BackboneConfig:
         object.__setattr__(self, "cache", meaning.get(said.lower(), said))
         if not self.cache:
             raise ConfigError("backbone.cache must be auto, off or a directory, got nothing")
-        _one_of("backbone.precision", self.precision, ("auto", *PRECISIONS))
+        one_of("backbone.precision", self.precision, ("auto", *PRECISIONS))
         for name in ("blocks", "image_size", "batch_size"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"backbone.{name} must be >= 1, got {value}")
         if self.cut is not None and self.cut < 0:
             raise ConfigError(f"backbone.cut must be >= 0, got {self.cut}")
-
-
-def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        near = difflib.get_close_matches(str(value), known, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ConfigError(f"{name} must be one of {', '.join(known)}, got {value!r}{hint}")

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vitlr.configuration import read_by
 from vitlr.errors import ConfigError
 
-__all__ = ["CLOSED_FORM_SETTINGS", "LearnerConfig"]
+__all__ = ["LearnerConfig"]
 
 _LARGEST = 1e38  # of any setting: float32, in which is learned, ends above it
 _WIDEST = 20_000  # random features: 6.4 GB of matrices
-# Settings that only the methods in closed form read.
-CLOSED_FORM_SETTINGS = ("slda_shrinkage", "ranpac_width", "ranpac_ridge")
 _PRECISIONS = ("auto", "float32", "bfloat16")
 
 
@@ -55,13 +54,13 @@ class LearnerConfig:
     weight_decay: float = 5e-4
     train_precision: str = "auto"
     si_lambda: float = 0.0
-    der_alpha: float = 0.1
-    der_beta: float = 0.5
-    lwf_lambda: float = 1.0
-    lwf_temperature: float = 2.0
-    slda_shrinkage: float = 1e-4
-    ranpac_width: int = 1000
-    ranpac_ridge: float | None = None
+    der_alpha: float = read_by("der", default=0.1)
+    der_beta: float = read_by("der", default=0.5)
+    lwf_lambda: float = read_by("lwf", default=1.0)
+    lwf_temperature: float = read_by("lwf", default=2.0)
+    slda_shrinkage: float = read_by("slda", default=1e-4)
+    ranpac_width: int = read_by("ranpac", default=1000)
+    ranpac_ridge: float | None = read_by("ranpac", default=None)
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):

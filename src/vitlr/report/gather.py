@@ -9,27 +9,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from vitlr.configuration import METHOD, deciding, flat, places, read_yaml, repetitions, settings_of
 from vitlr.errors import RunError
-from vitlr.runs.settings import YAML_FAULTS
-from vitlr.runs.tracking import read_metrics
+from vitlr.evaluation.records import read_metrics
 from vitlr.storage.names import slug
 
 __all__ = ["RunData", "gather", "named_by_difference"]
 
 _DEPTH = 3  # folders below a given one in which runs are looked for
-# What tells runs of one method apart, or where they lie, and not what was run.
-_APART = (
-    "data.run",
-    "seed",
-    "out",
-    "data.root",  # unless other classes lie there
-    "tensorboard",
-    "checkpoint_every",
-    "data.workers",
-    "backbone.cache",
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,11 +56,14 @@ _ORDER = re.compile(r"run (\d+), seed (\d+)")
 _REPETITION = re.compile(r"run\d+-seed\d+")
 
 
-def gather(paths: Sequence[str | Path]) -> tuple[list[RunData], list[str]]:
+def gather(paths: Sequence[str | Path], settings: type) -> tuple[list[RunData], list[str]]:
     """Runs in these directories or below them, in order, and sentences about those that left nothing.
 
+    Args:
+        settings: the class of their settings, which declares those that make runs differ.
+
     Raises:
-        RunError: a directory holds no run, or a run's files are damaged.
+        VitLRError: a directory holds no run, or a run's files are damaged.
     """
     runs: list[RunData] = []
     failures: list[str] = []
@@ -91,7 +81,7 @@ def gather(paths: Sequence[str | Path]) -> tuple[list[RunData], list[str]]:
             raise RunError(f"{given} holds no run; give the directory of a vitlr train or compare")
         for place, paths_there in found.items():
             comparison = comparisons[place]
-            read = [_read(path, comparison) for path in paths_there]
+            read = [_read(path, comparison, settings) for path in paths_there]
             failures += [
                 f"{name}: failed: {why}" for (name, order), why in comparison.failures.items() if not order
             ]
@@ -102,7 +92,7 @@ def gather(paths: Sequence[str | Path]) -> tuple[list[RunData], list[str]]:
     seen: dict[tuple[Path, str, str], RunData] = {
         (run.path.resolve(), *(() if run.config else (run.method, run.order))): run for run in runs
     }
-    return _each_once(_with_names(list(seen.values())), failures), failures
+    return _each_once(_with_names(list(seen.values()), settings), failures), failures
 
 
 def _without_directory(place: Path, comparison: _Comparison, there: set[tuple[str, str]]) -> list[RunData]:
@@ -111,10 +101,10 @@ def _without_directory(place: Path, comparison: _Comparison, there: set[tuple[st
     for (variant, order), why in comparison.failures.items():
         told = _ORDER.fullmatch(order)
         if told and (variant, order) not in there:
-            flat = {"data.run": int(told[1]), "seed": int(told[2])}
+            place_in = {"data.run": int(told[1]), "seed": int(told[2])}
             found.append(
                 RunData(
-                    path=place, method=variant, config={}, metrics=[], flat=flat, failed=True,
+                    path=place, method=variant, config={}, metrics=[], flat=place_in, failed=True,
                     problem=f"failed: {why}",
                 )
             )  # fmt: skip
@@ -185,14 +175,10 @@ def _variant(path: Path, names: Mapping[str, str]) -> str:
     return names.get(folder, folder.replace("-", " "))
 
 
-def _read(path: Path, comparison: _Comparison) -> RunData:
-    try:
-        config = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, *YAML_FAULTS) as error:
-        raise RunError(
-            f"{path / 'config.yaml'} cannot be read ({' '.join(str(error).split())[:120]})"
-        ) from None
-    if not isinstance(config, dict) or not all(isinstance(config.get(room, {}), dict) for room in _ROOMS):
+def _read(path: Path, comparison: _Comparison, settings: type) -> RunData:
+    config = read_yaml(path / "config.yaml")
+    groups = {name.partition(".")[0] for name in settings_of(settings) if "." in name}
+    if not isinstance(config, dict) or not all(isinstance(config.get(group, {}), dict) for group in groups):
         raise RunError(f"{path / 'config.yaml'} is damaged; leave this run out or run it again")
     metrics = read_metrics(path) if (path / "metrics.jsonl").is_file() else []
     summary, predictions = _json(path / "summary.json"), _json(path / "predictions.json")
@@ -210,7 +196,7 @@ def _read(path: Path, comparison: _Comparison) -> RunData:
         metrics=metrics,
         summary=summary,
         predictions=predictions,
-        flat=_flat(config),
+        flat=flat(config),
     )
     if run.finished:
         return run
@@ -226,7 +212,6 @@ def _read(path: Path, comparison: _Comparison) -> RunData:
     )
 
 
-_ROOMS = ("data", "backbone", "memory", "learner")
 _IN_RECORD: dict[str, type | tuple[type, ...]] = {
     "num_images": int,
     "classes": list,
@@ -281,40 +266,42 @@ def _json(path: Path) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
-
-
-def _with_names(runs: list[RunData]) -> list[RunData]:
+def _with_names(runs: list[RunData], settings: type) -> list[RunData]:
     """Each run under a method's name, which runs of other settings never share, whoever gave it."""
     named: dict[str, list[RunData]] = {}
     for run in runs:
         named.setdefault(run.method, []).append(run)
-    names = {}
+    names: dict[int, str] = {}
     for method, group in named.items():
         begun = [run for run in group if run.config]
-        for run, name in zip(begun, named_by_difference(_told_apart(begun), method), strict=True):
-            names[id(run)] = name
+        given = named_by_difference(_with_images(begun, settings), settings, method)
+        names |= {id(run): name for run, name in zip(begun, given, strict=True)}
     return [replace(run, method=names.get(id(run), run.method)) for run in runs]
 
 
-def _told_apart(group: Sequence[RunData]) -> list[dict[str, Any]]:
-    """Settings of the runs, with the folder of their images where other ones lie in it: the same folder may lie
-    elsewhere on another machine, and hold the same images there."""
+def _with_images(group: Sequence[RunData], settings: type) -> list[dict[str, Any]]:
+    """Settings of the runs and, if they learned from other images, what distinguishes these: their folders, or
+    their numbers. The same images may be in different folders on two machines."""
     classes = {tuple(run.metrics[0]["class_accuracy"]) for run in group if run.metrics}
-    if len(classes) < 2 and len({_images(run) for run in group if run.finished}) < 2:
+    alike: dict[str, set[str]] = {}
+    for run in group:
+        if "data" in (run.summary or {}):
+            data = json.dumps((run.summary or {})["data"])
+            alike.setdefault(repr(deciding(settings, run.flat)), set()).add(data)
+    numbers = {_images(run) for run in group if run.finished}
+    if max(len(classes), len(numbers), *map(len, alike.values())) < 2:
         return [run.flat for run in group]
-    roots = {run.flat.get("data.root") for run in group}
-    return [
-        {
-            **run.flat,
-            "images": run.flat.get("data.root") if len(roots) > 1 else " + ".join(map(str, _images(run))),
-        }
-        for run in group
-    ]
+    roots = sorted(places(settings))
+    by_place = len({repr([run.flat.get(name) for name in roots]) for run in group}) > 1
+    return [{**run.flat, "images": _places(run, roots) if by_place else _counts(run)} for run in group]
+
+
+def _places(run: RunData, roots: Sequence[str]) -> str:
+    return " and ".join(str(run.flat[name]) for name in roots if run.flat.get(name) is not None)
+
+
+def _counts(run: RunData) -> str:
+    return " + ".join(map(str, _images(run)))
 
 
 def _images(run: RunData) -> tuple[int, int]:
@@ -323,15 +310,19 @@ def _images(run: RunData) -> tuple[int, int]:
     return sum(line["num_images"] for line in run.metrics), tests if isinstance(tests, int) else 0
 
 
-def named_by_difference(settings: Sequence[Mapping[str, Any]], name: str = "") -> list[str]:
-    """A name for each: ``name`` or its method, and those of its settings in which not all agree."""
-    apart = _APART if name else (*_APART, "learner.method")
-    keys = [key for key in dict.fromkeys(key for flat in settings for key in flat) if key not in apart]
-    # A setting that came after a run was made does not tell it from later ones.
-    differing = [key for key in keys if len({repr(flat[key]) for flat in settings if key in flat}) > 1]
+def named_by_difference(runs: Sequence[Mapping[str, Any]], settings: type, name: str = "") -> list[str]:
+    """A name for each of the flat settings: ``name`` or its method, and the settings in which not all agree.
+
+    Settings that decide no result, and those that distinguish repetitions, are not in it.
+    """
+    apart = repetitions(settings) | (set() if name else {METHOD})
+    telling = [{k: v for k, v in deciding(settings, run).items() if k not in apart} for run in runs]
+    keys = dict.fromkeys(key for each in telling for key in each)
+    # A setting that came after a run was made does not distinguish it from later ones.
+    differing = [key for key in keys if len({repr(each[key]) for each in telling if key in each}) > 1]
     names = []
-    for flat in settings:
-        method = name or str(flat.get("learner.method", "run")).replace("_", " ")
-        told = ", ".join(f"{key.rpartition('.')[2]} {flat.get(key)}" for key in differing)
-        names.append(f"{method} ({told})" if told else method)
+    for run, each in zip(runs, telling, strict=True):
+        method = name or str(run.get(METHOD, "run")).replace("_", " ")
+        values = ", ".join(f"{key.rpartition('.')[2]} {each[key]}" for key in differing if key in each)
+        names.append(f"{method} ({values})" if values else method)
     return names

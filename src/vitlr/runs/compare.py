@@ -13,15 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
+from vitlr.configuration import checked, deciding, differences, flat, places, read_yaml
+from vitlr.data import load_stream
 from vitlr.data.core50 import NUM_RUNS
+from vitlr.data.identity import stream_identity
+from vitlr.data.settings import DataConfig
 from vitlr.errors import ConfigError, RunError, VitLRError
+from vitlr.evaluation.records import read_metrics
 from vitlr.evaluation.run import Record
 from vitlr.report.figures import accuracy_curves, figure_bytes
 from vitlr.runs.materials import Shared
-from vitlr.runs.settings import SECTIONS, YAML_FAULTS, DataConfig, RunConfig, differences, parse, to_dict
-from vitlr.runs.tracking import forget_peak_memory, machine, read_metrics, write_json
+from vitlr.runs.settings import RunConfig, from_settings, to_dict
+from vitlr.runs.tracking import forget_peak_memory, machine, write_json
 from vitlr.runs.train import read_config, train
 from vitlr.storage.files import write_atomically
 from vitlr.storage.locks import locked
@@ -57,7 +61,7 @@ class Plan:
                     "seed": seed,
                     "out": str(out / slug(variant) / f"run{run}-seed{seed}"),
                 }
-                yield parse(_flags(_merged(settings, where)), prog="vitlr compare")
+                yield from_settings(_merged(settings, where))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,58 +87,38 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _flags(settings: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Nested settings as flags, so that they are checked as flags are."""
-    flags: list[str] = []
-    for key, value in settings.items():
-        if isinstance(value, dict):
-            flags += _flags(value, f"{prefix}{key}.")
-        else:
-            flags.append(f"--{prefix}{key}={'null' if value is None else value}")
-    return flags
-
-
 def read_plan(path: str | Path) -> Plan:
     """A plan from a recipe: YAML with title, base, variants, runs and seeds. ConfigError names what is wrong."""
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"recipe {path} cannot be read ({error.strerror}); give a YAML file") from None
-    except YAML_FAULTS as error:
-        raise ConfigError(f"recipe {path} is not valid YAML ({' '.join(str(error).split())[:120]})") from None
+    content, where = read_yaml(path), f"recipe {path}"
     if not isinstance(content, dict) or not isinstance(content.get("variants"), dict):
-        raise ConfigError(f"recipe {path} must hold 'variants', names with settings, and may hold 'base'")
-    unknown = set(content) - {"title", "base", "variants", "runs", "seeds"}
-    if unknown:
-        raise ConfigError(f"recipe {path} has unknown keys {', '.join(sorted(map(str, unknown)))}")
+        raise ConfigError(f"{where} must hold 'variants', names with settings, and may hold 'base'")
+    others = set(content) - {"title", "base", "variants", "runs", "seeds"}
+    if others:
+        raise ConfigError(f"{where} has unknown keys {', '.join(sorted(map(str, others)))}")
     numbers = {}
     for key in ("runs", "seeds"):
         values = content.get(key, [0])
         if not isinstance(values, list) or not values or not all(type(v) is int for v in values):
-            raise ConfigError(f"recipe {path}: {key} must be a list of whole numbers, got {values!r}")
+            raise ConfigError(f"{where}: {key} must be a list of whole numbers, got {values!r:.60}")
         numbers[key] = tuple(dict.fromkeys(values))
     variants = {str(name): settings for name, settings in content["variants"].items()}
     _check_names(path, list(variants))
     return Plan(
         title=str(content.get("title", Path(path).stem)),
-        base=_settings(path, "base", content.get("base")),
-        variants={name: _settings(path, name, settings) for name, settings in variants.items()},
+        base=_settings(where, "base", content.get("base")),
+        variants={name: _settings(where, name, settings) for name, settings in variants.items()},
         **numbers,
     )
 
 
-def _settings(path: str | Path, name: str, settings: Any) -> dict[str, Any]:
-    """The nested settings of the base or of a variant; a room may be empty."""
+def _settings(where: str, name: str, settings: Any) -> dict[str, Any]:
+    """The nested settings of the base or of a variant; they, or a group of them, may be left empty."""
+    where = f"{where}, {name!r:.60}"
     if settings is not None and not isinstance(settings, dict):
-        raise ConfigError(f"recipe {path}: {name!r:.60} must hold settings, got {settings!r:.60}")
-    settings = dict(settings or {})
-    for room in SECTIONS:
-        inside = settings.get(room, {})
-        if inside is not None and not isinstance(inside, dict):
-            raise ConfigError(f"recipe {path}: {room} of {name!r:.60} must hold settings, got {inside!r:.60}")
-        if room in settings:
-            settings[room] = inside or {}
-    return settings
+        raise ConfigError(f"{where} must hold settings, got {settings!r:.60}")
+    groups = {key for key, value in to_dict(RunConfig()).items() if isinstance(value, dict)}
+    filled = {k: {} if v is None and k in groups else v for k, v in (settings or {}).items()}
+    return checked(RunConfig, filled, where)
 
 
 def _check_names(path: str | Path, variants: Sequence[str]) -> None:
@@ -264,7 +248,7 @@ def _one(
     on_record: Callable[[str, int, int, Record], None],
 ) -> Outcome:
     if (config.run_dir / "summary.json").is_file():
-        _same_config(config)
+        _check_same(config)
         return Outcome(variant=variant, config=config, metrics=read_metrics(config.run_dir))
     forget_peak_memory()
     try:
@@ -293,21 +277,27 @@ def _one(
     return Outcome(variant=variant, config=config, metrics=read_metrics(config.run_dir))
 
 
-def _same_config(config: RunConfig) -> None:
+def _check_same(config: RunConfig) -> None:
+    """RunError if a finished run was made with settings or images other than these."""
     try:
         # Settings that came after the run was made were at their defaults.
-        saved = to_dict(read_config(config.run_dir))
-    except (OSError, VitLRError):
+        before, now = (flat(to_dict(each)) for each in (read_config(config.run_dir), config))
+        changed = differences(deciding(RunConfig, before), deciding(RunConfig, now))
+        images = json.loads((config.run_dir / "summary.json").read_bytes()).get("data")
+    except (OSError, ValueError, AttributeError):
         raise RunError(f"{config.run_dir} is damaged; remove it and compare again") from None
-    now = to_dict(replace(config, out=str(config.run_dir)))
-    for settings in (saved, now):
-        settings["backbone"].pop("cache")  # records are the same with and without
-    changed = differences(saved, now)
+    moved = [name for name in sorted(places(RunConfig)) if _resolved(before[name]) != _resolved(now[name])]
+    if moved and not changed and images != stream_identity(load_stream(config.data)):
+        changed = differences(*({name: each[name] for name in moved} for each in (before, now)))
     if changed:
         raise RunError(
-            f"{config.run_dir} was made with other settings ({'; '.join(changed[:3])});"
+            f"{config.run_dir} was made with other settings or images ({'; '.join(changed[:3])});"
             " choose another --out or remove it"
         )
+
+
+def _resolved(path: str | None) -> Path | None:
+    return None if path is None else Path(path).expanduser().resolve()
 
 
 def summarise(plan: Plan, outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:

@@ -32,7 +32,6 @@ __all__ = [
     "forget_peak_memory",
     "machine",
     "peak_memory_bytes",
-    "read_metrics",
     "record_to_json",
     "write_json",
 ]
@@ -162,23 +161,6 @@ class MetricsWriter:
 
     def _refused(self, error: OSError) -> RunError:
         return RunError(f"{self._path} cannot be written: {error.strerror}; free some space and resume")
-
-
-def read_metrics(run_dir: str | Path) -> list[dict[str, Any]]:
-    """Records of a run, in order; a line cut off by a crash at the end is left out.
-
-    Raises:
-        RunError: there is no metrics.jsonl, or a line before the last is damaged.
-    """
-    path = Path(run_dir) / "metrics.jsonl"
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise RunError(f"{path} cannot be read ({error.strerror}); give the directory of a run") from None
-    try:
-        return [json.loads(line) for line in lines[:-1]]
-    except ValueError:
-        raise RunError(f"{path} is damaged; run again") from None
 
 
 class EventWriter:
