@@ -1,0 +1,24 @@
+"""The rendered objects as a stream, in CORe50's scenarios and orders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from vitlr.data.core50 import core50_stream
+from vitlr.data.experience import Stream
+from vitlr.rendered.dataset import ensure_rendered
+from vitlr.storage.cache_root import cache_root
+
+__all__ = ["rendered_stream"]
+
+
+def rendered_stream(config: Any, progress: Callable[[int, int], None] | None = None) -> Stream:
+    """What ``data.dataset rendered`` names; rendered first if it is not there yet, into ``config.root`` or the cache."""
+    name = f"rendered-{config.frames}-frames-seed-{config.seed}"
+    root = Path(config.root).expanduser() if config.root else cache_root() / name
+    ensure_rendered(root, config.frames, seed=config.seed, progress=progress)
+    stream = core50_stream(root, config.scenario, config.run, config.labels, config.test)
+    return replace(stream, name=stream.name.replace("core50", "rendered", 1))
