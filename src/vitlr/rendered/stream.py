@@ -16,7 +16,8 @@ __all__ = ["rendered_stream"]
 
 
 def rendered_stream(config: Any, progress: Callable[[int, int], None] | None = None) -> Stream:
-    """What ``data.dataset rendered`` names; rendered first if it is not there yet, into ``config.root`` or the cache."""
+    """What ``data.dataset rendered`` names; rendered first if it is not there yet, into ``config.root`` or the
+    cache."""
     name = f"rendered-{config.frames}-frames-seed-{config.seed}"
     root = Path(config.root).expanduser() if config.root else cache_root() / name
     ensure_rendered(root, config.frames, seed=config.seed, progress=progress)

@@ -40,14 +40,19 @@ from vitlr.vit.families import BlockParts
 __all__ = ["class_token_attention", "class_token_block"]
 
 
-def class_token_block(block: BlockParts, latents_BTD: Tensor) -> Tensor:
-    """Token 0 of the block's output, (B, D): ``block(latents)[:, 0]`` without computing the other tokens."""
+def class_token_block(block: BlockParts, latents_BTD: Tensor, log_sizes_T: Tensor | None = None) -> Tensor:
+    """Token 0 of the block's output, (B, D): ``block(latents)[:, 0]`` without computing the other tokens.
+
+    ``log_sizes_T`` are added to the attention scores of merged tokens (:mod:`vitlr.vit.compute.merge`).
+    """
     class_BD = latents_BTD[:, 0]
-    class_BD = class_BD + scaled(class_token_attention(block, latents_BTD), block.scale1_D)
+    class_BD = class_BD + scaled(class_token_attention(block, latents_BTD, log_sizes_T), block.scale1_D)
     return class_BD + scaled(block.mlp(block.norm2(class_BD)), block.scale2_D)
 
 
-def class_token_attention(block: BlockParts, latents_BTD: Tensor) -> Tensor:
+def class_token_attention(
+    block: BlockParts, latents_BTD: Tensor, log_sizes_T: Tensor | None = None
+) -> Tensor:
     """Token 0 of the block's attention over its normalised input, (B, D), after the output projection."""
     B, _, D = latents_BTD.shape
     H, d = block.heads, block.query.out_features // block.heads
@@ -64,6 +69,8 @@ def class_token_attention(block: BlockParts, latents_BTD: Tensor) -> Tensor:
     scores_BHT = torch.bmm(folded_BHD, n_BTD.transpose(1, 2))
     if key.bias is not None:
         scores_BHT = scores_BHT + (q_BD * key.bias).view(B, H, d).sum(-1, keepdim=True)
+    if log_sizes_T is not None:
+        scores_BHT = scores_BHT + log_sizes_T
 
     mixed_HBD = torch.bmm(scores_BHT.softmax(-1).to(dtype), n_BTD).transpose(0, 1)
     value_HBd = torch.bmm(mixed_HBD, gained_value_HdD.transpose(1, 2))

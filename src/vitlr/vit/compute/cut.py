@@ -26,6 +26,7 @@ from vitlr.vit.backbone import Backbone
 from vitlr.vit.compute.class_token import class_token_block
 from vitlr.vit.compute.frozen_block import FrozenBlock, FrozenPatches
 from vitlr.vit.compute.int8 import ROWS, Int8Linear
+from vitlr.vit.compute.merge import merged_sizes, merged_tokens
 from vitlr.vit.compute.products import FrozenLinear, trained, with_linears
 from vitlr.vit.compute.whole_block import whole_block
 
@@ -64,6 +65,20 @@ def check_cut(backbone: Backbone, cut: int) -> None:
     last = backbone.num_blocks
     if not 0 <= cut <= last:
         raise BackboneError(f"{backbone.name}: cut {cut} of {last} is out of range: choose 0 to {last}")
+
+
+def latent_tokens(backbone: Backbone, cut: int, grid: int | None) -> int:
+    """T, tokens of a latent. Raises ConfigError if the grid cannot be merged to."""
+    side = backbone.image_size // backbone.patch_size
+    if cut == backbone.num_blocks:
+        return 1
+    if grid is None or grid == side:
+        return backbone.tokens
+    if not 1 <= grid <= side:
+        raise ConfigError(
+            f"{backbone.name}: patch tokens can be merged to grids of 1 to {side} a side, got {grid}"
+        )
+    return backbone.family.prefix_tokens(backbone.config) + grid**2
 
 
 def check_class_blocks(backbone: Backbone, class_blocks: tuple[int, ...]) -> None:
@@ -105,6 +120,8 @@ class Trunk(nn.Module):
     Args:
         class_blocks: numbers, 1..L and ascending, of the blocks whose class tokens are kept. Blocks above the cut are
             frozen copies; the highest of them is computed for the class token alone.
+        grid: side of the grid that patch tokens are merged to (:mod:`vitlr.vit.compute.merge`); None keeps all. At the
+            last cut there are none to merge.
 
     Raises:
         BackboneError: the cut is not one of 0..L.
@@ -120,6 +137,7 @@ class Trunk(nn.Module):
         out_dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
         class_blocks: tuple[int, ...] = (),
+        grid: int | None = None,
     ) -> None:
         super().__init__()
         check_cut(backbone, cut)
@@ -132,7 +150,8 @@ class Trunk(nn.Module):
         self.class_blocks = class_blocks
         self.image_size = backbone.image_size
         self.width = backbone.width
-        self.tokens = 1 if cut == backbone.num_blocks else backbone.tokens
+        self.tokens = latent_tokens(backbone, cut, grid)
+        self._grid, self._prefix = grid, backbone.family.prefix_tokens(backbone.config)
         self._tokens_inside = backbone.tokens
         self._family = family = backbone.family
         self._class_token_only = cut == backbone.num_blocks
@@ -208,6 +227,8 @@ class Trunk(nn.Module):
             tokens_NTD = class_token_block(self._family.parts(self.last), tokens_NTD)[:, None]
             if self.cut in self.class_blocks:
                 class_tokens.append(tokens_NTD[:, 0])
+        elif self._grid is not None:
+            tokens_NTD = merged_tokens(tokens_NTD, self._prefix, self._grid)
         kept_NKD = torch.stack(class_tokens, dim=1) if class_tokens else tokens_NTD[:, :0]
         return tokens_NTD.to(self.out_dtype), kept_NKD.to(self.out_dtype)
 
@@ -239,14 +260,27 @@ class Head(nn.Module):
     A block is named by its number in the whole network, from 0 as in transformers
     (``blocks.11.mlp.fc1.weight``), so that weights saved with one cut cannot be taken for those of another.
     Dropout is never active, whatever the configuration says: the published networks have it at zero.
+
+    Args:
+        grid: of the merged tokens that it reads, as the trunk was given.
     """
 
-    def __init__(self, backbone: Backbone, cut: int) -> None:
+    _log_sizes_T: Tensor | None
+
+    def __init__(self, backbone: Backbone, cut: int, grid: int | None = None) -> None:
         super().__init__()
         check_cut(backbone, cut)
         self.cut = cut
         self.width = backbone.width
-        self.tokens = 1 if cut == backbone.num_blocks else backbone.tokens
+        self.tokens = latent_tokens(backbone, cut, grid)
+        sizes_T = None
+        if 1 < self.tokens < backbone.tokens:
+            side, prefix = (
+                backbone.image_size // backbone.patch_size,
+                backbone.family.prefix_tokens(backbone.config),
+            )
+            sizes_T = merged_sizes(side, prefix, grid or side)
+        self.register_buffer("_log_sizes_T", None if sizes_T is None else sizes_T.log(), persistent=False)
         self._family = backbone.family
         blocks = enumerate(backbone.family.blocks(backbone.model))
         self.blocks = nn.ModuleDict(
@@ -282,5 +316,5 @@ class Head(nn.Module):
             return self.norm(latents_NTD[:, 0])
         *earlier, last = self.blocks.values()
         for block in earlier:
-            latents_NTD = whole_block(self._family.parts(block), latents_NTD)
-        return self.norm(class_token_block(self._family.parts(last), latents_NTD))
+            latents_NTD = whole_block(self._family.parts(block), latents_NTD, self._log_sizes_T)
+        return self.norm(class_token_block(self._family.parts(last), latents_NTD, self._log_sizes_T))
