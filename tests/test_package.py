@@ -65,7 +65,8 @@ def test_the_wheel_holds_every_file_of_the_package_and_nothing_else(built: Path)
 
 def test_the_source_distribution_holds_the_package_and_the_recipes(built: Path) -> None:
     (sdist,) = built.glob("*.tar.gz")
-    names = {name.partition("/")[2] for name in tarfile.open(sdist).getnames()}
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
     assert {f"src/{name}" for name in package_files()} <= names
     assert {f"recipes/{path.name}" for path in (CHECKOUT / "recipes").iterdir()} <= names
     assert {"constraints.txt", "Makefile", "LICENSE", "README.md"} <= names

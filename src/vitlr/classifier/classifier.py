@@ -72,8 +72,9 @@ class LatentReplayClassifier:
         cut: blocks that stay frozen; all but the last by default.
         memory: latents kept at most, or their bytes such as ``"20MB"``.
         policy, codec: which latents are kept and how; see ``vitlr.replay.MemoryConfig``.
-        method, epochs, batch_size, first_lr, lr, classifier_lr_scale, momentum, weight_decay, si_lambda,
-            der_alpha, der_beta, train_precision: how an experience is learned; see ``vitlr.learning.LearnerConfig``.
+        method, epochs, batch_size, first_lr, lr, classifier_lr_scale, momentum, weight_decay: how an experience is
+            learned; see ``vitlr.learning.LearnerConfig``.
+        si_lambda, der_alpha, der_beta, train_precision: the same.
         precision: of the frozen part, float32, bfloat16 or int8; by default what this processor is fast at without
             a loss.
         device: where it computes, ``cpu``, ``cuda``, ``cuda:NUMBER``, or ``auto`` for a GPU where there is one.
