@@ -1,6 +1,6 @@
-"""A loaded network as tensors and plain data, and back: what a saved classifier carries with it.
+"""A loaded network as tensors and plain data, and back: what a saved classifier contains.
 
-So a classifier saved on one machine works on another that has neither the network's directory nor the hub.
+A classifier saved on one machine thus works on another that has neither the network's directory nor the hub.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ __all__ = ["backbone_from_state", "backbone_state", "head_state", "outline_from_
 def backbone_state(
     backbone: Backbone, cut: int, precision: Precision
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Weights, and plain data that JSON can hold, of the network as it is (blocks kept, image size set).
+    """Weights, and plain data that JSON can hold, of the network as loaded (blocks kept, image size set).
 
-    What a trunk of that cut and precision reads is stored in that precision: in bfloat16 the trunk's weights
-    take half the bytes and come back as the trunk has them, bit by bit. The rest stays float32, and so does an int8
-    trunk, which is quantised again in less than a second.
+    Weights of the trunk are stored in the trunk's precision: in bfloat16 they take half the bytes and are
+    restored bit by bit. All others stay float32, and so do those of an int8 trunk, which is quantised again
+    in less than a second.
     """
     family = backbone.family
     frozen = _frozen(family, cut)
@@ -44,23 +44,23 @@ def backbone_state(
 
 
 def head_state(backbone: Backbone, cut: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """As ``backbone_state``, but of the head's weights only, in float32."""
+    """Like ``backbone_state``, with the weights of the head only, in float32."""
     tensors, plain = backbone_state(backbone, cut, "float32")
     frozen = _frozen(backbone.family, cut)
     return {key: value for key, value in tensors.items() if not key.startswith(frozen)}, plain
 
 
 def _frozen(family: Family, cut: int) -> tuple[str, ...]:
-    """How the names of a trunk's weights begin."""
+    """Prefixes of the names of a trunk's weights."""
     return f"{family.embeddings_at}.", *(f"{family.blocks_at}.{number}." for number in range(cut))
 
 
 def outline_from_state(name: str, tensors: dict[str, Tensor], plain: dict[str, Any], cut: int) -> Backbone:
-    """The network that ``head_state`` described, without memory for the trunk's weights: a head can be cut
-    from it and everything about its shape is known, but it computes nothing.
+    """The network that ``head_state`` described, without memory for the trunk's weights. Its shapes are known and a
+    head can be cut from it, but it cannot compute.
 
     Raises:
-        BackboneError: weights and configuration do not fit each other.
+        BackboneError: weights and configuration do not match.
     """
     return backbone_from_state(name, tensors, plain, without_trunk=cut)
 
@@ -71,19 +71,19 @@ def backbone_from_state(
     """The network that ``backbone_state`` described, in float32, with all its weights or not at all.
 
     Raises:
-        BackboneError: weights and configuration do not fit each other.
+        BackboneError: weights and configuration do not match.
     """
     import transformers
 
     try:
         settings = plain["config"]
         family = family_of(str(settings.get("model_type")), name)
-        # Before any block is made; the blocks of a trunk that was left out have no weights here.
+        # Checked before any block is made. The blocks of a trunk that was left out have no weights here.
         check_config(name, family, settings, tensors=len(tensors) + (without_trunk or 0))
         model_class = getattr(transformers, family.model_class)
         config = model_class.config_class.from_dict(settings)
         config._attn_implementation = "sdpa"
-        with torch.device("meta"):  # no weights are drawn: all of them are set below
+        with torch.device("meta"):  # draw no weights: all of them are set below
             model = model_class(config, **family.model_options)
         weights = {key: value.float() for key, value in tensors.items()}
         if without_trunk is None:
@@ -103,7 +103,7 @@ def backbone_from_state(
         )
     except BackboneError:
         raise
-    except Exception as error:  # whatever transformers stumbles over
+    except Exception as error:  # transformers may raise anything here
         reason = " ".join(str(error).split())[:300]
         raise BackboneError(f"{name}: the stored network cannot be used: {reason}") from error
     model = model.eval().requires_grad_(False)

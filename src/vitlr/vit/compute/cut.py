@@ -1,12 +1,12 @@
-"""A vision transformer cut in two: the trunk, frozen, and the head, trained; latents go between them.
+"""A vision transformer cut in two, the frozen trunk and the trained head, with latents in between.
 
     images_NHWC -> trunk: normalise, embed, blocks 1..k -> latents_NTD
                    head: blocks k+1..L, final norm      -> features_ND
 
 The features are the class token after the final norm; the linear classifier on top of them belongs to the
-learner. At the last cut, k = L, the head reads the class token alone, so the latent is one token. Whichever
-half has the last block computes it for the class token only (:mod:`vitlr.vit.compute.class_token`). For every k,
-``head(trunk(images))`` is the class token of the whole network up to rounding.
+learner. At the last cut, k = L, the head reads only the class token, so the latent is one token. The half that
+contains the last block computes it for the class token only (:mod:`vitlr.vit.compute.class_token`). For every k,
+``head(trunk(images))`` equals the class token of the whole network up to rounding.
 
 Shapes: N images, H and W their sides, T tokens, D width, L blocks.
 """
@@ -41,18 +41,18 @@ def split(
     precision: Precision = "float32",
     out_dtype: torch.dtype = torch.float32,
 ) -> tuple[Trunk, Head]:
-    """Cut after block ``cut``: 0 leaves only the embedding in the trunk, L only the final norm in the head.
+    """Cut after block ``cut``: with 0 the trunk is only the embedding, with L the head is only the final norm.
 
-    Both have copies of the backbone's weights: training the head changes neither trunk nor backbone, which can be
-    split as often as one likes.
+    Both have copies of the backbone's weights. Training the head changes neither trunk nor backbone, which can be
+    split any number of times.
 
     Args:
-        precision: that of the trunk's weights and arithmetic; see :func:`vitlr.vit.default_precision`.
-        out_dtype: that of the latents.
+        precision: of the trunk's weights and arithmetic; see :func:`vitlr.vit.default_precision`.
+        out_dtype: type of the latents.
 
     Raises:
         BackboneError: the cut is not one of 0..L.
-        ConfigError: the precision is none of PRECISIONS, or int8 where the processor has no int8 products.
+        ConfigError: the precision is not one of PRECISIONS, or is int8 and the processor has no int8 products.
     """
     return Trunk(backbone, cut, precision=precision, out_dtype=out_dtype), Head(backbone, cut)
 
@@ -73,9 +73,9 @@ def pixel_scale(backbone: Backbone) -> tuple[list[float], list[float]]:
 def normalised(
     images_NHWC: Tensor, gain: list[float], shift: list[float], dtype: torch.dtype, device: torch.device
 ) -> Tensor:
-    """(N, 3, H, W) of that type and place, of pixels 0..255 of any type."""
-    # bfloat16 holds pixels 0..255 exactly but not the gain and shift, so it is rounded to only once, at the
-    # end.
+    """Normalised (N, 3, H, W) of the given type and device, from pixels 0..255 of any type."""
+    # bfloat16 represents pixels 0..255 exactly but not the gain and shift, so values are rounded to it only once,
+    # at the end.
     exact = torch.promote_types(dtype, torch.float32)
     gain_3 = torch.tensor(gain, dtype=exact, device=device)
     shift_3 = torch.tensor(shift, dtype=exact, device=device)
@@ -86,7 +86,7 @@ def normalised(
 class Trunk(nn.Module):
     """The frozen half: uint8 images to latents. Always in eval mode, never with gradients.
 
-    It is made on the device where it is to compute, and stays there: weights are packed for it.
+    It is created on its device and stays there, because weights are packed for that device.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class Trunk(nn.Module):
         self._gain, self._shift = pixel_scale(backbone)
 
         blocks = family.blocks(backbone.model)[:cut]
-        half = precision == "bfloat16"  # a plain cast, once: measured faster than autocast, at every call
+        half = precision == "bfloat16"  # one plain cast is faster than autocast in every call (measured)
         linear = Int8Linear if precision == "int8" else FrozenLinear
         self.embeddings = _placed(family.embeddings(backbone.model), device, half)
         self._dtype = self.embeddings.get_parameter(_PROJECTION).dtype
@@ -125,13 +125,13 @@ class Trunk(nn.Module):
         self.blocks = nn.ModuleList(
             FrozenBlock(family.parts(_placed(block, device, half)), linear) for block in whole
         )
-        # For the class token alone a product has too few rows to gain from packed or 8-bit weights.
+        # For a single token, a product has too few rows to gain from packed or 8-bit weights.
         self.last = _placed(blocks[-1], device, half) if self._class_token_only else None
         self.requires_grad_(False)
         self.eval()
 
     def train(self, mode: bool = True) -> Trunk:
-        """Stay in eval mode: dropout in the trunk would make latents of another network."""
+        """Stay in eval mode: with dropout the latents would be those of another network."""
         return super().train(False)
 
     @property
@@ -141,7 +141,7 @@ class Trunk(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where it computes, and where its latents lie; images may come from anywhere."""
+        """Device that it computes on and returns latents on; images may be on any device."""
         return next(self.embeddings.parameters()).device
 
     @torch.no_grad()
@@ -162,7 +162,7 @@ class Trunk(nn.Module):
             return torch.empty(0, *self.latent_shape, dtype=self.out_dtype, device=self.device)
         pixels = normalised(images_NHWC, self._gain, self._shift, self._dtype, self.device)
         latents = self.embeddings(pixels)
-        # Between int8 products lie passes over what they gave, which is therefore kept small enough for the cache.
+        # Passes over intermediate results lie between int8 products, so batches are small enough for the cache.
         size = max(1, ROWS // self._tokens_inside) if self.precision == "int8" else len(latents)
         latents = torch.cat([self._through(part) for part in latents.split(size)])
         if self.last is not None:
@@ -177,16 +177,16 @@ class Trunk(nn.Module):
 
 
 def _placed(module: nn.Module, device: torch.device | str, half: bool) -> nn.Module:
-    """A frozen copy on the device, in bfloat16 where asked for."""
+    """A frozen copy on the device, in bfloat16 if that is the precision."""
     return deepcopy(module).to(device, torch.bfloat16 if half else None).requires_grad_(False)
 
 
 class Head(nn.Module):
     """The trained half: latents to features, with copies of the backbone's blocks k+1..L and final norm.
 
-    A block is named by its number in the whole network, from 0 as in transformers
-    (``blocks.11.mlp.fc1.weight``), so that weights saved with one cut cannot be taken for those of another.
-    Dropout is never active, whatever the configuration says: the published networks have it at zero.
+    A block is named by its number in the whole network, counted from 0 as in transformers
+    (``blocks.11.mlp.fc1.weight``), so that weights saved with one cut cannot be loaded with another.
+    Dropout is never active, whatever the configuration says: the published networks set it to zero.
     """
 
     def __init__(self, backbone: Backbone, cut: int) -> None:

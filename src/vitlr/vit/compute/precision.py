@@ -1,8 +1,9 @@
-"""Which precision the trunk runs in. The trunk is most of the work and is never trained.
+"""The precision of the trunk, which is most of the work and is never trained.
 
-By default the processor decides (:func:`vitlr.device.has_bfloat16`), so that a machine always makes the same latents:
-bfloat16 where it multiplies bfloat16 faster than float32, float32 elsewhere. int8 (:mod:`vitlr.vit.compute.int8`) costs
-a little accuracy and is never chosen unasked. :func:`measure_precisions` times all on the machine and network at hand.
+By default the processor decides (:func:`vitlr.device.has_bfloat16`), so that a machine always computes the same
+latents: bfloat16 if it multiplies bfloat16 faster than float32, else float32. int8 (:mod:`vitlr.vit.compute.int8`)
+costs a little accuracy and is never chosen by default. :func:`measure_precisions` times all of them for a network
+on this machine.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ __all__ = ["check_precision", "default_precision", "measure_precisions"]
 
 
 def default_precision(device: torch.device | None = None) -> Precision:
-    """``bfloat16`` where this processor, or the GPU given, computes it natively and fast, else ``float32``."""
+    """``bfloat16`` if this processor, or the given GPU, computes it natively and fast, else ``float32``."""
     return "bfloat16" if has_bfloat16(device or torch.device("cpu")) else "float32"
 
 
 def check_precision(precision: str, device: torch.device) -> None:
-    """ConfigError where the device has no such products; whether the processor has is seen when it is used."""
+    """Raise ConfigError if the device has no such products. The processor's instructions are checked on use."""
     if precision == "int8" and device.type != "cpu":
         raise ConfigError("precision int8 is for processors: choose device cpu, or precision bfloat16")
 
@@ -34,9 +35,9 @@ def check_precision(precision: str, device: torch.device) -> None:
 def measure_precisions(
     backbone: Backbone, cut: int, *, batch_size: int = 64, repeats: int = 3
 ) -> dict[Precision, float]:
-    """Milliseconds an image of the trunk in each precision that this machine has.
+    """Milliseconds per image of the trunk in each precision that this machine supports.
 
-    The best of ``repeats`` after one to warm up.
+    The best of ``repeats``, after one warm-up.
     """
     side = backbone.image_size
     images_NHWC = torch.zeros(batch_size, side, side, 3, dtype=torch.uint8)

@@ -1,10 +1,10 @@
-"""A block as it is trained: all tokens in, all tokens out, in the words of :class:`BlockParts`.
+"""A block for training: all tokens in, all tokens out, computed from :class:`BlockParts`.
 
     h = h + scale1 * attention(norm1(h))
     h = h + scale2 * mlp(norm2(h))
 
-The same as the family's own block; written here because in mixed precision each input of a product is rounded to
-bfloat16 once instead of once a product, and attention is computed the way that is fast for its type
+It computes the same as the family's own block. It is written here so that in mixed precision each input is rounded to
+bfloat16 once instead of once per product, and attention is computed in the way that is fastest for its type
 (:func:`attend`).
 
 Shapes: B mini-batch, T tokens, D width, H heads, d width of a head (D = H d).
@@ -22,7 +22,7 @@ __all__ = ["attend", "product_dtype", "scaled", "whole_block"]
 
 
 def whole_block(block: BlockParts, latents_BTD: Tensor) -> Tensor:
-    """(B, T, D): what the block makes of (B, T, D)."""
+    """Output (B, T, D) of the block for input (B, T, D)."""
     B, T, _ = latents_BTD.shape
     dtype = product_dtype(latents_BTD)
     n_BTD = block.norm1(latents_BTD).to(dtype)
@@ -37,10 +37,10 @@ def whole_block(block: BlockParts, latents_BTD: Tensor) -> Tensor:
 
 
 def attend(q_BHTd: Tensor, k_BHTd: Tensor, v_BHTd: Tensor) -> Tensor:
-    """softmax(q k') v, (B, H, T, d); the queries come with 1 / sqrt(d) in them.
+    """softmax(q k') v, (B, H, T, d); the queries already contain the factor 1 / sqrt(d).
 
-    PyTorch's fused attention, except for bfloat16 on a processor, where it takes two to six times as long, forward
-    and backward, as the two products (17, 65 and 197 tokens on two cores of an AMD Zen 5).
+    Uses PyTorch's fused attention, except in bfloat16 on a processor, where that takes two to six times as long,
+    forward and backward, as the two products (17, 65 and 197 tokens on two cores of an AMD Zen 5).
     """
     if q_BHTd.device.type != "cpu" or q_BHTd.dtype != torch.bfloat16:
         return F.scaled_dot_product_attention(q_BHTd, k_BHTd, v_BHTd, scale=1.0)
@@ -56,5 +56,5 @@ def product_dtype(latents: Tensor) -> torch.dtype:
 
 
 def scaled(tokens: Tensor, scale_D: Tensor | None) -> Tensor:
-    """Times DINOv2's scale of each channel, where there is one."""
+    """Multiply by DINOv2's scale of each channel if there is one."""
     return tokens if scale_D is None else tokens * scale_D
