@@ -1,12 +1,12 @@
-"""A vision transformer cut in two: the trunk, frozen, and the head, trained; latents go between them.
+"""A vision transformer cut in two, the frozen trunk and the trained head, with latents in between.
 
     images_NHWC -> trunk: normalise, embed, blocks 1..k -> latents_NTD
                    head: blocks k+1..L, final norm      -> features_ND
 
 The features are the class token after the final norm; the linear classifier on top of them belongs to the
-learner. At the last cut, k = L, the head reads the class token alone, so the latent is one token. Whichever
-half has the last block computes it for the class token only (:mod:`vitlr.vit.compute.class_token`). For every k,
-``head(trunk(images))`` is the class token of the whole network up to rounding.
+learner. At the last cut, k = L, the head reads only the class token, so the latent is one token. The half that
+contains the last block computes it for the class token only (:mod:`vitlr.vit.compute.class_token`). For every k,
+``head(trunk(images))`` equals the class token of the whole network up to rounding.
 
 The trunk also gives the class tokens after chosen blocks, on request those of frozen blocks above the cut too.
 
@@ -44,18 +44,18 @@ def split(
     precision: Precision = "float32",
     out_dtype: torch.dtype = torch.float32,
 ) -> tuple[Trunk, Head]:
-    """Cut after block ``cut``: 0 leaves only the embedding in the trunk, L only the final norm in the head.
+    """Cut after block ``cut``: with 0 the trunk is only the embedding, with L the head is only the final norm.
 
-    Both have copies of the backbone's weights: training the head changes neither trunk nor backbone, which can be
-    split as often as one likes.
+    Both have copies of the backbone's weights. Training the head changes neither trunk nor backbone, which can be
+    split any number of times.
 
     Args:
-        precision: that of the trunk's weights and arithmetic; see :func:`vitlr.vit.default_precision`.
-        out_dtype: that of the latents.
+        precision: of the trunk's weights and arithmetic; see :func:`vitlr.vit.default_precision`.
+        out_dtype: type of the latents.
 
     Raises:
         BackboneError: the cut is not one of 0..L.
-        ConfigError: the precision is none of PRECISIONS, or int8 where the processor has no int8 products.
+        ConfigError: the precision is not one of PRECISIONS, or is int8 and the processor has no int8 products.
     """
     return Trunk(backbone, cut, precision=precision, out_dtype=out_dtype), Head(backbone, cut)
 
@@ -102,9 +102,9 @@ def pixel_scale(backbone: Backbone) -> tuple[list[float], list[float]]:
 def normalised(
     images_NHWC: Tensor, gain: list[float], shift: list[float], dtype: torch.dtype, device: torch.device
 ) -> Tensor:
-    """(N, 3, H, W) of that type and place, of pixels 0..255 of any type."""
-    # bfloat16 holds pixels 0..255 exactly but not the gain and shift, so it is rounded to only once, at the
-    # end.
+    """Normalised (N, 3, H, W) of the given type and device, from pixels 0..255 of any type."""
+    # bfloat16 represents pixels 0..255 exactly but not the gain and shift, so values are rounded to it only once,
+    # at the end.
     exact = torch.promote_types(dtype, torch.float32)
     gain_3 = torch.tensor(gain, dtype=exact, device=device)
     shift_3 = torch.tensor(shift, dtype=exact, device=device)
@@ -158,7 +158,7 @@ class Trunk(nn.Module):
         self._gain, self._shift = pixel_scale(backbone)
 
         blocks = family.blocks(backbone.model)[:cut]
-        half = precision == "bfloat16"  # a plain cast, once: measured faster than autocast, at every call
+        half = precision == "bfloat16"  # one plain cast is faster than autocast in every call (measured)
         linear = Int8Linear if precision == "int8" else FrozenLinear
         self.embeddings = _placed(family.embeddings(backbone.model), device, half)
         self._dtype = self.embeddings.get_parameter(_PROJECTION).dtype
@@ -169,7 +169,7 @@ class Trunk(nn.Module):
         self.blocks = nn.ModuleList(
             FrozenBlock(family.parts(_placed(block, device, half)), linear) for block in whole
         )
-        # For the class token alone a product has too few rows to gain from packed or 8-bit weights.
+        # For a single token, a product has too few rows to gain from packed or 8-bit weights.
         self.last = _placed(blocks[-1], device, half) if self._class_token_only else None
         highest = max(class_blocks, default=0)
         above = family.blocks(backbone.model)[cut : highest - 1] if highest > cut else []
@@ -182,7 +182,7 @@ class Trunk(nn.Module):
         self.eval()
 
     def train(self, mode: bool = True) -> Trunk:
-        """Stay in eval mode: dropout in the trunk would make latents of another network."""
+        """Stay in eval mode: with dropout the latents would be those of another network."""
         return super().train(False)
 
     @property
@@ -192,7 +192,7 @@ class Trunk(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where it computes, and where its latents lie; images may come from anywhere."""
+        """Device that it computes on and returns latents on; images may be on any device."""
         return next(self.embeddings.parameters()).device
 
     def forward(self, images_NHWC: Tensor) -> Tensor:
@@ -250,7 +250,7 @@ class Trunk(nn.Module):
 
 
 def _placed(module: nn.Module, device: torch.device | str, half: bool) -> nn.Module:
-    """A frozen copy on the device, in bfloat16 where asked for."""
+    """A frozen copy on the device, in bfloat16 if that is the precision."""
     return deepcopy(module).to(device, torch.bfloat16 if half else None).requires_grad_(False)
 
 

@@ -1,10 +1,10 @@
-"""A block as it is trained: all tokens in, all tokens out, in the words of :class:`BlockParts`.
+"""A block for training: all tokens in, all tokens out, computed from :class:`BlockParts`.
 
     h = h + scale1 * attention(norm1(h))
     h = h + scale2 * mlp(norm2(h))
 
-The same as the family's own block; written here because in mixed precision each input of a product is rounded to
-bfloat16 once instead of once a product, and attention is computed the way that is fast for its type
+It computes the same as the family's own block. It is written here so that in mixed precision each input is rounded to
+bfloat16 once instead of once per product, and attention is computed in the way that is fastest for its type
 (:func:`attend`).
 
 Shapes: B mini-batch, T tokens, D width, H heads, d width of a head (D = H d).
@@ -42,8 +42,8 @@ def whole_block(block: BlockParts, latents_BTD: Tensor, log_sizes_T: Tensor | No
 def attend(q_BHTd: Tensor, k_BHTd: Tensor, v_BHTd: Tensor, log_sizes_T: Tensor | None = None) -> Tensor:
     """softmax(q k' + log sizes) v, (B, H, T, d); the queries come with 1 / sqrt(d) in them.
 
-    PyTorch's fused attention, except for bfloat16 on a processor, where it takes two to six times as long, forward
-    and backward, as the two products (17, 65 and 197 tokens on two cores of an AMD Zen 5).
+    Uses PyTorch's fused attention, except in bfloat16 on a processor, where that takes two to six times as long,
+    forward and backward, as the two products (17, 65 and 197 tokens on two cores of an AMD Zen 5).
     """
     if q_BHTd.device.type != "cpu" or q_BHTd.dtype != torch.bfloat16:
         mask = None if log_sizes_T is None else log_sizes_T.to(q_BHTd.dtype).expand(1, 1, 1, -1)
@@ -62,5 +62,5 @@ def product_dtype(latents: Tensor) -> torch.dtype:
 
 
 def scaled(tokens: Tensor, scale_D: Tensor | None) -> Tensor:
-    """Times DINOv2's scale of each channel, where there is one."""
+    """Multiply by DINOv2's scale of each channel if there is one."""
     return tokens if scale_D is None else tokens * scale_D
