@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import os
 import platform
-import socket
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +19,7 @@ from vitlr.data.experience import Stream
 from vitlr.errors import RunError
 from vitlr.evaluation.groups import GroupMeasures
 from vitlr.evaluation.run import Record
+from vitlr.latents.identity import processor
 from vitlr.storage.files import sync_directory, write_all, write_atomically
 
 __all__ = [
@@ -35,8 +33,6 @@ __all__ = [
     "record_to_json",
     "write_json",
 ]
-
-_NUMBERS = count()  # of event files that this process writes
 
 # Of a record, beside the accuracies: what its summary repeats of the last one.
 GROUPED = ("category_accuracy", "session_accuracy", "calibration_error", "forgetting")
@@ -166,46 +162,28 @@ class MetricsWriter:
 class EventWriter:
     """TensorBoard events, one a record with all its numbers, by the names that they have in the record.
 
-    TensorBoard's own writer has a thread, which meets a full disk alone and with a traceback; here each event
-    is in the file when ``write`` returns, or RunError says why not.
+    TensorBoard's own SummaryWriter writes in a thread. On a full disk this thread prints a traceback of 17 lines
+    (tensorboard 2.21) before the caller learns of it. Here each event is in the file when a method returns, or
+    RunError says why not.
     """
 
     def __init__(self, run_dir: Path) -> None:
-        # Imported here: it takes a second that runs without TensorBoard need not spend.
+        # Imported here: it takes 0.2 s that runs without TensorBoard need not spend.
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary
         from tensorboard.summary.writer.record_writer import RecordWriter
 
-        self._event, self._summary, self._record_writer = Event, Summary, RecordWriter
-        self._run_dir = run_dir
-        name = (
-            f"events.out.tfevents.{time.time():010.0f}.{socket.gethostname()}.{os.getpid()}.{next(_NUMBERS)}"
-        )
+        self._event, self._summary, self._run_dir = Event, Summary, run_dir
         with self._refusals():
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-            self._descriptor = os.open(run_dir / name, flags, 0o666)
-        self._add(Event(wall_time=time.time(), file_version="brain.Event:2"))
+            self._file = open(run_dir / f"events.out.tfevents.{time.time():.6f}.{os.getpid()}", "xb")  # noqa: SIM115
+        self._records = RecordWriter(self._file)
+        self._add(file_version="brain.Event:2")
 
     def write(self, line: dict[str, Any], gradients: dict[str, tuple[float, float]]) -> None:
         """The scalars of one record, at the step of its experience."""
-        # A number keeps its name; those of a group are below the group's, as TensorBoard shows them together.
-        scalars: dict[str, float | None] = {}
-        for tag, value in line.items():
-            if isinstance(value, dict):
-                if tag != "memory":
-                    scalars |= {f"{tag}/{name}": each for name, each in value.items()}
-            elif tag != "experience" and not isinstance(value, (str, list)):
-                scalars[tag] = value
-        memory = line["memory"]
-        scalars |= {"memory_bytes": memory["bytes"], "memory_latents": memory["count"]}
-        scalars |= {f"memory_count/{name}": count for name, count in memory["per_class"].items()}
-        for name, (mean, largest) in gradients.items():
-            scalars |= {f"gradient_mean/{name}": mean, f"gradient_max/{name}": largest}
+        scalars = _scalars(line, gradients)
         values = [self._summary.Value(tag=tag, simple_value=v) for tag, v in scalars.items() if v is not None]
-        event = self._event(
-            wall_time=time.time(), step=line["experience"], summary=self._summary(value=values)
-        )
-        self._add(event)
+        self._add(step=line["experience"], summary=self._summary(value=values))
 
     def write_confusion(self, step: int, counts_CC: np.ndarray, names: Sequence[str]) -> None:
         """The confusion matrix, (C, C) counts with true classes as rows, as a picture."""
@@ -217,18 +195,17 @@ class EventWriter:
         image = self._summary.Image(
             height=height, width=width, colorspace=3, encoded_image_string=figure_bytes(figure, "png")
         )
-        summary = self._summary(value=[self._summary.Value(tag="confusion", image=image)])
-        self._add(self._event(wall_time=time.time(), step=step, summary=summary))
+        self._add(step=step, summary=self._summary(value=[self._summary.Value(tag="confusion", image=image)]))
 
-    def _add(self, event: Any) -> None:
-        record = io.BytesIO()
-        self._record_writer(record).write(event.SerializeToString())
+    def _add(self, **event: Any) -> None:
         with self._refusals():
-            write_all(self._descriptor, record.getbuffer())
+            self._records.write(self._event(wall_time=time.time(), **event).SerializeToString())
+            self._file.flush()
 
     def close(self) -> None:
         """Close the file."""
-        os.close(self._descriptor)
+        with suppress(OSError):  # what could not be written has been reported
+            self._file.close()
 
     @contextmanager
     def _refusals(self) -> Iterator[None]:
@@ -239,6 +216,22 @@ class EventWriter:
                 f"TensorBoard events cannot be written to {self._run_dir}: {error.strerror or error};"
                 " free some space and resume"
             ) from error
+
+
+def _scalars(line: dict[str, Any], gradients: dict[str, tuple[float, float]]) -> dict[str, float | None]:
+    """Numbers of a record and gradients by tag: those of a group below its name, as TensorBoard shows them together."""
+    memory = line["memory"]
+    scalars: dict[str, float | None] = {}
+    for tag, value in line.items():
+        if isinstance(value, dict) and tag != "memory":
+            scalars |= {f"{tag}/{name}": each for name, each in value.items()}
+        elif tag != "experience" and not isinstance(value, (str, list, dict)):
+            scalars[tag] = value
+    scalars |= {"memory_bytes": memory["bytes"], "memory_latents": memory["count"]}
+    scalars |= {f"memory_count/{name}": count for name, count in memory["per_class"].items()}
+    for name, (mean, largest) in gradients.items():
+        scalars |= {f"gradient_mean/{name}": mean, f"gradient_max/{name}": largest}
+    return scalars
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -256,7 +249,7 @@ def machine() -> dict[str, Any]:
     from vitlr import __version__
 
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
@@ -265,13 +258,3 @@ def machine() -> dict[str, Any]:
         "transformers": transformers.__version__,
         "vitlr": __version__,
     }
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
