@@ -172,7 +172,7 @@ class Trunk(nn.Module):
         # For a single token, a product has too few rows to gain from packed or 8-bit weights.
         self.last = _placed(blocks[-1], device, half) if self._class_token_only else None
         highest = max(class_blocks, default=0)
-        above = family.blocks(backbone.model)[cut : highest - 1] if highest > cut else []
+        above = list(family.blocks(backbone.model))[cut : max(cut, highest - 1)]
         self.above = nn.ModuleList(
             FrozenBlock(family.parts(_placed(block, device, half)), linear) for block in above
         )
