@@ -257,7 +257,6 @@ def _identity(config: RunConfig, materials: Materials) -> dict[str, Any]:
         cut=backbone.cut,
         precision=network.precision,
         batch_size=backbone.batch_size,
-        class_blocks=network.class_blocks,
         memo=None if network.cache is None else network.cache.root,
     )["weights"]  # known without the trunk, which a run from cached latents never loads
     return {
