@@ -13,7 +13,7 @@ from PIL import Image
 from tests.runs.conftest import save_tiny_vit, save_tree
 
 from vitlr import LatentReplayClassifier
-from vitlr.attention import attention_pages, look, open_network, open_untrained
+from vitlr.attention import attention_pages, look, open_untrained, open_view
 from vitlr.cli import main
 from vitlr.data.images import read_image
 from vitlr.errors import BackboneError
@@ -136,7 +136,7 @@ def test_a_run_and_its_model_tell_what_they_started_from(
 
 
 def test_the_package_gives_the_same_pages(vit: Path, robot: Path, tree: Path) -> None:
-    network = open_network(robot)
+    network = open_view(robot)
     rows = list(look([network.before, network], [tree / "s3" / "o1"]))
     assert [row.name for row in rows] == ["C_03_01_020.png", "C_03_01_120.png"]
     (page_HWC,) = attention_pages([network.before, network], [tree / "s3" / "o1"])
@@ -157,7 +157,7 @@ def robot_with(vit: Path, blocks: int) -> Path:
 
 
 def test_names_are_paths_below_what_they_have_in_common(vit: Path, tree: Path) -> None:
-    rows = look([open_network(vit)], [tree / "s1" / "o1", tree / "s2" / "o6"])
+    rows = look([open_view(vit)], [tree / "s1" / "o1", tree / "s2" / "o6"])
     assert [row.name for row in rows][::2] == ["s1/o1/C_01_01_020.png", "s2/o6/C_02_06_020.png"]
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from vitlr.errors import RunError
+from vitlr.latents.record import Latents
 from vitlr.learning import GradientLearner, LearnerConfig
 from vitlr.replay import MemoryConfig
 from vitlr.runs.checkpoint import load_checkpoint, save_checkpoint, truncate_metrics
@@ -37,9 +38,10 @@ def learner(seed: int = 0) -> GradientLearner:
     return GradientLearner(head, config, MemoryConfig(capacity=10), np.random.default_rng(seed))
 
 
-def experience(number: int) -> tuple[torch.Tensor, np.ndarray, int]:
+def experience(number: int) -> tuple[Latents, np.ndarray, int]:
     rng = np.random.default_rng(number)
-    return torch.from_numpy(rng.normal(size=(9, 2, 4))).float(), rng.integers(0, 3, size=9) + number, number
+    latents = Latents(torch.from_numpy(rng.normal(size=(9, 2, 4))).float())
+    return latents, rng.integers(0, 3, size=9) + number, number
 
 
 def test_a_resumed_learner_goes_on_exactly_as_one_that_never_stopped(tmp_path: Path) -> None:

@@ -14,9 +14,10 @@ from safetensors.torch import load_file
 from vitlr.errors import ConfigError, RunError
 from vitlr.evaluation.records import read_metrics
 from vitlr.runs import train as runs
+from vitlr.runs.materials import build_learner, prepare
 from vitlr.runs.settings import parse
 from vitlr.runs.tracking import EventWriter
-from vitlr.runs.train import prepare, read_config, train
+from vitlr.runs.train import read_config, train
 
 
 def run(flags: list[str], out: Path, *more: str, **options: object):
@@ -64,15 +65,16 @@ def test_each_record_has_the_published_fields_with_sane_values(flags: list[str],
         assert memory["bytes"] == memory["count"] * 17 * 16 * 4
 
 
+@pytest.mark.parametrize("method", ["latent_replay", "slda"])
 def test_test_accuracy_is_what_the_saved_model_gives_in_transformers(
-    flags: list[str], tiny_tree: Path, tmp_path: Path
+    flags: list[str], tiny_tree: Path, tmp_path: Path, method: str
 ) -> None:
     """Independent of our own network code: the pipeline reads the files and the pictures itself."""
     from transformers import pipeline
 
     from vitlr.data import core50_stream
 
-    result = run(flags, tmp_path / "run")
+    result = run(flags, tmp_path / "run", f"--learner.method={method}")
     classify = pipeline("image-classification", model=str(tmp_path / "run" / "model"))
     stream = core50_stream(tiny_tree, "nicv2_391", 0)
     answers = [classify(str(tiny_tree / path), top_k=1)[0]["label"] for path in stream.test.paths]
@@ -308,14 +310,14 @@ def test_the_trunk_sees_each_image_exactly_once_however_many_epochs(flags: list[
     seen: list[int] = []
     from vitlr.vit import Trunk
 
-    original = Trunk.forward
+    original = Trunk.latents
 
     def counted(self, images):
         seen.append(len(images))
         return original(self, images)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trunk, "forward", counted)
+        patch.setattr(Trunk, "latents", counted)
         runs.train(config)
     assert sum(seen) == 24  # 16 to learn, 8 to test on
 
@@ -323,17 +325,17 @@ def test_the_trunk_sees_each_image_exactly_once_however_many_epochs(flags: list[
 def test_evaluation_tracks_no_gradients_and_leaves_the_learner_as_it_was(
     flags: list[str], tmp_path: Path
 ) -> None:
-    from vitlr.runs.build import build_learner
-
     from vitlr.evaluation.run import evaluate
+
 
     materials = prepare(parse([*flags, f"--out={tmp_path / 'run'}"]))
     learner = build_learner(parse([*flags, f"--out={tmp_path / 'run'}"]), materials.network)
-    latents, labels = materials.encode(materials.stream.experiences[0])
-    learner.learn(latents, labels, 0)
+    experience = materials.stream.experiences[0]
+    encoded = materials.encode(experience.paths)
+    learner.learn(encoded.latents, experience.labels[encoded.rows_N], 0)
     before = learner.state()
-    assert not learner.logits(latents).requires_grad
-    evaluate(learner, *materials.test, materials.stream.num_classes)
+    assert not learner.logits(encoded.latents).requires_grad
+    evaluate(learner, materials.test.latents, materials.test_labels, materials.stream.num_classes)
     after = learner.state()
     assert before[1] == after[1] and all(torch.equal(before[0][name], after[0][name]) for name in before[0])
 

@@ -18,9 +18,10 @@ from tests.tiny_networks import (
 )
 
 from vitlr.errors import BackboneError, ConfigError, DataError
+from vitlr.latents.record import Latents
 from vitlr.learning import LearnerConfig, new_learner
 from vitlr.replay import MemoryConfig
-from vitlr.vit import ImageHead, ImageTrunk, load_backbone, save_image_classifier, split
+from vitlr.vit import Backbone, ImageHead, ImageTrunk, load_backbone, save_image_classifier, split
 
 SIDE = COMMON["image_size"]
 EVERY_KIND = pytest.mark.parametrize("kind", KINDS)
@@ -71,12 +72,16 @@ def test_frozen_blocks_stay_bitwise_as_they_were_and_the_backbone_always_does(
     for choice in (frozen, None):
         model = learner(ImageHead(backbone, choice), "native")
         before = {name: weight.clone() for name, weight in model.head.state_dict().items()}
-        model.learn(ImageTrunk(backbone)(random_images(6, SIDE)), np.array([0, 1, 2, 0, 1, 2]), 0)
+        model.learn(pixels_of(backbone, random_images(6, SIDE)), np.array([0, 1, 2, 0, 1, 2]), 0)
         after, trained = model.head.state_dict(), trained_names(model.head)
         assert {name for name in before if not torch.equal(before[name], after[name])} == trained
         saved = {name for name in model.state()[0] if name.startswith("head.")}
         assert saved == {f"head.{name}" for name in trained}
     assert all(torch.equal(whole[name], weight) for name, weight in backbone.model.state_dict().items())
+
+
+def pixels_of(backbone: Backbone, images_NHWC: torch.Tensor) -> Latents:
+    return Latents(*ImageTrunk(backbone).latents(images_NHWC))
 
 
 def learner(head, method: str):
@@ -94,11 +99,11 @@ def test_with_a_frozen_trunk_native_replay_computes_what_latent_replay_does(tmp_
     for experience in range(4):
         images = random_images(6, SIDE, seed=experience)
         labels = np.array([experience, experience + 1] * 3)
-        latent.learn(trunk(images), labels, experience)
-        native.learn(ImageTrunk(backbone)(images), labels, experience)
+        latent.learn(Latents(trunk(images)), labels, experience)
+        native.learn(pixels_of(backbone, images), labels, experience)
     probe = random_images(5, SIDE, seed=99)
     torch.testing.assert_close(
-        native.logits(ImageTrunk(backbone)(probe)), latent.logits(trunk(probe)), rtol=1e-3, atol=1e-4
+        native.logits(pixels_of(backbone, probe)), latent.logits(Latents(trunk(probe))), rtol=1e-3, atol=1e-4
     )
     assert native.memory.num_bytes == 9 * 3 * SIDE * SIDE
     assert np.array_equal(native.memory.labels, latent.memory.labels)
@@ -111,7 +116,7 @@ def test_native_rehearsal_is_torchs_sgd_on_the_whole_network_of_transformers(tmp
     config = LearnerConfig(method="native", batch_size=64, epochs=3, first_lr=0.05, train_precision="float32")
     model = new_learner(ImageHead(backbone), config, MemoryConfig(capacity=0), np.random.default_rng(0))
     images, labels = random_images(6, SIDE), np.array([0, 1, 2, 0, 1, 2])
-    model.learn(ImageTrunk(backbone)(images), labels, 0)
+    model.learn(pixels_of(backbone, images), labels, 0)
 
     network = ViTModel.from_pretrained(tmp_path, add_pooling_layer=False).eval()
     classifier = torch.nn.Linear(COMMON["hidden_size"], 3, bias=False)
@@ -144,14 +149,14 @@ def test_a_saved_classifier_has_the_trained_embedding_and_agrees_with_the_learne
 
     backbone = load_backbone(make_directory(tmp_path / "network", "vit"))
     model = learner(ImageHead(backbone, frozen), "native")
-    model.learn(ImageTrunk(backbone)(random_images(6, SIDE)), np.array([0, 1, 2, 0, 1, 2]), 0)
+    model.learn(pixels_of(backbone, random_images(6, SIDE)), np.array([0, 1, 2, 0, 1, 2]), 0)
     save_image_classifier(tmp_path / "saved", backbone, model.head, model.classifier_CD, ["a", "b", "c"])
     saved = ViTForImageClassification.from_pretrained(tmp_path / "saved").eval()
     probe = random_images(4, SIDE, seed=5)
     pixels = (probe / 255 - torch.tensor(MEAN)) / torch.tensor(STD)
     with torch.no_grad():
         logits = saved(pixels.permute(0, 3, 1, 2)).logits
-    torch.testing.assert_close(model.logits(ImageTrunk(backbone)(probe)), logits, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(model.logits(pixels_of(backbone, probe)), logits, rtol=1e-3, atol=1e-4)
 
 
 def test_what_does_not_fit_is_named(tmp_path: Path) -> None:

@@ -152,6 +152,22 @@ def test_a_trained_head_takes_the_place_of_the_blocks_above_the_cut(directory: P
     )
 
 
+@pytest.mark.parametrize("place", ["cpu", "meta"])
+def test_backbone_and_head_may_be_on_different_devices(directories: dict[str, Path], place: str) -> None:
+    """As a classifier on a GPU has them. ``meta`` stands in for a device, and the mode refuses every operation on
+    tensors of two."""
+    from tests.learning.test_device import OneDevice
+
+    backbone = load_backbone(directories["vit"])
+    _, head = split(backbone, 1)
+    backbone.model.to("meta")
+    head.to(place)
+    with OneDevice():
+        maps = attention_rollout(backbone, random_images(2, 32), head)
+    assert maps.device.type == "meta" and maps.shape == (2, 4, 4)
+    assert {parameter.device.type for parameter in head.parameters()} == {place}, "the head stays where it is"
+
+
 def test_many_images_are_computed_a_few_at_a_time_with_the_same_maps(
     directories: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

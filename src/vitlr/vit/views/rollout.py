@@ -24,6 +24,7 @@ Shapes: N images, H heads, T tokens, D width, L blocks, h and w patches down and
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
@@ -128,19 +129,19 @@ def attention(block: BlockParts, tokens_NTD: Tensor) -> Tensor:
 
 
 def attention_maps(backbone: Backbone, images_NHWC: Tensor, head: Head | None = None) -> Iterator[Tensor]:
-    """Yield (N, H, T, T) for each block, first to last.
+    """Yield (N, H, T, T) for each block, first to last, on the backbone's device.
 
     Args:
         images_NHWC: uint8, of the backbone's image size.
-        head: trained blocks that replace the backbone's own above the cut.
+        head: trained blocks that replace the backbone's own above the cut; on any device.
 
     Raises:
         BackboneError: the head is of another network.
         DataError: the images do not have the network's type or size.
     """
-    blocks = _blocks(backbone, head)
-    dtype = next(backbone.model.parameters()).dtype
-    tokens_NTD = Trunk(backbone, 0, out_dtype=dtype)(images_NHWC)
+    weight = next(backbone.model.parameters())
+    blocks = _blocks(backbone, head, weight.device)
+    tokens_NTD = Trunk(backbone, 0, out_dtype=weight.dtype, device=weight.device)(images_NHWC)
     with torch.no_grad():
         for number, block in enumerate(blocks, start=1):
             yield attention(backbone.family.parts(block), tokens_NTD)
@@ -156,7 +157,7 @@ def attention_rollout(
     fuse: str = "mean",
     discard: float = 0.0,
 ) -> Tensor:
-    """(N, h, w): the share of each patch in the class token, 0..1, through all blocks.
+    """(N, h, w): the share of each patch in the class token, 0..1, through all blocks; on the backbone's device.
 
     Computed a few images at a time, so that attention takes at most about 64 MiB whatever N and the image
     size; arguments and errors as in :func:`attention_maps` and :func:`rollout`.
@@ -165,15 +166,15 @@ def attention_rollout(
     side = backbone.image_size // backbone.patch_size
     prefix = backbone.tokens - side * side
     batch = max(1, _LARGEST // (backbone.heads * backbone.tokens**2))
-    maps = [torch.empty(0, side, side)]
+    maps = [torch.empty(0, side, side, device=next(backbone.model.parameters()).device)]
     for part in images_NHWC.split(batch) if len(images_NHWC) else ():
         rolled_NTT = rollout(attention_maps(backbone, part, head), fuse=fuse, discard=discard)
         maps.append(rolled_NTT[:, 0, prefix:].reshape(len(part), side, side))
     return torch.cat(maps)
 
 
-def _blocks(backbone: Backbone, head: Head | None) -> list[nn.Module]:
-    """All blocks; those above the cut are the head's if one is given."""
+def _blocks(backbone: Backbone, head: Head | None, device: torch.device) -> list[nn.Module]:
+    """All blocks on one device, those above the cut from the head if there is one."""
     blocks: list[nn.Module] = list(backbone.family.blocks(backbone.model))
     if head is None:
         return blocks
@@ -182,4 +183,7 @@ def _blocks(backbone: Backbone, head: Head | None) -> list[nn.Module]:
         raise BackboneError(
             f"the head was not cut from {backbone.name}: give the network that it was cut from, with as many blocks"
         )
-    return blocks[: head.cut] + list(head.blocks.values())
+    above = head.blocks
+    if next(head.parameters()).device != device:
+        above = deepcopy(above).to(device)
+    return blocks[: head.cut] + list(above.values())
