@@ -15,7 +15,7 @@ from vitlr.errors import DataError
 from vitlr.report.charts import class_heat_map, memory_composition, spread_curves, time_per_experience
 from vitlr.report.confusion import confusion_matrix
 from vitlr.report.figures import accuracy_curves, figure_bytes
-from vitlr.report.report import PUBLISHED
+from vitlr.report.sections import PUBLISHED
 
 
 def drawn(figure: Figure) -> Figure:
