@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 
 from vitlr.evaluation import metrics
 from vitlr.evaluation.records import class_matrix, running_forgetting, value_of
-from vitlr.report.charts import class_heat_map, memory_composition, spread_curves, time_per_experience
+from vitlr.report.charts import class_heat_map, memory_composition, time_per_experience
 from vitlr.report.confusion import confusion_matrix
-from vitlr.report.figures import figure_bytes
+from vitlr.report.figures import figure_bytes, spread_curves
 from vitlr.report.gather import RunData
 from vitlr.report.page import Part
 from vitlr.report.tradeoffs import Point, accuracy_against_bytes, accuracy_against_seconds
@@ -80,9 +80,7 @@ def along(groups: Groups, drawn: Drawn) -> Part:
         sets = " and ".join(sorted({str(r.config["data"].get("test")) for g in groups.values() for r in g}))
         caption += " Grey: published figures on the same data and protocol, with MobileNetV1. "
         caption += f"Judged here on the {sets} test set."
-    accuracy = spread_curves(
-        _curves(groups, "test_accuracy"), ylabel="accuracy on the whole test set", lines=lines
-    )
+    accuracy = spread_curves(_curves(groups, "test_accuracy"), lines=lines)
     shown = [(drawn.svg("accuracy", accuracy), caption)]
     others = (
         (

@@ -6,12 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.path import Path
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, PercentFormatter
 
-from vitlr.report.figures import COLOURS, head, literal
+from vitlr.report.figures import COLOURS, literal, new_axes
 
 __all__ = ["Point", "accuracy_against_bytes", "accuracy_against_cut", "accuracy_against_seconds"]
 
@@ -100,17 +99,10 @@ def accuracy_against_cut(
 
 
 def _axes(title: str, note: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(7.6, 4.4), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    figure, axes = new_axes((7.6, 4.4), title, note)
     axes.set_ylabel("final accuracy on the whole test set")
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-    head(figure, title)
-    if note:
-        figure.supxlabel(literal(note, 200), fontsize=7.5, color="0.35", x=0.01, ha="left")
     return figure, axes
 
 

@@ -25,7 +25,7 @@ from vitlr.evaluation.run import Record
 from vitlr.latents.cache import LatentCache
 from vitlr.latents.network import keep
 from vitlr.learning.methods import keeps_images
-from vitlr.report.figures import accuracy_curves, figure_bytes
+from vitlr.report.figures import figure_bytes, spread_curves
 from vitlr.runs.build import Encoder, LatentStore, Network, encoded_test, open_network
 from vitlr.runs.settings import RunConfig, from_settings, to_dict
 from vitlr.runs.tracking import forget_peak_memory, machine, write_json
@@ -430,7 +430,7 @@ def _write(plan: Plan, outcomes: Sequence[Outcome], out: Path) -> None:
     }
     curves = {variant: runs for variant, runs in curves.items() if runs}
     if curves:
-        figure = accuracy_curves(curves, title=plan.title, note=note)
+        figure = spread_curves(curves, title=plan.title, note=note)
         for kind in ("png", "svg"):
             write_atomically(out / f"accuracy.{kind}", [figure_bytes(figure, kind)])
 
