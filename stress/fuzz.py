@@ -379,13 +379,14 @@ def networks(place: Path) -> Run:
 
 
 def records_and_reports(place: Path) -> Run:
-    import vitlr.report.report
+    import vitlr.report.sections
     from vitlr.cli import main
     from vitlr.commands.report import report_of
     from vitlr.report.gather import gather
+    from vitlr.runs.settings import RunConfig
 
     # Figures are made and not drawn, which takes a second each.
-    vitlr.report.report.figure_bytes = lambda figure, kind: b'<svg width="1pt"></svg>'
+    vitlr.report.sections.figure_bytes = lambda figure, kind: b'<svg width="1pt"></svg>'
 
     tree = save_core50(place / "tree", (1, 2, 3), (1, 2, 6, 7))
     good = place / "run"
@@ -400,7 +401,7 @@ def records_and_reports(place: Path) -> Run:
 
     def run(rng: np.random.Generator) -> None:
         _damaged_tree(good, place / "damaged", rng)
-        report_of(*gather([place / "damaged"]))
+        report_of(*gather([place / "damaged"], RunConfig))
 
     return run
 

@@ -28,7 +28,7 @@ from pathlib import Path
 
 from vitlr.errors import VitLRError
 from vitlr.evaluation.records import read_metrics
-from vitlr.report.figures import accuracy_curves, figure_bytes
+from vitlr.report.figures import figure_bytes, spread_curves
 from vitlr.report.tradeoffs import Point, accuracy_against_bytes, accuracy_against_cut
 from vitlr.runs.compare import Outcome, Plan, read_plan, summarise
 from vitlr.runs.settings import RunConfig, to_yaml
@@ -192,9 +192,7 @@ def figures(part: str, plan: Plan, rows: dict[str, dict], outcomes: list[Outcome
             name: [[line["test_accuracy"] for line in o.metrics] for o in outcomes if o.variant == name]
             for name in grouped["methods"]
         }
-        made["methods"] = accuracy_curves(
-            curves, title=f"{plan.title}, NICv2-391", note=note, size=(9.4, 5.4)
-        )
+        made["methods"] = spread_curves(curves, title=f"{plan.title}, NICv2-391", note=note, size=(9.4, 5.4))
     if "cuts" in whole:
         points = [_point(rows[n], int(re.search(r"cut (\d+)", n)[1])) for n in grouped["cuts"]]  # type: ignore[index]
         made["cuts"] = accuracy_against_cut(

@@ -112,7 +112,9 @@ def main() -> None:
         found = [measured(network, videos, chosen(choice, number, together)) for choice in choices]
         row = {name: mean_and_sd([each[name] for each in found]) for name in names}
         rows.append({"taught": title, "choices": choices, "all": found, "mean_and_sd": row})
-        cells = (f"{100 * mean:.1f} ± {100 * spread:.1f}" for mean, spread in row.values())
+        cells = (
+            f"{100 * pair[0]:.1f} ± {100 * (pair[1] or 0):.1f}" if pair else "-" for pair in row.values()
+        )
         print(f"{title:<22}" + "".join(f"{cell:>20}" for cell in cells), flush=True)
     if options.json:
         content = {"machine": machine(), "backbone": options.backbone, "rows": rows}

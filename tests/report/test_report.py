@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from vitlr.cli import main
-from vitlr.evaluation import metrics
 from vitlr.evaluation.records import class_matrix, forward_transfer, running_forgetting
 from vitlr.report import gather as gathering
 from vitlr.report.gather import RunData
@@ -57,7 +56,7 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures are made but not drawn, which takes most of a report's time."""
-    monkeypatch.setattr("vitlr.report.report.figure_bytes", lambda figure, kind: b'<svg width="1pt"></svg>')
+    monkeypatch.setattr("vitlr.report.sections.figure_bytes", lambda figure, kind: b'<svg width="1pt"></svg>')
 
 
 def test_the_page_needs_no_network_and_every_id_is_used_once(comparison: Path, tmp_path: Path) -> None:
@@ -150,14 +149,43 @@ def test_the_running_forgetting_ends_where_the_measure_is(comparison: Path) -> N
     assert failures == []
     for run in runs:
         matrix_EC, learned_C = class_matrix(run.metrics)
-        known = learned_C < len(matrix_EC)
-        assert running_forgetting(run.metrics)[-1] == pytest.approx(
-            metrics.forgetting(matrix_EC[:, known], learned_C[known]), nan_ok=True
-        )
+        earlier_EC = matrix_EC[:, learned_C < len(matrix_EC) - 1]
+        expected = np.nanmean(np.fmax.reduce(earlier_EC[:-1], axis=0) - earlier_EC[-1])
+        assert running_forgetting(run.metrics)[-1] == pytest.approx(expected)
+        assert measures(run)["forgetting"] == pytest.approx(run.metrics[-1]["forgetting"])
         told = run.predictions
         assert told is not None
         hits = np.array(told["labels"]) == np.array(told["predictions"])
         assert measures(run)["test_accuracy"] == pytest.approx(hits.mean())
+
+
+def test_the_calibration_error_of_a_report_is_the_one_of_the_records_over_images_of_classes_seen(
+    comparison: Path,
+) -> None:
+    run = gather([comparison / "naive"])[0][0]
+    assert measures(run)["calibration_error"] == run.metrics[-1]["calibration_error"]
+    found = run.predictions
+    assert found is not None
+    unseen = {
+        **found,
+        "labels": [label + 1 for label in found["labels"]],
+    }  # all wrong, if it were judged again
+    assert measures(replace(run, predictions=unseen)) == measures(run)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_what_accuracy_costs_is_drawn_for_methods_to_compare_and_named_by_method(comparison: Path) -> None:
+    figures = make_report(*gather([comparison])).figures
+    for name, label in (("accuracy-bytes", "replay memory"), ("accuracy-seconds", "seconds to learn")):
+        (axes,) = figures[name].axes
+        assert axes.get_xlabel().startswith(label)
+        assert [text.get_text() for text in axes.texts] == ["latent replay", "naive"]
+    # Naive training keeps nothing: it is drawn at 0, left of the others.
+    left = [
+        line.get_xdata()[0] for line in figures["accuracy-bytes"].axes[0].lines if len(line.get_xdata()) == 1
+    ]
+    assert min(left) == 0 < max(left)
+    assert "accuracy-bytes" not in make_report(*gather([comparison / "naive"])).figures
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -348,7 +376,7 @@ def test_variants_that_left_no_directory_have_a_row_also_from_the_folder_above(
         ("metrics.jsonl", {"session_accuracy": {"x": 0.5}}),
         ("metrics.jsonl", {"category_accuracy": "good"}),
         ("summary.json", {"peak_memory_bytes": "much"}),
-        ("predictions.json", {"confidence": ["high"] * 9}),
+        ("metrics.jsonl", {"calibration_error": "low"}),
     ],
 )
 def test_a_record_with_a_value_of_the_wrong_kind_names_the_run(
@@ -358,8 +386,6 @@ def test_a_record_with_a_value_of_the_wrong_kind_names_the_run(
     damaged = tmp_path / "runs" / "naive" / "run0-seed0" / name
     lines = [json.loads(line) for line in damaged.read_text().splitlines()] if name[0] == "m" else None
     content = [json.loads(damaged.read_text())] if lines is None else lines
-    if "confidence" in change:
-        change = {"confidence": ["high"] * len(content[0]["labels"])}
     damaged.write_text("".join(json.dumps({**each, **change}) + "\n" for each in content))
     assert main(["report", str(tmp_path / "runs"), "--out", str(tmp_path / "report"), "--quiet"]) == 2
     told = capsys.readouterr().err

@@ -47,7 +47,7 @@ def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
 
 
 _FIGURE = re.compile(
-    r"(accuracy|accuracy-categories|forgetting|time|(classes|confusion|confusion-categories|memory)-\d+)\.(png|svg)"
+    r"(accuracy(-categories|-bytes|-seconds)?|forgetting|time|(classes|confusion|confusion-categories|memory)-\d+)\.(png|svg)"
 )
 
 

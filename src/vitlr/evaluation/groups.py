@@ -54,9 +54,7 @@ def group_measures(
     return GroupMeasures(
         category_accuracy=category_accuracy,
         class_category_accuracy=class_category,
-        session_accuracy={}
-        if sessions_N is None
-        else metrics.session_accuracy(right_N, np.ones_like(right_N), sessions_N),
+        session_accuracy={} if sessions_N is None else metrics.session_accuracy(right_N, sessions_N),
         calibration_error=metrics.calibration_error(
             evaluation.confidence[evaluation.seen], right_N[evaluation.seen]
         ),

@@ -60,9 +60,8 @@ def trunk_identity(
     """Everything that can change a bit of this trunk's latents, as data that JSON can hold.
 
     ``class_tokens`` are as ``Network`` takes them, number and bound. ``blocks``, ``image_size`` and ``cut`` may be
-    None, for the network's own; if config.json has them, its values are used, so that a setting left out and the same one
-    given are one
-    trunk.
+    None, for the network's own; if config.json has them, its values are used, so that a setting left out and the same
+    one given are one trunk.
 
     Raises:
         BackboneError: no such network.

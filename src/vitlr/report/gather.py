@@ -242,18 +242,13 @@ def _records_whole(metrics: Sequence[Any]) -> bool:
     return True
 
 
-def _predictions_whole(told: Mapping[str, Any]) -> bool:
+def _predictions_whole(found: Mapping[str, Any]) -> bool:
     """Whether there is a prediction for every label, both of known classes."""
-    names, labels, answers = (told.get(key) for key in ("class_names", "labels", "predictions"))
+    names, labels, answers = (found.get(key) for key in ("class_names", "labels", "predictions"))
     if not (isinstance(names, list) and isinstance(labels, list) and isinstance(answers, list)):
         return False
-    confidence = told.get("confidence", [])
-    return (
-        len(labels) == len(answers)
-        and all(type(n) is int and 0 <= n < len(names) for n in (*labels, *answers))
-        and isinstance(confidence, list)
-        and len(confidence) in (0, len(labels))
-    )
+    known = all(type(n) is int and 0 <= n < len(names) for n in (*labels, *answers))
+    return known and len(labels) == len(answers)
 
 
 def _json(path: Path) -> dict[str, Any] | None:

@@ -12,17 +12,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from vitlr.configuration import checked, deciding, differences, flat, places, read_yaml
 from vitlr.data import load_stream
 from vitlr.data.core50 import NUM_RUNS
 from vitlr.data.identity import stream_identity
 from vitlr.data.settings import DataConfig
 from vitlr.errors import ConfigError, RunError, VitLRError
-from vitlr.evaluation.records import read_metrics
+from vitlr.evaluation.metrics import mean_and_sd
+from vitlr.evaluation.records import read_metrics, run_measures
 from vitlr.evaluation.run import Record
-from vitlr.report.figures import accuracy_curves, figure_bytes
+from vitlr.report.figures import figure_bytes, spread_curves
 from vitlr.runs.materials import Shared
 from vitlr.runs.settings import RunConfig, from_settings, to_dict
 from vitlr.runs.tracking import forget_peak_memory, machine, write_json
@@ -300,42 +299,25 @@ def _resolved(path: str | None) -> Path | None:
     return None if path is None else Path(path).expanduser().resolve()
 
 
+MEASURES = ("test_accuracy", "average_test_accuracy", "forgetting", "learn_seconds")
+
+
 def summarise(plan: Plan, outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
-    """A row a variant: mean and sample s.d. over its runs of the figures that are reported."""
+    """A row a variant: mean and sample s.d. of ``MEASURES`` over its runs, and the most bytes remembered."""
     rows = []
     for variant in plan.variants:
         mine = [outcome for outcome in outcomes if outcome.variant == variant]
-        good = [outcome.metrics for outcome in mine if outcome.failure is None and outcome.metrics]
+        good = [run_measures(each.metrics) for each in mine if each.failure is None and each.metrics]
         rows.append(
             {
                 "variant": variant,
                 "runs": len(good),
-                "failures": [f"{outcome.order}: {outcome.failure}" for outcome in mine if outcome.failure],
-                "test_accuracy": _mean_sd([metrics[-1]["test_accuracy"] for metrics in good]),
-                "average_test_accuracy": _mean_sd(
-                    [float(np.mean([line["test_accuracy"] for line in metrics])) for metrics in good]
-                ),
-                "forgetting": _mean_sd([_forgetting(metrics) for metrics in good]),
-                "learn_seconds": _mean_sd(
-                    [float(np.mean([line["seconds"]["learn"] for line in metrics])) for metrics in good]
-                ),
-                "memory_bytes": max((metrics[-1]["memory"]["bytes"] for metrics in good), default=0),
+                "failures": [f"{each.order}: {each.failure}" for each in mine if each.failure],
+                **{measure: mean_and_sd([each[measure] for each in good]) for measure in MEASURES},
+                "memory_bytes": int(max((each["memory_bytes"] for each in good), default=0)),
             }
         )
     return rows
-
-
-def _forgetting(metrics: Sequence[Mapping[str, Any]]) -> float:
-    """Over classes, after the last experience; NaN where a record does not tell."""
-    value = metrics[-1].get("forgetting")
-    return float("nan") if value is None else float(value)
-
-
-def _mean_sd(values: Sequence[float]) -> tuple[float, float | None] | None:
-    """Mean and sample s.d., which one value has not; None where a value is missing."""
-    if not values or np.isnan(values).any():
-        return None
-    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
 HEADINGS = (
@@ -405,7 +387,7 @@ def _write(plan: Plan, outcomes: Sequence[Outcome], out: Path) -> None:
     }
     curves = {variant: runs for variant, runs in curves.items() if runs}
     if curves:
-        figure = accuracy_curves(curves, title=plan.title, note=note)
+        figure = spread_curves(curves, title=plan.title, note=note)
         for kind in ("png", "svg"):
             write_atomically(out / f"accuracy.{kind}", [figure_bytes(figure, kind)])
 

@@ -17,12 +17,11 @@ import numpy as np
 import yaml
 
 from vitlr.configuration import deciding, flat
-from vitlr.data.experience import Stream
 from vitlr.data.identity import stream_identity
 from vitlr.errors import DataError, RunError, VitLRError
 from vitlr.evaluation.groups import group_measures
 from vitlr.evaluation.metrics import RunningForgetting, confusion_matrix
-from vitlr.evaluation.records import backward_transfer, forward_transfer, read_metrics
+from vitlr.evaluation.records import backward_transfer, forward_transfer, read_metrics, running_forgetting
 from vitlr.evaluation.run import Record, evaluate, iter_run
 from vitlr.latents.identity import trunk_identity
 from vitlr.learning import Learner
@@ -133,7 +132,8 @@ def _run(
 ) -> Result:
     stream, began, evaluation = materials.stream, time.perf_counter(), None
     cost = account(materials.network.skeleton, materials.network.cut)
-    forgetting = _forgetting_so_far(stream, read_metrics(run_dir) if start else [])
+    forgetting = RunningForgetting(stream.num_classes)
+    running_forgetting(read_metrics(run_dir) if start else [], forgetting)
     labels, sessions = materials.test_labels, materials.test_sessions
     metrics = MetricsWriter(run_dir)
     events = EventWriter(run_dir) if config.tensorboard else None
@@ -189,15 +189,6 @@ def _run(
     _save_model(config, learner, materials, run_dir, summary)
     write_json(run_dir / SUMMARY, summary)
     return Result(run_dir=run_dir, summary=summary)
-
-
-def _forgetting_so_far(stream: Stream, lines: list[dict[str, Any]]) -> RunningForgetting:
-    """Forgetting as it stands after these records."""
-    running, place = RunningForgetting(stream.num_classes), {n: c for c, n in enumerate(stream.class_names)}
-    for line in lines:
-        accuracies = [line["class_accuracy"][name] for name in stream.class_names]
-        running.add(np.array(accuracies, dtype=np.float64), [place[name] for name in line["classes"]])
-    return running
 
 
 def _gflop(record: Record, cost: Account) -> dict[str, float]:
