@@ -53,7 +53,7 @@ def test_two_objects_are_taught_and_both_are_recognised_live_also_after_a_restar
                 assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
                 page.evaluate(LOSE_CAMERA)
                 page.wait_for_function(
-                    "() => document.querySelector('#live-root .message').textContent.includes('camera is gone')"
+                    "() => document.querySelector('#live-root .message').textContent.includes('disconnected')"
                 )
                 assert page.faults == []
 

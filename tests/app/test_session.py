@@ -181,7 +181,7 @@ def test_answers_come_while_learning_waits_and_the_queue_is_bounded(
         pass
     assert session.answer(picture(40)).label == "dark"
     waiting = [session.teach([picture(200)], "bright") for _ in range(2)]
-    with pytest.raises(BusyError, match="too much is waiting"):
+    with pytest.raises(BusyError, match="too many experiences are waiting"):
         session.teach([picture(200)], "bright")
     gate.set()
     assert [session.wait(job).state for job in (first, *waiting)] == ["done"] * 3

@@ -573,7 +573,7 @@ def test_ctrl_c_says_how_to_go_on(
     monkeypatch.setattr(transfer, "ensure_space", interrupt)
     (tmp_path / "core50_128x128.zip.part").write_bytes(ARCHIVE[:100])
     assert command(tmp_path, "--url", server.url) == 130
-    assert "is kept; the same command goes on from there" in capsys.readouterr().err
+    assert "is kept; the same command continues from there" in capsys.readouterr().err
     assert os.path.getsize(tmp_path / "core50_128x128.zip.part") == 100
 
 

@@ -86,5 +86,5 @@ def test_an_adapter_is_refused(network: Path) -> None:
 def test_weights_that_are_cut_off_are_refused(network: Path, keep: int) -> None:
     path = network / "model.safetensors"
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(BackboneError, match="damaged or no safetensors"):
+    with pytest.raises(BackboneError, match="damaged or not a safetensors"):
         load_backbone(str(network))
