@@ -348,3 +348,15 @@ def test_a_data_set_that_fails_is_a_sentence_or_skipped() -> None:
     with pytest.raises(DataError, match=r"item 1 of a data set cannot be fetched \(disk gone\)"):
         list(iter_batches(stream.test.paths, None, size=8, workers=1))
     assert sum(len(rows) for rows, _ in iter_batches(stream.test.paths, None, size=8, on_bad="skip")) == 1
+
+
+def test_a_scenario_of_continuum_is_a_stream() -> None:
+    continuum = pytest.importorskip("continuum")
+    from continuum.datasets import InMemoryDataset
+
+    labels = np.repeat(np.arange(3), 4)
+    images = np.array(list(COLOURS.values()), np.uint8)[labels][:, None, None].repeat(8, 1).repeat(8, 2)
+    tasks = continuum.ClassIncremental(InMemoryDataset(images, labels), increment=1)
+    stream = Stream.from_datasets(list(tasks), list(tasks), class_names=list(COLOURS))
+    assert [part.classes for part in stream.experiences] == [(0,), (1,), (2,)]
+    assert len(stream.test) == 12 and decoded(stream)
