@@ -113,7 +113,7 @@ def test_a_class_taught_by_a_video_has_its_first_frame_as_thumbnail(
     [
         (b"", "empty"),
         (b"GIF89a nonsense", "damaged|not an image"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "in EPS format, which is not read here"),
         (bytes(5 * 2**20), "at most"),
     ],
 )

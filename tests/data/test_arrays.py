@@ -11,6 +11,8 @@ import torch
 from PIL import Image
 
 from vitlr.data.images import as_images, read_image
+from vitlr.data.pictures import pictures
+from vitlr.data.video import Video
 from vitlr.errors import DataError
 
 CASES = Path(__file__).parent / "cases"
@@ -94,3 +96,17 @@ def test_the_home_directory_is_found_in_a_program(tmp_path: Path, monkeypatch: p
     Image.new("RGB", (4, 4), "red").save(tmp_path / "a.png")
     assert read_image("~/a.png").shape == (4, 4, 3)
     assert as_images("~") == [str(tmp_path / "a.png")]
+
+
+def test_every_source_gives_its_pictures(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    notes: list[str] = []
+    appledouble = CASES / "folders" / "appledouble"
+    images = list(pictures(appledouble, 16, on_note=notes.append))
+    assert len(images) == 12 and {image.shape for image in images} == {(16, 16, 3)} and len(notes) == 1
+    clip = CASES / "videos" / "clip.3g2"
+    assert len(list(pictures(clip, 16))) == 12 and len(list(pictures(Video(clip, every=6), 16))) == 2
+    assert len(list(pictures(CASES / "videos", 16))) == 3 * 12 + 5 * 3
+    assert len(list(pictures(CASES / "pictures" / "la16.png"))) == len(list(pictures(np.zeros((4, 4))))) == 1
+    with pytest.raises(DataError, match="does not exist"):
+        list(pictures(tmp_path / "missing.png"))

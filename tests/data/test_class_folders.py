@@ -156,7 +156,7 @@ def test_a_test_folder_that_lacks_classes_or_holds_others_is_used_and_said(tmp_p
         assert sizes(stream) == {"cat": (3, 2), "dog": (3, 0)}
         assert stream.notes == (
             "the test folder has no images of dog: accuracy is over the other classes",
-            "the test folder has 4 images of classes that are not learned, which are left out: yak",
+            "the test folder has 4 images of classes that are not learned, left out: yak",
         )
 
 

@@ -252,7 +252,9 @@ def test_rendered_objects_are_drawn_once_and_then_kept(
 
 
 def test_an_unknown_data_set_is_named_with_the_known_ones() -> None:
-    with pytest.raises(DataError, match="data set must be one of rendered, core50, folder, got 'mnist'"):
+    with pytest.raises(
+        DataError, match="data set must be one of rendered, core50, folder, experiences, list, got 'mnist'"
+    ):
         load_stream(Settings(dataset="mnist"))
 
 

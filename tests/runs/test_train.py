@@ -327,7 +327,6 @@ def test_evaluation_tracks_no_gradients_and_leaves_the_learner_as_it_was(
 ) -> None:
     from vitlr.evaluation.run import evaluate
 
-
     materials = prepare(parse([*flags, f"--out={tmp_path / 'run'}"]))
     learner = build_learner(parse([*flags, f"--out={tmp_path / 'run'}"]), materials.network)
     experience = materials.stream.experiences[0]

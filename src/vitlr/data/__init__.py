@@ -13,6 +13,9 @@ from typing import Any
 from vitlr.data.core50 import core50_lists, core50_stream
 from vitlr.data.experience import Experience, Stream
 from vitlr.data.folders import folder_stream
+from vitlr.data.rows import Rules
+from vitlr.data.tables import experience_folders, list_stream
+from vitlr.data.video import MAX_FRAMES
 from vitlr.errors import DataError
 
 __all__ = [
@@ -21,7 +24,9 @@ __all__ = [
     "Stream",
     "core50_lists",
     "core50_stream",
+    "experience_folders",
     "folder_stream",
+    "list_stream",
     "load_stream",
 ]
 
@@ -40,7 +45,35 @@ def _folder(config: Any, progress: Progress | None) -> Stream:
         config.held_out,
         config.test_root,
         run=config.run,
+        class_level=getattr(config, "class_level", "auto"),
+        every=getattr(config, "every", None),
+        max_frames=getattr(config, "max_frames", MAX_FRAMES),
     )
+
+
+def _rules(config: Any) -> Rules:
+    return Rules(
+        experiences=getattr(config, "experiences", "auto"),
+        classes_per_experience=config.classes_per_experience,
+        images_per_experience=getattr(config, "images_per_experience", Rules.images_per_experience),
+        seed=config.seed,
+        held_out=config.held_out,
+        every=getattr(config, "every", None),
+        max_frames=getattr(config, "max_frames", MAX_FRAMES),
+    )
+
+
+def _list(config: Any, progress: Progress | None) -> Stream:
+    file = getattr(config, "file", None)
+    if file is None:
+        raise DataError(
+            "data set list needs data.file, a .csv, .jsonl or .parquet with the columns path and label"
+        )
+    return list_stream(file, config.root, _rules(config), labels=config.labels)
+
+
+def _experiences(config: Any, progress: Progress | None) -> Stream:
+    return experience_folders(config.root, _rules(config))
 
 
 # A function, or the module and name of one in a room above this one.
@@ -48,6 +81,8 @@ DATASETS: dict[str, Callable[[Any, Progress | None], Stream] | str] = {
     "rendered": "vitlr.rendered.stream:rendered_stream",
     "core50": _core50,
     "folder": _folder,
+    "experiences": _experiences,
+    "list": _list,
 }
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from vitlr.data.files import walk
 from vitlr.data.layout import Classes, Split, checked_level, classes_of, find_split
 from vitlr.data.left_out import NO_CLASS, NO_PYAV, VIDEO, Found, LeftOut
-from vitlr.data.names import expanded, shown
+from vitlr.data.names import counted, expanded, shown
 from vitlr.errors import DataError
 
 __all__ = ["ClassFolders", "class_images", "read_class_folders"]
@@ -192,7 +192,7 @@ def _counted(classes: Classes, place: Path, purpose: str) -> str:
     number, images = len(classes.images), classes.num_images
     deep = {0: " (class folders are those that hold images)", 1: ""}
     level = deep.get(classes.level, f" (class folders are those of level {classes.level})")
-    some = f"{number:,} class{'' if number == 1 else 'es'} of {images:,} image{'' if images == 1 else 's'}"
+    some = f"{counted(number, 'class', 'classes')} of {counted(images, 'image')}"
     return f"{some}{purpose} found in {shown(place)}{level}"
 
 

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
-from vitlr.data.formats import kind_of_head, open_regular, readable, remedy
+from vitlr.data.formats import kind_of_head, listed, open_regular, remedy
 from vitlr.data.jpeg import without_end
 from vitlr.data.names import shown
 from vitlr.data.pixels import to_rgb
@@ -158,7 +158,7 @@ def _refusal(kind: Kind, head: bytes) -> str:
         return "is empty (0 bytes); replace or remove it"
     if kind.group == "video":
         return f"is a video ({kind.format}) and not an image; give it where videos are taken"
-    formats = ", ".join(readable())
+    formats = ", ".join(listed())
     if kind.format in _NO_PICTURE:
         found = _NO_PICTURE[kind.format]
         return f"is {found}not an image of a format that is read here ({formats}); replace or remove it"

@@ -5,7 +5,7 @@ Nothing here opens an image. Labels are indices into the stream's ``class_names`
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,20 @@ class Stream:
                 f"{self.name} has {len(self.test)} test images and {len(self.test_sessions)} sessions;"
                 " give one session for each image"
             )
+
+    @classmethod
+    def from_datasets(
+        cls,
+        experiences: Iterable[Any],
+        test: Any,
+        *,
+        class_names: Sequence[str] | None = None,
+        name: str = "data sets",
+    ) -> Stream:
+        """A stream of data sets of a program; see :func:`vitlr.data.sequences.stream_from_datasets`."""
+        from vitlr.data.sequences import stream_from_datasets
+
+        return stream_from_datasets(experiences, test, class_names=class_names, name=name)
 
     def __len__(self) -> int:
         return len(self.experiences)

@@ -19,7 +19,7 @@ from vitlr.data.clips import frame_paths
 from vitlr.data.experience import TEST, Experience, Stream
 from vitlr.data.files import image_files
 from vitlr.data.formats import IMAGE_SUFFIXES
-from vitlr.data.names import expanded, shown
+from vitlr.data.names import counted, expanded, shown
 from vitlr.data.video import MAX_FRAMES
 from vitlr.errors import DataError
 
@@ -183,8 +183,7 @@ def _of_known_classes(train: Units, test: Units, root: Path) -> tuple[Units, tup
     if extra:
         number = sum(len(unit) for name in extra for unit in test[name])
         notes.append(
-            f"the test folder has {number:,} image{'' if number == 1 else 's'} of classes that are not learned, which"
-            f" are left out: {_some(extra)}"
+            f"the test folder has {counted(number, 'image')} of classes that are not learned, left out: {_some(extra)}"
         )
     return {name: units for name, units in test.items() if name in train}, tuple(notes)
 

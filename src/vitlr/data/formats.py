@@ -23,6 +23,7 @@ __all__ = [
     "has_heif",
     "kind_of",
     "kind_of_head",
+    "listed",
     "open_regular",
     "readable",
     "remedy",
@@ -59,6 +60,7 @@ _OTHER_NAMES = {
     **{".svg": "SVG", ".jxl": "JPEG XL", ".ico": "ICO", ".tga": "TGA", ".exr": "OpenEXR", ".pdf": "PDF"},
     **{".hdr": "Radiance HDR", ".eps": "EPS", ".xcf": "XCF", ".fits": "FITS", ".bpg": "BPG", ".emf": "EMF"},
 }
+_LISTED = {"JPEG2000": "JPEG 2000", "WEBP": "WebP"}
 _IMAGES = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000")
 
 
@@ -83,6 +85,11 @@ def readable() -> tuple[str, ...]:
     return (*found, *(("HEIC",) if has_heif() else ()))
 
 
+def listed() -> tuple[str, ...]:
+    """The names of ``readable`` that a user knows."""
+    return tuple(_LISTED.get(name, name) for name in readable() if name != "DIB")
+
+
 def _has(check: Callable[[str], bool | None], part: str) -> bool:
     try:
         return bool(check(part))
@@ -103,7 +110,7 @@ def remedy(name: str, them: str = "them") -> str:
         return f"develop {them} to JPEG, PNG or TIFF"
     if name == "archive":
         return f"unpack {them}"
-    return f"convert {them} to one of {', '.join(readable())}"
+    return f"convert {them} to one of {', '.join(listed())}"
 
 
 def kind_of(path: str | os.PathLike[str], *, name_alone: bool = False) -> Kind:

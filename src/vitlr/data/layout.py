@@ -20,7 +20,7 @@ from typing import NamedTuple
 from vitlr.data.names import checked_name, shown
 from vitlr.errors import DataError
 
-__all__ = ["Classes", "Split", "checked_level", "classes_of", "find_split"]
+__all__ = ["Classes", "Split", "checked_level", "classes_of", "find_split", "role"]
 
 ByClass = dict[str, list[str]]  # class -> its images, sorted
 
@@ -32,7 +32,7 @@ _ROLES = {  # in the order in which one of them is tested on
 }
 
 
-def _role(folder: str) -> str:
+def role(folder: str) -> str:
     """train, test or val for the name of such a split, else nothing."""
     folded = folder.casefold()
     return next((role for role, names in _ROLES.items() if names.fullmatch(folded)), "")
@@ -65,9 +65,9 @@ def find_split(files: Iterable[str]) -> Split | None:
         depth += 1
     names = {parts[depth + 1] for parts in folders if len(parts) > depth + 1}
     in_every_class = (
-        bool(names) and all(len(parts) > depth + 1 for parts in folders) and all(map(_role, names))
+        bool(names) and all(len(parts) > depth + 1 for parts in folders) and all(map(role, names))
     )
-    if in_every_class and len(names) > 1 and any(_role(name) == "train" for name in names):
+    if in_every_class and len(names) > 1 and any(role(name) == "train" for name in names):
         return _chosen(sorted(names), depth + 1, ())
     return None
 
@@ -76,10 +76,10 @@ def _split_at(folders: Sequence[Sequence[str]], depth: int, tops: set[str]) -> S
     """The splits among the folders at a depth; ``folders`` are the deeper ones, which may be classes of theirs."""
     inside: dict[str, set[str]] = {}  # folder of a split -> folders in it
     for parts in folders:
-        if _role(parts[depth]):
+        if role(parts[depth]):
             inside.setdefault(parts[depth], set()).add(checked_name(parts[depth + 1], "a class folder"))
     others = sorted(top for top in tops if top not in inside)
-    roles = {_role(top) for top in tops}
+    roles = {role(top) for top in tops}
     nothing_else = "train" in roles and len(roles) > 1 and "" not in roles
     if nothing_else and others:
         raise DataError(
@@ -91,14 +91,14 @@ def _split_at(folders: Sequence[Sequence[str]], depth: int, tops: set[str]) -> S
 
 
 def _chosen(names: Sequence[str], depth: int, others: Iterable[str]) -> Split:
-    trains = [name for name in names if _role(name) == "train"]
+    trains = [name for name in names if role(name) == "train"]
     if len(trains) != 1:
         what = f"{' and '.join(trains)} to learn from" if trains else "none to learn from"
         raise DataError(
             f"folders {', '.join(map(shown, names))} hold the same classes, and there is {what}: give the folder to"
             " learn from as root and the one to test on as test_root"
         )
-    tests = sorted((name for name in names if name not in trains), key=lambda name: _role(name) != "test")
+    tests = sorted((name for name in names if name not in trains), key=lambda name: role(name) != "test")
     return Split(depth, trains[0], tests[0], (*tests[1:], *others))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from vitlr.errors import DataError
 
-__all__ = ["checked_name", "expanded", "same_but_for_case", "shown"]
+__all__ = ["checked_name", "counted", "expanded", "same_but_for_case", "shown"]
 
 # Unicode's categories that no line of text can hold. Joiners, emoji, private letters and every space within a
 # line are ordinary.
@@ -59,6 +59,11 @@ def shown(path: str | os.PathLike[str]) -> str:
         letter.encode("unicode_escape").decode() if unicodedata.category(letter) in _REFUSED else letter
         for letter in text
     )
+
+
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """``1 image``, ``1,200 images``."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def expanded(path: str | os.PathLike[str]) -> Path:
