@@ -30,7 +30,7 @@ from vitlr.classifier.labels import Label, checked_images, checked_label, checke
 from vitlr.errors import BackboneError, ConfigError, DataError, RunError, VitLRError
 from vitlr.latents.network import Network
 from vitlr.latents.settings import BackboneConfig
-from vitlr.learning import LearnerConfig, LearnStats, new_learner
+from vitlr.learning import CLOSED_FORM, LearnerConfig, LearnStats, new_learner
 from vitlr.learning.methods import keeps_images
 from vitlr.replay import MemoryConfig
 from vitlr.replay.codec import codec_named
@@ -497,6 +497,7 @@ def _card(knowledge: Knowledge, params: dict[str, Any], figures: dict[str, str])
         f" {taught}{more}.",
         figures=figures,
         precision=knowledge.network.precision,
+        trained=knowledge.params["method"] not in CLOSED_FORM,
     )
 
 

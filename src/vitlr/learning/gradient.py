@@ -4,9 +4,9 @@ The learner owns the head (blocks above the cut, final norm), the classifier (a 
 memory. It does not know what a latent is: in native replay it is an image, and the head the whole network. One
 experience (``learn``) is:
 
-1. for each epoch, for each mini-batch: new latents and latents drawn from the memory, through the head, the loss of the
-   method's hook (cross-entropy over all classes seen so far, unless it has another), one step of SGD with momentum; on a
-   GPU nothing of a step is read back before the epoch ends;
+1. for each epoch, for each mini-batch: new latents and latents drawn from the memory, through the head, the loss of
+   the method's hook (cross-entropy over all classes seen so far, unless it has another), one step of SGD with momentum;
+   on a GPU nothing of a step is read back before the epoch ends;
 2. CWR* consolidates the classifier, and the hook hands over its state;
 3. the memory is offered the new pairs;
 4. all of it is published in one assignment.
