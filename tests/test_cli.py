@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -370,7 +371,7 @@ def test_a_threshold_by_flag_decides_what_is_unknown_and_scores_are_printed(
     assert "-1 to 1" in refused(capsys, *line, "--threshold", "nan")
 
 
-def test_the_model_card_has_classes_with_their_latents_and_the_accuracy_on_a_folder(
+def test_the_model_card_has_classes_with_their_images_and_the_accuracy_on_a_folder(
     capsys: pytest.CaptureFixture[str], taught_robot: Path, tmp_path: Path
 ) -> None:
     line = ["export", str(taught_robot / "robot"), str(tmp_path / "hf"), "--json"]
@@ -378,7 +379,7 @@ def test_the_model_card_has_classes_with_their_latents_and_the_accuracy_on_a_fol
     assert list(json.loads(capsys.readouterr().out)["figures"].values()) == ["100.0%"]
     card = (tmp_path / "hf" / "README.md").read_text()
     assert "accuracy on the 6 images of 2 classes in shown: 100.0%" in card
-    assert "named rightly: 100.0%" in card and "7 3" in card and "**2 classes.** dark, 7." in card
+    assert re.search(r"Images by class: dark \d, 7 3\.", card) and "**2 classes.** dark, 7." in card
     assert "no class folders" in refused(capsys, *line, "--test", taught_robot / "shown" / "7")
     (tmp_path / "x.onnx").mkdir()
     onnx = ["export", str(taught_robot / "robot"), str(tmp_path / "x.onnx")]  # the name says which format

@@ -68,7 +68,7 @@ def test_what_was_taught_over_http_is_recognised(client) -> None:
         assert answer["label"] == label and len(answer["probabilities"]) == 2
         assert np.array(answer["attention"]).max() == pytest.approx(1)
     classes = client.get("/live/classes").json()["classes"]
-    assert classes == [{"label": "dark", "latents": 4}, {"label": "bright", "latents": 4}]
+    assert classes == [{"label": "dark", "images": 4}, {"label": "bright", "images": 4}]
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_names_and_files_of_visitors_are_shown_as_text_without_this_machines_fol
     thumbnail = np.full((96, 96, 3), 80, np.uint8)
     drawn = _class_list([("<img src=x>", 1, thumbnail), ("a & b", 7, None)], 9)
     assert "<img src=x>" not in drawn and "&lt;img src=x&gt;" in drawn and "a &amp; b" in drawn
-    assert "1 latent<" in drawn and "7 latents" in drawn and "2 of at most 9" in drawn
+    assert "1 image<" in drawn and "7 images" in drawn and "2 of at most 9" in drawn
     assert drawn.count("data:image/jpeg;base64,") == 1
     uploads = ["/tmp/gradio/0a1b/mug.jpg", "/tmp/gradio/2c3d/cup.jpg"]
     assert _by_name(f"{uploads[1]} is not an image", uploads) == "cup.jpg is not an image"

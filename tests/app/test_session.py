@@ -96,6 +96,16 @@ def test_what_was_saved_comes_back_with_its_thumbnails(session: LiveSession, tmp
     assert [thumbnail for _, _, thumbnail in session.classes()] == [None, None]
 
 
+def test_what_is_loaded_again_is_opened_as_the_page_was_started(session: LiveSession, tmp_path: Path) -> None:
+    show(session, "dark", 40)
+    session.save()
+    opened = LatentReplayClassifier.load(tmp_path / "robot")
+    asked = LiveSession(session.model, tmp_path / "robot", reopen=lambda: opened)
+    asked.load()
+    asked.close()
+    assert asked.model is opened
+
+
 def test_a_class_taught_by_a_video_has_its_first_frame_as_thumbnail(
     session: LiveSession, tmp_path: Path
 ) -> None:

@@ -149,14 +149,14 @@ def build_page(session: LiveSession) -> gr.Blocks:
 
 
 def _class_list(classes: Sequence[tuple[str, int, np.ndarray | None]], most: int) -> str:
-    """HTML: a heading, and name, number of latents and thumbnail of each class. Names are escaped."""
+    """HTML: a heading, and name, number of images and thumbnail of each class. Names are escaped."""
     cards = []
     for name, count, thumbnail in classes:
         shown = html.escape(name)
         picture = (
             '<div class="none"></div>' if thumbnail is None else f'<img src="{_as_url(thumbnail)}" alt="">'
         )
-        number = f"{count} latent{'s' * (count != 1)}"
+        number = f"{count} image{'s' * (count != 1)}"
         cards.append(f'<li>{picture}<b title="{shown}">{shown}</b><span>{number}</span></li>')
     listed = f"<ul>{''.join(cards)}</ul>" if cards else "<p>Nothing yet. Show an object and name it.</p>"
     return f"<h2>Known objects <small>{len(classes)} of at most {most}</small></h2>{listed}"
@@ -172,7 +172,8 @@ def _as_url(thumbnail_HWC: np.ndarray) -> str:
 def _forget(session: LiveSession, chosen: str | None) -> str:
     if not chosen:
         return "Choose an object first."
-    return f"{chosen}: forgotten, with {session.forget(chosen)} latents."
+    latents = session.forget(chosen)
+    return f"{chosen}: forgotten" + (f", with {latents} latents." if latents else ".")
 
 
 def _teach(session: LiveSession, paths: list[str] | None, label: str) -> str:

@@ -87,7 +87,7 @@ def make_app(session: LiveSession, *, host: str = "127.0.0.1") -> FastAPI:
     @app.get("/live/classes")
     def classes() -> Response:
         return JSONResponse(
-            {"classes": [{"label": name, "latents": count} for name, count, _ in session.classes()]}
+            {"classes": [{"label": name, "images": count} for name, count, _ in session.classes()]}
         )
 
     page = build_page(session)

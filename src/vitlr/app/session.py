@@ -11,7 +11,7 @@ import queue
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -116,6 +116,7 @@ class LiveSession:
         model: the classifier.
         directory: where ``save`` writes and ``load`` reads; nothing else is ever written.
         autosave: save after each experience and each forgotten class.
+        reopen: opens what is saved there, for ``load``; by default with its own settings.
 
     Raises:
         VitLRError: the saved state in the directory cannot be used.
@@ -128,8 +129,10 @@ class LiveSession:
         *,
         limits: Limits | None = None,
         autosave: bool = False,
+        reopen: Callable[[], LatentReplayClassifier] | None = None,
     ) -> None:
         self.model = model
+        self._reopen = reopen
         self.directory = None if directory is None else Path(directory)
         self.limits = Limits() if limits is None else limits
         self.autosave = autosave and self.directory is not None
@@ -349,10 +352,10 @@ class LiveSession:
         return self.model.classes_.tolist() if hasattr(self.model, "classes_") else []
 
     def classes(self) -> list[tuple[str, int, np.ndarray | None]]:
-        """Name, latents in memory and thumbnail (96, 96, 3) of each class."""
+        """Name, images taught and thumbnail (96, 96, 3) of each class."""
         if not self.known:
             return []
-        counts = self.model.remember().latents
+        counts = self.model.remember().images
         with self._lock:
             return [(str(label), count, self._thumbnails.get(str(label))) for label, count in counts.items()]
 
@@ -391,7 +394,7 @@ class LiveSession:
         """
         if self.directory is None:
             raise ConfigError("no directory was given at the start; start the page as: vitlr serve MODEL")
-        model = LatentReplayClassifier.load(self.directory)
+        model = LatentReplayClassifier.load(self.directory) if self._reopen is None else self._reopen()
         thumbnails = _read_thumbnails(self.directory)
         with self._lock:
             self.model, self._thumbnails = model, thumbnails

@@ -31,7 +31,7 @@ from vitlr.errors import BackboneError, ConfigError, DataError, RunError, VitLRE
 from vitlr.latents.network import Network
 from vitlr.latents.settings import BackboneConfig
 from vitlr.latents.views import ViewPlan
-from vitlr.learning import LearnerConfig, LearnStats, needs_of, new_learner
+from vitlr.learning import CLOSED_FORM, LearnerConfig, LearnStats, needs_of, new_learner
 from vitlr.learning.methods import keeps_images
 from vitlr.replay import MemoryConfig
 from vitlr.replay.codec import codec_named
@@ -516,6 +516,7 @@ def _card(knowledge: Knowledge, params: dict[str, Any], figures: dict[str, str])
         f" {taught}{more}.",
         figures=figures,
         precision=knowledge.network.precision,
+        trained=knowledge.params["method"] not in CLOSED_FORM,
     )
 
 

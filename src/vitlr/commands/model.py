@@ -7,7 +7,7 @@ import json
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,9 @@ __all__ = [
     "check_place",
     "hold_new",
     "is_saved",
+    "machine_notes",
     "new_or_saved",
+    "opened",
 ]
 
 
@@ -178,17 +180,27 @@ def _check_saved(path: Path) -> None:
 
 
 def opened(options: argparse.Namespace) -> LatentReplayClassifier:
-    """The classifier in ``options.model``; on stderr, once, if it computes otherwise here than where it was taught."""
-    from vitlr.classifier import LatentReplayClassifier, MachineWarning
+    """The classifier in ``options.model``, computing as the flags say."""
+    from vitlr.classifier import LatentReplayClassifier
 
     _check_saved(options.model)
+    with machine_notes(quiet=options.quiet):
+        return LatentReplayClassifier.load(options.model, device=options.device, precision=options.precision)
+
+
+@contextmanager
+def machine_notes(*, quiet: bool) -> Iterator[None]:
+    """One line on stderr for each classifier opened inside that computes otherwise here than where it was taught."""
+    from vitlr.classifier import MachineWarning
+
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", MachineWarning)
-        model = LatentReplayClassifier.load(options.model, device=options.device, precision=options.precision)
+        yield
     for warning in caught:
-        if not options.quiet:
+        if not issubclass(warning.category, MachineWarning):
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+        elif not quiet:
             print(f"vitlr: note: {warning.message}", file=sys.stderr)
-    return model
 
 
 def _knowing(options: argparse.Namespace) -> LatentReplayClassifier:

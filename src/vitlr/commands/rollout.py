@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vitlr.commands.console import Bar
-from vitlr.commands.model import add_compute_flags
+from vitlr.commands.model import add_compute_flags, machine_notes
 from vitlr.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
@@ -98,13 +98,14 @@ def _networks(options: argparse.Namespace) -> list[View]:
     """The network, preceded by the one before learning if that is asked for."""
     from vitlr.attention import open_untrained, open_view
 
-    network = open_view(
-        options.model,
-        blocks=options.blocks,
-        image_size=options.image_size,
-        device=options.device,
-        precision=options.precision,
-    )
+    with machine_notes(quiet=options.quiet):
+        network = open_view(
+            options.model,
+            blocks=options.blocks,
+            image_size=options.image_size,
+            device=options.device,
+            precision=options.precision,
+        )
     if options.before is not None:
         return [open_untrained(options.before, network), network]
     return [network.before, network] if options.compare else [network]

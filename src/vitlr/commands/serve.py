@@ -15,6 +15,7 @@ from vitlr.commands.model import (
     hold_new,
     is_saved,
     new_or_saved,
+    opened,
 )
 from vitlr.errors import ConfigError
 from vitlr.storage.locks import locked
@@ -99,7 +100,13 @@ def _serve(options: argparse.Namespace, model: LatentReplayClassifier, limits: L
     from vitlr.app.server import LOOPBACK, listen, serve_forever
 
     bound = listen(options.host, options.port)
-    session = LiveSession(model, options.model, limits=limits, autosave=not options.no_autosave)
+    session = LiveSession(
+        model,
+        options.model,
+        limits=limits,
+        autosave=not options.no_autosave,
+        reopen=lambda: opened(options),
+    )
     host = f"[{options.host}]" if ":" in options.host else options.host
     print(f"http://{host}:{bound.getsockname()[1]}", flush=True)
     if not options.quiet:

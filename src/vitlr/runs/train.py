@@ -287,6 +287,7 @@ def _save_model(
                 "test accuracy": f"{summary['test_accuracy']:.4f} on {summary['test_images']} images",
                 "average test accuracy along the stream": f"{summary['average_test_accuracy']:.4f}",
             },
+            trained=config.learner.method not in CLOSED_FORM,
         ),
     )
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from vitlr.errors import ConfigError
 
-__all__ = ["ROWS", "Int8Linear", "int8_is_fast"]
+__all__ = ["ROWS", "Int8Linear", "check_int8", "int8_is_fast"]
 
 ROWS = 544  # tokens that go through the blocks at once: intermediate results stay in the cache
 _ZERO_POINT = 128  # the kernels need unsigned activations
@@ -41,11 +41,7 @@ class Int8Linear(nn.Module):
 
     def __init__(self, weight_OI: Tensor, bias_O: Tensor | None, *, gelu: bool = False) -> None:
         super().__init__()
-        if not int8_is_fast():
-            raise ConfigError(
-                "precision int8 needs an x86 processor with VNNI or AMX instructions, which this one is not:"
-                " choose float32 or bfloat16"
-            )
+        check_int8()
         self.gelu = gelu
         weight_OI = weight_OI.detach().float()
         bound = weight_OI.abs().amax(1).clamp_min(torch.finfo(torch.float32).tiny)
@@ -81,6 +77,15 @@ class Int8Linear(nn.Module):
             outputs = torch.ops.aten.gelu_(outputs)
         outputs = outputs.view(*inputs.shape[:-1], -1)
         return outputs if residual is None else outputs.add_(residual)
+
+
+def check_int8() -> None:
+    """Raise ConfigError if this PyTorch or processor has no fast 8-bit products."""
+    if not int8_is_fast():
+        raise ConfigError(
+            "precision int8 needs an x86 processor with VNNI or AMX instructions, which this one is not:"
+            " choose float32 or bfloat16"
+        )
 
 
 def int8_is_fast() -> bool:

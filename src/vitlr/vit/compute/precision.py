@@ -17,7 +17,7 @@ from vitlr.device import device_named, has_bfloat16
 from vitlr.errors import ConfigError
 from vitlr.vit.backbone import Backbone
 from vitlr.vit.compute.cut import PRECISIONS, Precision, Trunk
-from vitlr.vit.compute.int8 import int8_is_fast
+from vitlr.vit.compute.int8 import check_int8, int8_is_fast
 
 __all__ = ["Compute", "default_precision", "measure_precisions", "native", "resolved"]
 
@@ -50,6 +50,8 @@ def resolved(device: str, precision: str | None = None) -> Compute:
         raise ConfigError(f"precision must be auto or one of {', '.join(PRECISIONS)}, got {precision!r:.60}")
     if precision == "int8" and place.type != "cpu":
         raise ConfigError("precision int8 is for processors: choose device cpu, or precision bfloat16")
+    if precision == "int8":
+        check_int8()
     return Compute(place, precision)  # type: ignore[arg-type]
 
 

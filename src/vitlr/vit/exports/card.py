@@ -22,6 +22,7 @@ def model_card(
     data: str,
     figures: Mapping[str, str],
     precision: str = "float32",
+    trained: bool = True,
 ) -> str:
     """Markdown with the header of Hugging Face model directories.
 
@@ -30,6 +31,7 @@ def model_card(
         data: a sentence about the training data.
         figures: measured values by name; empty if nothing was measured.
         precision: of the frozen blocks during teaching; exported weights are float32.
+        trained: if the blocks above the cut were trained; otherwise the classifier was made in closed form.
     """
     names = ", ".join(str(name) for name in class_names[:SHOWN])
     more = f" and {len(class_names) - SHOWN} more" if len(class_names) > SHOWN else ""
@@ -38,6 +40,11 @@ def model_card(
         ""
         if precision == "float32"
         else f" They ran in {precision} during teaching and run in float32 here, so probabilities differ slightly."
+    )
+    made = (
+        f"Blocks 1 to {cut} are those of `{backbone}`; those above, the final norm and the classifier were trained,"
+        if trained
+        else f"All of them are those of `{backbone}`; the classifier was computed from their features in closed form,"
     )
     measured = [f"* {name}: {value}" for name, value in figures.items()] or ["Nothing was measured."]
     return "\n".join(
@@ -48,11 +55,10 @@ def model_card(
             "tags: [continual-learning, latent-replay, vitlr]",
             "---",
             "",
-            "# Image classifier, taught by latent replay",
+            "# Image classifier, taught experience by experience",
             "",
-            f"A vision transformer of {num_blocks} blocks for images of {image_size} pixels. Blocks 1 to {cut}"
-            f" are those of `{backbone}`; those above, the final norm and the classifier were trained,"
-            f" experience by experience.{ran}",
+            f"A vision transformer of {num_blocks} blocks for images of {image_size} pixels. {made} experience by"
+            f" experience.{ran}",
             "",
             f"**Data.** {data}",
             "",
