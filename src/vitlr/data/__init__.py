@@ -31,7 +31,7 @@ Progress = Callable[[int, int], None]
 
 
 def _core50(config: Any, progress: Progress | None) -> Stream:
-    return core50_stream(config.root, config.scenario, config.run, config.labels, config.test)
+    return core50_stream(config.root, config.scenario, config.order, config.labels, config.test)
 
 
 def _folder(config: Any, progress: Progress | None) -> Stream:
@@ -41,7 +41,7 @@ def _folder(config: Any, progress: Progress | None) -> Stream:
         config.seed,
         config.held_out,
         config.test_root,
-        run=config.run,
+        run=config.order,
     )
 
 
@@ -50,7 +50,7 @@ def _rendered(config: Any, progress: Progress | None) -> Stream:
 
     root = Path(config.root).expanduser() if config.root else _kept(config.frames, config.seed)
     ensure_rendered(root, config.frames, seed=config.seed, progress=progress)
-    stream = core50_stream(root, config.scenario, config.run, config.labels, config.test)
+    stream = core50_stream(root, config.scenario, config.order, config.labels, config.test)
     return replace(stream, name=stream.name.replace("core50", "rendered", 1))
 
 
