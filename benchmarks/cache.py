@@ -76,7 +76,7 @@ def main() -> None:
         root = Path(folder) / "frames"
         lay_out(root, rendered, options.frames, distinct)
         config = RunConfig(
-            data=DataConfig(dataset="core50", root=str(root), scenario="nicv2_391", run=1, test="reduced"),
+            data=DataConfig(dataset="core50", root=str(root), scenario="nicv2_391", order=1, test="reduced"),
             backbone=BackboneConfig(
                 name=options.backbone, image_size=128, cut=options.cut, cache=str(Path(folder) / "latents")
             ),

@@ -86,7 +86,7 @@ def main() -> None:
         root = Path(folder) / "frames"
         lay_out(root, rendered, options.frames, options.distinct)
         config = RunConfig(
-            data=DataConfig(dataset="core50", root=str(root), scenario="nicv2_391", run=1, test="reduced"),
+            data=DataConfig(dataset="core50", root=str(root), scenario="nicv2_391", order=1, test="reduced"),
             backbone=BackboneConfig(
                 name=options.backbone,
                 image_size=128,
@@ -124,7 +124,7 @@ def run(config: RunConfig) -> dict:
     full = max(5, 1 + int(np.searchsorted(seen, config.memory.capacity)))
     batch, capacity = config.learner.batch_size, config.memory.capacity
     # Lists of the same order at full size need no images.
-    whole = core50_lists(config.data.scenario, config.data.run)
+    whole = core50_lists(config.data.scenario, config.data.order)
     full_images = sum(len(experience) for experience in whole.experiences)
     image_ratio = full_images / images
     step_ratio = minibatches(whole, capacity, batch) / minibatches(stream, capacity, batch)

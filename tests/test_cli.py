@@ -50,7 +50,7 @@ def train(vit: Path, root: Path, out: Path, *more: str) -> list[str]:
     ("flag", "named"),
     [
         ("--memory.capacity=-1", "memory.capacity must be >= 0"),
-        ("--data.run=10", "data.run must be 0 to 9"),
+        ("--data.run=10", "data.order must be 0 to 9"),
         ("--data.scenario=nicv3", "data.scenario must be one of ni, nc"),
         ("--backbone.cut=13", "cut 13 of 3"),
         ("--backbone.image_size=30", "8"),

@@ -35,5 +35,5 @@ def test_a_setting_of_a_newer_version_decides() -> None:
 
 
 def test_orders_and_seeds_are_repetitions_and_folders_of_images_are_places() -> None:
-    assert repetitions(RunConfig) == {"data.run", "seed"}
+    assert repetitions(RunConfig) == {"data.order", "seed"}
     assert places(RunConfig) == {"data.root", "data.test_root"}

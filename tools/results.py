@@ -75,7 +75,7 @@ def one_run(config: RunConfig) -> str:
 def work(plan: Plan, options: argparse.Namespace, out: Path) -> list[str]:
     """Run what is not finished, a run a process; returns what failed."""
     tasks: queue.Queue[tuple[str, int]] = queue.Queue()
-    for run in plan.runs:
+    for run in plan.orders:
         for variant in plan.variants:
             tasks.put((variant, run))
     total, failed, lock = tasks.qsize(), [], threading.Lock()
@@ -87,7 +87,7 @@ def work(plan: Plan, options: argparse.Namespace, out: Path) -> list[str]:
                 variant, run = tasks.get_nowait()
             except queue.Empty:
                 return
-            config = next(iter(replace(plan, runs=(run,)).configs(variant, out)))
+            config = next(iter(replace(plan, orders=(run,)).configs(variant, out)))
             state = "found"
             if not (config.run_dir / "summary.json").is_file():
                 began = time.perf_counter()
@@ -183,7 +183,7 @@ def _point(row: dict, x: float, name: str = "") -> Point:
 def figures(part: str, plan: Plan, rows: dict[str, dict], outcomes: list[Outcome], note: str) -> dict:
     grouped = groups(plan, BLOCKS[part])
     made = {}
-    expected = len(plan.runs) * len(plan.seeds)
+    expected = len(plan.orders) * len(plan.seeds)
     whole = {
         group for group, names in grouped.items() if all(rows[name]["runs"] == expected for name in names)
     }
@@ -223,7 +223,7 @@ def write_page(part: str, plan: Plan, out: Path, page: Path) -> None:
     outcomes = finished_runs(plan, out)
     rows = {row["variant"]: row for row in summarise(plan, outcomes)}
     note = (
-        f"orders {', '.join(map(str, plan.runs))}; seed {', '.join(map(str, plan.seeds))}; mean and sample s.d.;"
+        f"orders {', '.join(map(str, plan.orders))}; seed {', '.join(map(str, plan.seeds))}; mean and sample s.d.;"
         f" {machine()['processor']}, one thread a run"
     )
     text = page.read_text(encoding="utf-8")
@@ -231,7 +231,7 @@ def write_page(part: str, plan: Plan, out: Path, page: Path) -> None:
     for group, names in groups(plan, BLOCKS[part]).items():
         place = _place(text, f"{part}-{group}")
         standing = {line.split(" | ")[0].removeprefix("| "): line for line in place[2].splitlines()}
-        made = table(rows, names, len(plan.runs) * len(plan.seeds), seconds, standing)
+        made = table(rows, names, len(plan.orders) * len(plan.seeds), seconds, standing)
         text = f"{text[: place.start(2)]}{made}\n{text[place.end(2) :]}"
     folder = page.parent / "figures"
     folder.mkdir(exist_ok=True)

@@ -26,9 +26,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from vitlr.classifier.parts import Network, Taught
 
 from vitlr import LatentReplayClassifier
-from vitlr.classifier.parts import Network, Taught
 from vitlr.data.core50 import parse_frame
 from vitlr.evaluation.metrics import accuracy, auroc, mean_and_sd
 from vitlr.learning import GradientLearner, LearnerConfig

@@ -5,6 +5,7 @@ The settings of a component are a frozen dataclass, validated when it is made. A
     workers: int = neutral(2)             # no result depends on it
     root: str | None = place(None)        # what lies there counts, not the path
     seed: int = repetition(0)             # another repetition of the same experiment
+    order: int = repetition(0, "run")     # the same; older files and flags call it run
     der_alpha: float = read_by("der", default=0.1)  # no result of another method depends on it
 
 Settings travel nested (``{"memory": {"capacity": 5}}``, as in YAML) or flat (``{"memory.capacity": 5}``).
@@ -24,6 +25,7 @@ from vitlr.errors import ConfigError
 
 __all__ = [
     "METHOD",
+    "aliases_of",
     "checked",
     "deciding",
     "differences",
@@ -36,6 +38,7 @@ __all__ = [
     "places",
     "read_by",
     "read_yaml",
+    "renamed",
     "repetition",
     "repetitions",
     "settings_of",
@@ -55,9 +58,9 @@ def place(default: Any) -> Any:
     return field(default=default, metadata={"kind": "place"})
 
 
-def repetition(default: Any) -> Any:
-    """A setting that distinguishes repetitions of one experiment, such as a seed."""
-    return field(default=default, metadata={"kind": "repetition"})
+def repetition(default: Any, *aliases: str) -> Any:
+    """A setting that distinguishes repetitions of one experiment, such as a seed; ``aliases`` are older names."""
+    return field(default=default, metadata={"kind": "repetition", "aliases": aliases})
 
 
 def read_by(*methods: str, default: Any) -> Any:
@@ -75,6 +78,21 @@ def settings_of(cls: Any, prefix: str = "") -> dict[str, Field[Any]]:
         else:
             found[prefix + each.name] = each
     return found
+
+
+def aliases_of(cls: Any) -> dict[str, str]:
+    """Flat names of settings by their older flat names."""
+    return {
+        ".".join([*name.split(".")[:-1], alias]): name
+        for name, each in settings_of(cls).items()
+        for alias in each.metadata.get("aliases", ())
+    }
+
+
+def renamed(cls: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Flat settings by their names of today."""
+    aliases = aliases_of(cls)
+    return {aliases.get(name, name): value for name, value in settings.items()}
 
 
 def repetitions(cls: Any) -> set[str]:
@@ -153,17 +171,21 @@ def checked(cls: Any, settings: Mapping[str, Any], where: str) -> dict[str, Any]
     Raises:
         ConfigError: a setting does not exist or has no value, or a group of settings is something else.
     """
-    known = settings_of(cls)
+    known, aliases = settings_of(cls), aliases_of(cls)
     groups = {name.rpartition(".")[0]: name for name in reversed(known) if "." in name}
-    given = flat(settings)
-    for name, value in given.items():
+    found: dict[str, Any] = {}
+    for given, value in flat(settings).items():
+        name = aliases.get(given, given)
         if name in groups and value != {}:
             raise ConfigError(f"{where}: {name} must hold settings such as {groups[name]}, got {value!r:.60}")
         if name not in known and name not in groups:
             raise ConfigError(f"{where}: {unknown(name, known)}")
         if value is None and "None" not in str(known[name].type):
-            raise ConfigError(f"{where}: {name} has no value; give one, or leave the line out")
-    return nested(given)
+            raise ConfigError(f"{where}: {given} has no value; give one, or leave the line out")
+        if name in found:
+            raise ConfigError(f"{where}: {name} is given twice, by two names; leave one out")
+        found[name] = value
+    return nested(found)
 
 
 # -- YAML -----------------------------------------------------------------------------------------------

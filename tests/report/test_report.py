@@ -194,8 +194,8 @@ def test_an_unfinished_run_and_one_that_failed_are_named(comparison: Path, tmp_p
     (tmp_path / "runs" / "naive" / "run1-seed0" / "summary.json").unlink()
     (tmp_path / "runs" / "latent-replay" / "run1-seed0" / "metrics.jsonl").unlink()
     report = make_report(*gather([tmp_path / "runs"]))
-    assert "naive, run 1, seed 0: not finished" in report.html
-    assert "latent replay, run 1, seed 0: failed: there is no record of it" in report.html
+    assert "naive, order 1, seed 0: not finished" in report.html
+    assert "latent replay, order 1, seed 0: failed: there is no record of it" in report.html
     assert [(row["failed"], row["not_finished"]) for row in report.rows] == [(1, 0), (0, 1)]
 
 
@@ -210,9 +210,9 @@ def test_a_run_that_failed_in_a_comparison_is_named_once_with_its_reason(
     assert "0, 2 failed" in capsys.readouterr().out
     table = (tmp_path / "runs" / "table.md").read_text()
     assert "| diverging | 0, 2 failed | failed |" in table
-    assert "* failed: diverging, run 0, seed 0: the loss became" in table
+    assert "* failed: diverging, order 0, seed 0: the loss became" in table
     report = make_report(*gather([tmp_path / "runs"]))
-    assert report.html.count("diverging, run 0, seed 0: failed: the loss became") == 1
+    assert report.html.count("diverging, order 0, seed 0: failed: the loss became") == 1
     assert report.html.count('class="bad"') == 2
     # In the order of the recipe, which also gives the colours.
     assert [row["method"] for row in report.rows] == ["latent replay", "diverging", "naive"]
@@ -226,7 +226,7 @@ def test_a_run_that_failed_on_its_own_tells_why_until_it_is_run_again(
     out = tmp_path / "run"
     one = ["train", *flags, "--quiet", f"--out={out}"]
     assert main([*one, "--learner.lr=1e30", "--learner.first_lr=1e30"]) == 2
-    assert "run 0, seed 0: failed: the loss became" in make_report(*gather([out])).html
+    assert "order 0, seed 0: failed: the loss became" in make_report(*gather([out])).html
     assert main([*one, "--overwrite"]) == 0
     assert not (out / "failure.json").exists()
     assert 'class="bad"' not in make_report(*gather([out])).html
@@ -356,7 +356,7 @@ def test_variants_that_left_no_directory_have_a_row_also_from_the_folder_above(
         **content["rows"][0],
         "variant": "no network",
         "runs": 0,
-        "failures": ["run 0, seed 0: not there"],
+        "failures": ["run 0, seed 0: not there"],  # as version 0.1 wrote it
     }
     summary.write_text(json.dumps({**content, "rows": [*content["rows"], lost]}))
     shutil.move(tmp_path / "all" / "runs" / "latent-replay", tmp_path / "all" / "runs" / "Latent-Replay")
@@ -364,7 +364,7 @@ def test_variants_that_left_no_directory_have_a_row_also_from_the_folder_above(
         report = make_report(*gather([given]))
         told = {row["method"]: (row["runs"], row["failed"]) for row in report.rows}
         assert told == {"Latent Replay": (2, 0), "naive": (2, 0), "no network": (0, 1)}
-        assert report.html.count("no network, run 0, seed 0: failed: not there") == 1
+        assert report.html.count("no network, order 0, seed 0: failed: not there") == 1
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -443,7 +443,7 @@ def test_published_figures_are_not_drawn_beside_a_part_of_the_frames(comparison:
 
 
 def test_runs_are_named_by_what_differs_but_order_and_seed() -> None:
-    base = {"learner.method": "latent_replay", "memory.capacity": 300, "seed": 0, "data.run": 0}
+    base = {"learner.method": "latent_replay", "memory.capacity": 300, "seed": 0, "data.order": 0}
     assert named_by_difference([base, base | {"seed": 1}]) == ["latent replay", "latent replay"]
     assert named_by_difference([base, base | {"memory.capacity": 100}]) == [
         "latent replay (capacity 300)",

@@ -109,7 +109,7 @@ def test_aliases_are_refused_by_name_before_anything_is_built(tmp_path: Path, te
         ("--learner.epochs=many", "learner.epochs must be of type int, got many; see --help"),
         ("--out.x=3", "out must be of type str or null"),
         ("--data=c.yaml", "unknown setting data; did you mean data."),
-        ("--config={data: {rnu: 3}}", "--config: unknown setting data.rnu; did you mean data.run?"),
+        ("--config={data: {ordr: 3}}", "--config: unknown setting data.ordr; did you mean data.order?"),
         ("--config=nowhere.yaml", "nowhere.yaml cannot be read (No such file"),
         ("stray", "unknown setting stray"),
         ("--memory.capacity", "--memory.capacity: expected one argument"),
@@ -129,6 +129,15 @@ def test_files_and_flags_win_in_the_order_given_and_short_flags_are_settings(tmp
     assert (config.data.scenario, config.data.frames, config.data.on_bad_image) == ("nc", 5, "skip")
     assert (config.backbone.precision, config.backbone.device) == ("int8", "auto")
     assert parse(["--data.frames=5", file]).data.frames == 3
+
+
+def test_an_order_is_read_by_its_older_name_too_but_not_by_both(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("data: {run: 3}\n")
+    for given in (["--data.run", "3"], ["--data.run=3"], [f"--config={tmp_path / 'c.yaml'}"]):
+        assert parse(given) == parse(["--data.order=3"])
+    assert parse(["--data.order=1", "--data.run=3"]).data.order == 3
+    with pytest.raises(ConfigError, match=r"data\.order is given twice"):
+        parse(["--config={data: {order: 1, run: 2}}"])
 
 
 def test_params_cfg_gives_way_to_every_flag(tmp_path: Path) -> None:

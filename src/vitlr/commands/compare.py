@@ -24,12 +24,12 @@ def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
         help="variants over orders and seeds: table, figure, mean and s.d.",
         description="Run every variant of a recipe on its orders and seeds and write run directories, summary.json,"
         " table.md and accuracy.png. Started again, it goes on where it was.",
-        epilog="example: vitlr compare recipes/rendered-nicv2-391.yaml --out runs/comparison --runs 1-3",
+        epilog="example: vitlr compare recipes/rendered-nicv2-391.yaml --out runs/comparison --orders 1-3",
         **common,
     )
-    parser.add_argument("recipe", type=Path, help="YAML with title, base, variants, runs and seeds")
+    parser.add_argument("recipe", type=Path, help="YAML with title, base, variants, orders and seeds")
     parser.add_argument("--out", type=Path, required=True, help="directory for runs and summary")
-    parser.add_argument("--runs", help="published orders in place of the recipe's: 0-9 or 1,2,3")
+    parser.add_argument("--orders", "--runs", help="orders in place of the recipe's: 0-9 or 1,2,3")
     parser.add_argument("--seeds", help="seeds in place of the recipe's, written likewise")
     parser.add_argument(
         "--only", action="append", metavar="NAME", help="only this variant; may be given again"
@@ -57,8 +57,8 @@ def compare_variants(options: argparse.Namespace) -> int:
     from vitlr.runs.compare import read_plan
 
     plan = read_plan(options.recipe)
-    if options.runs:
-        plan = replace(plan, runs=numbers(options.runs, "--runs"))
+    if options.orders:
+        plan = replace(plan, orders=numbers(options.orders, "--orders"))
     if options.seeds:
         plan = replace(plan, seeds=numbers(options.seeds, "--seeds"))
     base = dict(plan.base)

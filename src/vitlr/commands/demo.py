@@ -58,7 +58,7 @@ def demo_plan(out: Path, frames: int) -> Any:
             "naive": {"learner": {"method": "naive", "lr": 1e-3}},
             "cumulative": {"learner": {"method": "cumulative", "epochs": 1}},
         },
-        runs=(0,),
+        orders=(0,),
         seeds=(0,),
     )
 

@@ -29,9 +29,9 @@ example: vitlr train --data.dataset core50 --data.root ~/core50_128x128 --backbo
 _TRAIN_FLAGS: dict[str, dict[str, Any]] = {
     "--resume": {"metavar": "RUN", "help": "go on with a run from its last checkpoint"},
     "--overwrite": {"action": "store_true", "help": "remove an existing run directory first"},
-    "--runs": {
+    "--orders --runs": {
         "metavar": "0-9",
-        "help": "several published orders, one after the other, with one summary, as vitlr compare makes it;"
+        "help": "several orders of the stream, one after the other, with one summary, as vitlr compare makes it;"
         " started again, it goes on where it was",
     },
     "--seeds": {"metavar": "0,1,2", "help": "the same with several seeds"},
@@ -68,7 +68,7 @@ def _read(
         "--json": {"action": "store_true", "help": "print the result as JSON"},
     }
     for name, options in flags.items():
-        parser.add_argument(name, **options)
+        parser.add_argument(*name.split(), **options)
     return read_arguments(parser, arguments)
 
 
@@ -77,7 +77,7 @@ def train(arguments: Sequence[str]) -> int:
     from vitlr.runs.settings import RunConfig
     from vitlr.runs.train import check_run_dir, read_config
 
-    repeated = options.runs is not None or options.seeds is not None
+    repeated = options.orders is not None or options.seeds is not None
     if options.resume is not None:
         if config != RunConfig() or options.overwrite or repeated:
             raise ConfigError("--resume takes its settings from the run; give no other setting with it")
@@ -85,7 +85,8 @@ def train(arguments: Sequence[str]) -> int:
     if repeated:
         if options.overwrite:
             raise ConfigError(
-                "--runs and --seeds go on with what is there; remove the directory to start afresh, without --overwrite"
+                "--orders and --seeds go on with what is there; to start afresh, remove the directory and leave"
+                " out --overwrite"
             )
         return _repeat(config, options)
     check_run_dir(config.run_dir, resume=options.resume is not None, overwrite=options.overwrite)
@@ -156,7 +157,7 @@ def _repeat(config: RunConfig, options: Namespace) -> int:
         title=f"{method.replace('_', ' ')}, {what}",
         base=to_dict(config),
         variants={method.replace("_", " "): {}},
-        runs=(data.run,) if options.runs is None else numbers(options.runs, "--runs"),
+        orders=(data.order,) if options.orders is None else numbers(options.orders, "--orders"),
         seeds=(config.seed,) if options.seeds is None else numbers(options.seeds, "--seeds"),
     )
     where = Path(config.out or Path("runs") / f"{method} {what}".replace(" ", "-"))

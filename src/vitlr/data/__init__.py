@@ -34,7 +34,7 @@ Progress = Callable[[int, int], None]
 
 
 def _core50(config: Any, progress: Progress | None) -> Stream:
-    return core50_stream(config.root, config.scenario, config.run, config.labels, config.test)
+    return core50_stream(config.root, config.scenario, config.order, config.labels, config.test)
 
 
 def _folder(config: Any, progress: Progress | None) -> Stream:
@@ -44,7 +44,7 @@ def _folder(config: Any, progress: Progress | None) -> Stream:
         config.seed,
         config.held_out,
         config.test_root,
-        run=config.run,
+        run=config.order,
         class_level=getattr(config, "class_level", "auto"),
         every=getattr(config, "every", None),
         max_frames=getattr(config, "max_frames", MAX_FRAMES),

@@ -21,7 +21,7 @@ class DataConfig:
             (any folder of class folders).
         root: folder of the images; for rendered objects a folder to keep them in (default: the user's cache).
         scenario: CORe50's: ni, nc, nic, nicv2_79, nicv2_196 or nicv2_391.
-        run: which of its ten published orders, 0 to 9; of a folder, which of ten orders of its classes.
+        order: one of the scenario's ten published orders, 0 to 9; for a folder, one of ten orders of its classes.
         labels: object (50 classes), category (10) or appearance (objects numbered as they appear).
         test: full, or reduced to every 20th frame.
         frames: frames a video of rendered objects, 1 to 300.
@@ -36,7 +36,7 @@ class DataConfig:
     dataset: str = "rendered"
     root: str | None = place(None)
     scenario: str = "nicv2_391"
-    run: int = repetition(0)
+    order: int = repetition(0, "run")
     labels: str = "object"
     test: str = "full"
     frames: int = 6
@@ -53,8 +53,8 @@ class DataConfig:
         one_of("data.labels", self.labels, LABELS)
         one_of("data.test", self.test, TEST_SETS)
         one_of("data.on_bad_image", self.on_bad_image, ("error", "skip"))
-        if not 0 <= self.run < NUM_RUNS:
-            raise ConfigError(f"data.run must be 0 to {NUM_RUNS - 1} (there are ten orders), got {self.run}")
+        if not 0 <= self.order < NUM_RUNS:
+            raise ConfigError(f"data.order must be 0 to {NUM_RUNS - 1}, got {self.order}")
         if not 1 <= self.frames <= 300:
             raise ConfigError(f"data.frames must be 1 to 300 a video, got {self.frames}")
         if not 0 < self.held_out < 1:

@@ -21,5 +21,5 @@ def rendered_stream(config: Any, progress: Callable[[int, int], None] | None = N
     name = f"rendered-{config.frames}-frames-seed-{config.seed}"
     root = Path(config.root).expanduser() if config.root else cache_root() / name
     ensure_rendered(root, config.frames, seed=config.seed, progress=progress)
-    stream = core50_stream(root, config.scenario, config.run, config.labels, config.test)
+    stream = core50_stream(root, config.scenario, config.order, config.labels, config.test)
     return replace(stream, name=stream.name.replace("core50", "rendered", 1))

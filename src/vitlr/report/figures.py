@@ -35,7 +35,7 @@ __all__ = [
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A7A00")
 # Inches: height of a line's label, above and below the axes, width of labels for which the size of a figure has room.
-_LABEL, _AROUND, _NAMES = 0.18, 1.2, 2.4
+_LABEL, _AROUND, _NAMES = 0.18, 1.2, 2.1
 _LONGEST, _LONGEST_TITLE = 60, 160  # letters
 _LEVEL = ("0.45", (0, (6, 3)))  # colour and style of a level to compare with
 _TITLE = 11.0  # points

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from vitlr.configuration import METHOD, deciding, flat, places, read_yaml, repetitions, settings_of
+from vitlr.configuration import METHOD, deciding, flat, places, read_yaml, renamed, repetitions, settings_of
 from vitlr.errors import RunError
 from vitlr.evaluation.records import read_metrics
 from vitlr.storage.names import slug
@@ -46,13 +46,13 @@ class RunData:
         return self.summary is not None and bool(self.metrics)
 
     @property
-    def order(self) -> str:
-        """``run 1, seed 0``."""
-        return f"run {self.flat.get('data.run')}, seed {self.flat.get('seed')}"
+    def repetition(self) -> str:
+        """``order 1, seed 0``."""
+        return f"order {self.flat.get('data.order')}, seed {self.flat.get('seed')}"
 
 
-_FAILURE = re.compile(r"(run \d+, seed \d+): (.*)", re.DOTALL)
-_ORDER = re.compile(r"run (\d+), seed (\d+)")
+_FAILURE = re.compile(r"(?:order|run) (\d+, seed \d+): (.*)", re.DOTALL)
+_ORDER = re.compile(r"order (\d+), seed (\d+)")
 _REPETITION = re.compile(r"run\d+-seed\d+")
 
 
@@ -85,12 +85,12 @@ def gather(paths: Sequence[str | Path], settings: type) -> tuple[list[RunData], 
             failures += [
                 f"{name}: failed: {why}" for (name, order), why in comparison.failures.items() if not order
             ]
-            read += _without_directory(place, comparison, {(run.method, run.order) for run in read})
+            read += _without_directory(place, comparison, {(run.method, run.repetition) for run in read})
             # In the order of the recipe, so that a method has its colour on the page and in the comparison's figure.
             order = {name: number for number, name in enumerate(comparison.variants.values())}
             runs += sorted(read, key=lambda run: order.get(run.method, len(order)))
     seen: dict[tuple[Path, str, str], RunData] = {
-        (run.path.resolve(), *(() if run.config else (run.method, run.order))): run for run in runs
+        (run.path.resolve(), *(() if run.config else (run.method, run.repetition))): run for run in runs
     }
     return _each_once(_with_names(list(seen.values()), settings), failures), failures
 
@@ -101,7 +101,7 @@ def _without_directory(place: Path, comparison: _Comparison, there: set[tuple[st
     for (variant, order), why in comparison.failures.items():
         told = _ORDER.fullmatch(order)
         if told and (variant, order) not in there:
-            place_in = {"data.run": int(told[1]), "seed": int(told[2])}
+            place_in = {"data.order": int(told[1]), "seed": int(told[2])}
             found.append(
                 RunData(
                     path=place, method=variant, config={}, metrics=[], flat=place_in, failed=True,
@@ -116,12 +116,12 @@ def _each_once(runs: Sequence[RunData], failures: list[str]) -> list[RunData]:
     first: dict[tuple[str, str], RunData] = {}
     kept = []
     for run in runs:
-        other = first.setdefault((run.method, run.order), run) if run.finished else run
+        other = first.setdefault((run.method, run.repetition), run) if run.finished else run
         if other is run:
             kept.append(run)
         else:
             failures.append(
-                f"{run.method}, {run.order}: {run.path} repeats {other.path} and is left out; give one of them"
+                f"{run.method}, {run.repetition}: {run.path} repeats {other.path} and is left out; give one of them"
             )
     return kept
 
@@ -163,7 +163,7 @@ def _comparison(path: Path) -> _Comparison:
         variants[slug(name)] = name
         for sentence in told:
             told = _FAILURE.fullmatch(str(sentence))
-            failures[name, told[1] if told else ""] = told[2] if told else str(sentence)
+            failures[name, f"order {told[1]}" if told else ""] = told[2] if told else str(sentence)
     return _Comparison(variants=variants, failures=failures)
 
 
@@ -196,12 +196,12 @@ def _read(path: Path, comparison: _Comparison, settings: type) -> RunData:
         metrics=metrics,
         summary=summary,
         predictions=predictions,
-        flat=flat(config),
+        flat=renamed(settings, flat(config)),
     )
     if run.finished:
         return run
     why = (_json(path / "failure.json") or {}).get("failure") or comparison.failures.get(
-        (run.method, run.order)
+        (run.method, run.repetition)
     )
     if why is None and not metrics and summary is not None:
         why = "there is no record of it"

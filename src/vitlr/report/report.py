@@ -56,7 +56,7 @@ def make_report(runs: Sequence[RunData], failures: Sequence[str]) -> Report:
 
 def problems_of(runs: Sequence[RunData], failures: Sequence[str]) -> list[str]:
     """What is missing or was left out, a sentence each."""
-    return [*failures, *(f"{run.method}, {run.order}: {run.problem}" for run in runs if run.problem)]
+    return [*failures, *(f"{run.method}, {run.repetition}: {run.problem}" for run in runs if run.problem)]
 
 
 def measures(run: RunData) -> dict[str, float]:
@@ -181,7 +181,7 @@ def _settings(groups: Groups) -> Part:
             for run in begun
         ]
         text = "\n".join([*commands, "", yaml.safe_dump(begun[0].config, sort_keys=False).strip()])
-        folded.append((f"{name}: {'; '.join(run.order for run in begun)}", text))
+        folded.append((f"{name}: {'; '.join(run.repetition for run in begun)}", text))
     return Part(
         title="Settings",
         text="The resolved configuration of each method's first run, and the commands that repeat all of them, in the"

@@ -159,7 +159,7 @@ def classes(groups: Groups, drawn: Drawn) -> Part:
     for number, (name, group) in enumerate(list(groups.items())[:SHOWN]):
         matrix_EC, _ = class_matrix(group[0].metrics)
         figure = class_heat_map(matrix_EC, list(group[0].metrics[0]["class_accuracy"]), title=name)
-        caption = f"{name}, {group[0].order}: accuracy of each class; grey before it is known."
+        caption = f"{name}, {group[0].repetition}: accuracy of each class; grey before it is known."
         shown.append((drawn.svg(f"classes-{number + 1}", figure), caption))
     return Part(title="Classes over time", text=_only_first(groups), figures=tuple(shown))
 
@@ -215,7 +215,7 @@ def memory(groups: Groups, drawn: Drawn) -> Part | None:
             np.add.at(merged.T, category_C, counts_EC.T)
             counts_EC, names, what = merged, categories, "category"
         svg = drawn.svg(f"memory-{number + 1}", memory_composition(counts_EC, names, title=name))
-        shown.append((svg, f"{name}, {group[0].order}: latents of each {what}."))
+        shown.append((svg, f"{name}, {group[0].repetition}: latents of each {what}."))
     if not shown:
         return None
     return Part(title="What is remembered", text=_only_first(groups), figures=tuple(shown))

@@ -7,8 +7,10 @@ was: finished runs are read, not repeated. A run that failed is shown as failed.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -41,26 +43,21 @@ class Plan:
     """What is compared.
 
     ``base`` and each of ``variants`` are nested settings as in a run's YAML; a variant wins over the base.
-    Each variant runs on every published order in ``runs`` with every seed in ``seeds``.
+    Each variant runs on every one of the ``orders`` with every one of the ``seeds``.
     """
 
     title: str
     base: dict[str, Any]
     variants: dict[str, dict[str, Any]]
-    runs: tuple[int, ...]
+    orders: tuple[int, ...]
     seeds: tuple[int, ...]
 
     def configs(self, variant: str, out: Path) -> Iterator[RunConfig]:
         """The configurations of a variant's runs, each with its directory below ``out``."""
         settings = _merged(self.base, self.variants[variant])
-        for run in self.runs:
-            for seed in self.seeds:
-                where = {
-                    "data": {"run": run},
-                    "seed": seed,
-                    "out": str(out / slug(variant) / f"run{run}-seed{seed}"),
-                }
-                yield from_settings(_merged(settings, where))
+        for order, seed in product(self.orders, self.seeds):
+            where = {"data": {"order": order}, "seed": seed, "out": str(_run_dir(out, variant, order, seed))}
+            yield from_settings(_merged(settings, where))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,9 +70,13 @@ class Outcome:
     failure: str | None = None
 
     @property
-    def order(self) -> str:
-        """``run 1, seed 0``."""
-        return f"run {self.config.data.run}, seed {self.config.seed}"
+    def repetition(self) -> str:
+        """``order 1, seed 0``."""
+        return f"order {self.config.data.order}, seed {self.config.seed}"
+
+
+def _run_dir(out: Path, variant: str, order: int, seed: int) -> Path:
+    return out / slug(variant) / f"run{order}-seed{seed}"  # so that comparisons of 0.1 are continued
 
 
 def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -87,15 +88,21 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_plan(path: str | Path) -> Plan:
-    """A plan from a recipe: YAML with title, base, variants, runs and seeds. ConfigError names what is wrong."""
+    """A plan from a recipe: YAML with title, base, variants, orders (or runs) and seeds.
+
+    Raises:
+        ConfigError: the recipe cannot be read or has something else; names it.
+    """
     content, where = read_yaml(path), f"recipe {path}"
     if not isinstance(content, dict) or not isinstance(content.get("variants"), dict):
         raise ConfigError(f"{where} must hold 'variants', names with settings, and may hold 'base'")
-    others = set(content) - {"title", "base", "variants", "runs", "seeds"}
+    if "runs" in content:  # as they were called
+        content.setdefault("orders", content.pop("runs"))
+    others = set(content) - {"title", "base", "variants", "orders", "seeds"}
     if others:
         raise ConfigError(f"{where} has unknown keys {', '.join(sorted(map(str, others)))}")
     numbers = {}
-    for key in ("runs", "seeds"):
+    for key in ("orders", "seeds"):
         values = content.get(key, [0])
         if not isinstance(values, list) or not values or not all(type(v) is int for v in values):
             raise ConfigError(f"{where}: {key} must be a list of whole numbers, got {values!r:.60}")
@@ -169,7 +176,8 @@ def compare(
         _prepare_one(todo, shared)
     with locked(out):
         for number, (variant, config) in enumerate(configs):
-            name = f"{variant}, run {config.data.run}, seed {config.seed} ({number + 1} of {len(configs)})"
+            repetition = f"order {config.data.order}, seed {config.seed}"
+            name = f"{variant}, {repetition} ({number + 1} of {len(configs)})"
             outcomes.append(_one(variant, config, shared, name, on_record))
         for note in shared.notes():
             on_note(note)
@@ -207,36 +215,39 @@ def _with_earlier(plan: Plan, outcomes: Sequence[Outcome], out: Path) -> tuple[P
     try:
         earlier = json.loads((out / "summary.json").read_bytes())
         variants = {row["variant"]: list(row["failures"]) for row in earlier["rows"]}
-        runs = {int(run) for run in earlier["runs"] if 0 <= int(run) < NUM_RUNS}
+        before = earlier["orders"] if "orders" in earlier else earlier["runs"]
+        orders = {int(order) for order in before if 0 <= int(order) < NUM_RUNS}
         seeds = {int(seed) for seed in earlier["seeds"]}
     except (OSError, ValueError, KeyError, TypeError):
         return plan, list(outcomes)  # there was none
     whole = replace(
         plan,
         variants={name: plan.variants.get(name, {}) for name in (*variants, *plan.variants)},
-        runs=tuple(sorted(runs.union(plan.runs))),
+        orders=tuple(sorted(orders.union(plan.orders))),
         seeds=tuple(sorted(seeds.union(plan.seeds))),
     )
-    now = {(outcome.variant, outcome.config.data.run, outcome.config.seed): outcome for outcome in outcomes}
+    now = {(each.variant, each.config.data.order, each.config.seed): each for each in outcomes}
     every = []
-    for place in ((v, run, seed) for v in whole.variants for run in whole.runs for seed in whole.seeds):
-        found = now.get(place) or _left(out, *place, variants.get(place[0], []))
+    for variant, order, seed in product(whole.variants, whole.orders, whole.seeds):
+        failures = variants.get(variant, [])
+        found = now.get((variant, order, seed)) or _left(out, variant, order, seed, failures)
         every += [found] if found else []
     return whole, every
 
 
-def _left(out: Path, variant: str, run: int, seed: int, failures: Sequence[str]) -> Outcome | None:
+def _left(out: Path, variant: str, order: int, seed: int, failures: Sequence[str]) -> Outcome | None:
     """What an earlier comparison left of a run: its records, or one of the sentences that say why it failed."""
-    folder = out / slug(variant) / f"run{run}-seed{seed}"
-    config = RunConfig(data=DataConfig(run=run), seed=seed, out=str(folder))
+    folder = _run_dir(out, variant, order, seed)
+    config = RunConfig(data=DataConfig(order=order), seed=seed, out=str(folder))
     if (folder / "summary.json").is_file():
         try:
             return Outcome(variant=variant, config=config, metrics=read_metrics(folder))
         except RunError as error:  # which must not cost the runs of now their summary
             return Outcome(variant=variant, config=config, metrics=[], failure=str(error))
-    told = f"run {run}, seed {seed}: "
-    why = next((line.removeprefix(told) for line in failures if line.startswith(told)), None)
-    return None if why is None else Outcome(variant=variant, config=config, metrics=[], failure=why)
+    for failure in failures:
+        if why := re.fullmatch(rf"(?:order|run) {order}, seed {seed}: (.*)", failure, re.DOTALL):
+            return Outcome(variant=variant, config=config, metrics=[], failure=why[1])
+    return None
 
 
 def _one(
@@ -312,7 +323,7 @@ def summarise(plan: Plan, outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
             {
                 "variant": variant,
                 "runs": len(good),
-                "failures": [f"{each.order}: {each.failure}" for each in mine if each.failure],
+                "failures": [f"{each.repetition}: {each.failure}" for each in mine if each.failure],
                 **{measure: mean_and_sd([each[measure] for each in good]) for measure in MEASURES},
                 "memory_bytes": int(max((each["memory_bytes"] for each in good), default=0)),
             }
@@ -368,11 +379,11 @@ def _write(plan: Plan, outcomes: Sequence[Outcome], out: Path) -> None:
     info = machine()
     write_json(
         out / "summary.json",
-        {"title": plan.title, "runs": plan.runs, "seeds": plan.seeds, "rows": rows, "machine": info},
+        {"title": plan.title, "orders": plan.orders, "seeds": plan.seeds, "rows": rows, "machine": info},
     )
     note = (
-        f"{_counted('order', plan.runs)}; {_counted('seed', plan.seeds)};"
-        f"{' mean and sample s.d.;' if len(plan.runs) * len(plan.seeds) > 1 else ''}"
+        f"{_counted('order', plan.orders)}; {_counted('seed', plan.seeds)};"
+        f"{' mean and sample s.d.;' if len(plan.orders) * len(plan.seeds) > 1 else ''}"
         f" {info['processor']}, {info['threads']} thread{'' if info['threads'] == 1 else 's'}"
     )
     text = "\n".join([f"# {plan.title}", "", *table_lines(rows), "", note, ""])

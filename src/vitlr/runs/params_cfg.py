@@ -35,8 +35,8 @@ _SAME = {
     "num_blocks": "backbone.blocks",
     "n_blocks": "backbone.blocks",
     "num_layers": "backbone.blocks",
-    "run": "data.run",
-    "nrun": "data.run",
+    "run": "data.order",
+    "nrun": "data.order",
     "seed": "seed",
 }
 _SCENARIOS = {

@@ -19,7 +19,16 @@ from typing import Any
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, DefaultHelpFormatter, Namespace
 
-from vitlr.configuration import checked, neutral, parse_yaml, read_yaml, repetition, settings_of, unknown
+from vitlr.configuration import (
+    aliases_of,
+    checked,
+    neutral,
+    parse_yaml,
+    read_yaml,
+    repetition,
+    settings_of,
+    unknown,
+)
 from vitlr.data.settings import DataConfig
 from vitlr.errors import ConfigError
 from vitlr.latents.settings import BackboneConfig
@@ -41,7 +50,7 @@ class RunConfig:
         memory: the replay memory.
         learner: the method and its settings.
         seed: of shuffles, draws and the memory's policy.
-        out: run directory (default: runs/ and a name made of method, scenario, run and seed).
+        out: run directory (default: runs/ and a name made of method, scenario, order and seed).
         tensorboard: also write TensorBoard events.
         checkpoint_every: experiences between saved states that ``--resume`` goes on from; 0 saves none.
     """
@@ -73,7 +82,7 @@ class RunConfig:
         if self.out is not None:
             return Path(self.out)
         data = self.data
-        what = "folder" if data.dataset == "folder" else f"{data.dataset}-{data.scenario}-run{data.run}"
+        what = "folder" if data.dataset == "folder" else f"{data.dataset}-{data.scenario}-order{data.order}"
         return Path("runs") / f"{self.learner.method}-{what}-seed{self.seed}"
 
 
@@ -155,9 +164,9 @@ def _read_settings(source: str) -> dict[str, Any]:
 
 
 _SHORT = {
-    "backbone.precision": "--trunk",
-    "backbone.device": "--device",
-    "data.on_bad_image": "--on-bad-image",
+    "--trunk": "backbone.precision",
+    "--device": "backbone.device",
+    "--on-bad-image": "data.on_bad_image",
 }
 
 
@@ -182,9 +191,10 @@ def make_parser(prog: str = "vitlr train", description: str = "") -> ArgumentPar
     options = parser._option_string_actions
     for group in {name.partition(".")[0] for name in settings_of(RunConfig) if "." in name}:
         options.pop(f"--{group}").help = argparse.SUPPRESS  # files are read by --config alone
-    for name, short in _SHORT.items():
-        action = options[short] = options[f"--{name}"]
-        action.option_strings = [*action.option_strings, short]
+    aliases = {f"--{alias}": name for alias, name in aliases_of(RunConfig).items()}
+    for alias, name in {**_SHORT, **aliases}.items():
+        action = options[alias] = options[f"--{name}"]
+        action.option_strings = [*action.option_strings, alias]
     return parser
 
 
