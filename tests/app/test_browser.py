@@ -65,7 +65,7 @@ def test_a_file_that_is_no_picture_gets_a_sentence_with_its_own_name(tmp_path: P
         page.get_by_label("name of the object").nth(1).fill("mug")
         page.click("text=Teach these")
         page.wait_for_function(
-            "() => document.querySelector('#live-status').innerText.startsWith('mug.jpg is not an image')"
+            "() => document.querySelector('#live-status').innerText.startsWith('mug.jpg is text, not an image')"
         )
         assert page.faults == []
 

@@ -185,6 +185,8 @@ def test_what_cannot_be_a_stream_is_refused_with_the_remedy(tmp_path: Path, anim
         ("animals", {"classes_per_experience": 0}, "classes_per_experience and first_classes must be >= 1"),
         ("animals", {"order": "size"}, "order must be one of seed, name, got 'size'"),
         ("animals", {"seed": -1}, "seed must be >= 0"),
+        ("animals", {"every": 0}, "every must be >= 1, got 0"),
+        ("animals", {"max_frames": 0}, "max_frames must be >= 1, got 0"),
         ("animals", {"test_root": animals}, "cannot be both learned from and tested on"),
         ("animals", {"test_root": tmp_path / "absent"}, "absent does not exist"),
         ("animals", {"class_level": 0}, "class_level must be auto, top, leaf or a number >= 1, got 0"),

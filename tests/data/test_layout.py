@@ -122,6 +122,11 @@ def test_what_are_no_splits_are_classes(folders) -> None:
     assert find_split(paths(*folders)) is None
 
 
+def test_classes_named_as_splits_are_classes_if_their_images_are_in_them() -> None:
+    files = paths("train", "test", num=6) + paths("train/steam", "test/steam", "bus/red")
+    assert find_split(sorted(files)) is None
+
+
 def test_splits_of_which_none_is_to_learn_from_are_refused_with_the_remedy() -> None:
     with pytest.raises(DataError, match="none to learn from: give the folder to learn from as root"):
         find_split(paths("test/red", "test/blue", "val/red"))

@@ -13,9 +13,9 @@ from typing import Any
 from vitlr.data.core50 import core50_lists, core50_stream
 from vitlr.data.experience import Experience, Stream
 from vitlr.data.folders import folder_stream
+from vitlr.data.formats import MAX_FRAMES
 from vitlr.data.rows import Rules
 from vitlr.data.tables import experience_folders, list_stream
-from vitlr.data.video import MAX_FRAMES
 from vitlr.errors import DataError
 
 __all__ = [

@@ -15,12 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from vitlr.data.class_folders import ClassFolders, class_images, read_class_folders
-from vitlr.data.clips import frame_paths
 from vitlr.data.experience import TEST, Experience, Stream
 from vitlr.data.files import image_files
-from vitlr.data.formats import IMAGE_SUFFIXES
+from vitlr.data.formats import IMAGE_SUFFIXES, MAX_FRAMES
 from vitlr.data.names import counted, expanded, shown
-from vitlr.data.video import MAX_FRAMES
 from vitlr.errors import DataError
 
 __all__ = ["IMAGE_SUFFIXES", "ORDERS", "class_images", "folder_stream", "image_files"]
@@ -67,6 +65,9 @@ def folder_stream(
     """
     first = classes_per_experience if first_classes is None else first_classes
     _check(classes_per_experience, first, order, {"seed": seed, "run": run})
+    for name, value in (("every", every), ("max_frames", max_frames)):
+        if value is not None and value < 1:
+            raise DataError(f"{name} must be >= 1, got {value}")
     folders = read_class_folders(root, test_root, class_level, videos=True)
     rng = np.random.default_rng(seed)
     train = _units(folders.train.images, folders, every, max_frames)
@@ -111,6 +112,10 @@ def _check(classes_per_experience: int, first: int, order: str, numbers: dict[st
 
 
 def _units(images: ByClass, folders: ClassFolders, every: int | None, max_frames: int) -> Units:
+    if not folders.videos:  # so that Pillow is not imported
+        return {name: [[path] for path in paths] for name, paths in images.items()}
+    from vitlr.data.clips import frame_paths
+
     return {
         name: [
             frame_paths(folders.base, path, every, max_frames) if path in folders.videos else [path]

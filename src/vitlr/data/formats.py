@@ -19,6 +19,7 @@ from vitlr.errors import DataError
 
 __all__ = [
     "IMAGE_SUFFIXES",
+    "MAX_FRAMES",
     "VIDEO_SUFFIXES",
     "has_heif",
     "kind_of",
@@ -28,6 +29,8 @@ __all__ = [
     "readable",
     "remedy",
 ]
+
+MAX_FRAMES = 300  # taken from a video by default: as many as one of CORe50 has
 
 # By these names a file counts as an image or a video without being opened.
 _IMAGE_NAMES = {

@@ -26,7 +26,7 @@ ByClass = dict[str, list[str]]  # class -> its images, sorted
 
 _SET = r"([ _.-]?(set|data|images?|imgs?|split))?"
 _ROLES = {  # in the order in which one of them is tested on
-    "train": re.compile(rf"(train|training|trn)\d?{_SET}"),
+    "train": re.compile(rf"(train|training|trn){_SET}"),
     "test": re.compile(rf"(test|testing|tst){_SET}"),
     "val": re.compile(rf"(val|valid|validation|validate|dev|development|eval|evaluation){_SET}"),
 }
@@ -57,7 +57,7 @@ def find_split(files: Iterable[str]) -> Split | None:
     depth = 0
     while folders:
         tops = {parts[depth] for parts in folders if len(parts) > depth}
-        found = _split_at([parts for parts in folders if len(parts) > depth + 1], depth, tops)
+        found = _split_at(folders, depth, tops)
         if found is not None:
             return found
         if len(tops) > 1 or any(len(parts) == depth + 1 for parts in folders):
@@ -73,10 +73,12 @@ def find_split(files: Iterable[str]) -> Split | None:
 
 
 def _split_at(folders: Sequence[Sequence[str]], depth: int, tops: set[str]) -> Split | None:
-    """The splits among the folders at a depth; ``folders`` are the deeper ones, which may be classes of theirs."""
+    """The splits among the folders at a depth, most of whose images are in class folders."""
     inside: dict[str, set[str]] = {}  # folder of a split -> folders in it
+    direct = Counter(parts[depth] for parts in folders if len(parts) == depth + 1)
+    deeper = Counter(parts[depth] for parts in folders if len(parts) > depth + 1)
     for parts in folders:
-        if role(parts[depth]):
+        if len(parts) > depth + 1 and role(parts[depth]):
             inside.setdefault(parts[depth], set()).add(checked_name(parts[depth + 1], "a class folder"))
     others = sorted(top for top in tops if top not in inside)
     roles = {role(top) for top in tops}
@@ -85,9 +87,9 @@ def _split_at(folders: Sequence[Sequence[str]], depth: int, tops: set[str]) -> S
         raise DataError(
             f"{shown(others[0])} holds no class folders; put the images of each class into a folder of its own there"
         )
-    names = sorted(inside)
+    names = sorted(name for name in inside if nothing_else or deeper[name] > direct[name])
     shared = any(inside[a] & inside[b] for a in names for b in names if a < b)
-    return _chosen(names, depth, others) if shared or nothing_else else None
+    return _chosen(names, depth, sorted(tops.difference(names))) if shared or nothing_else else None
 
 
 def _chosen(names: Sequence[str], depth: int, others: Iterable[str]) -> Split:

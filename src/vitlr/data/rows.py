@@ -14,11 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from vitlr.data.clips import frame_paths
 from vitlr.data.experience import TEST, Experience, Stream
-from vitlr.data.formats import kind_of
+from vitlr.data.formats import MAX_FRAMES, kind_of
 from vitlr.data.names import counted
-from vitlr.data.video import MAX_FRAMES
 from vitlr.errors import DataError
 
 __all__ = ["RULES", "Row", "Rules", "natural", "stream_of_rows"]
@@ -210,8 +208,14 @@ def _paths(rows: Sequence[Row], root: Path, rules: Rules) -> tuple[Path | None, 
         if row.path not in found:
             path = row.path if inside else os.path.abspath(root / row.path)
             is_clip = kind_of(root / row.path, name_alone=True).group == "video"
-            found[row.path] = frame_paths(root, path, rules.every, rules.max_frames) if is_clip else [path]
+            found[row.path] = _frames(root, path, rules) if is_clip else [path]
     return root if inside else None, found
+
+
+def _frames(root: Path, path: str, rules: Rules) -> list[str]:
+    from vitlr.data.clips import frame_paths  # needs Pillow
+
+    return frame_paths(root, path, rules.every, rules.max_frames)
 
 
 def _experience(

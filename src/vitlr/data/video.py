@@ -20,7 +20,7 @@ import numpy as np
 
 from vitlr.data.animation import MAX_PIXELS, check_pixels, frames_of, is_animated
 from vitlr.data.decoding import BICUBIC, DAMAGED
-from vitlr.data.formats import VIDEO_SUFFIXES, kind_of, open_regular
+from vitlr.data.formats import MAX_FRAMES, VIDEO_SUFFIXES, kind_of, open_regular
 from vitlr.data.images import read_image
 from vitlr.data.names import shown
 from vitlr.data.video_colours import hdr_of, to_rgb
@@ -35,7 +35,6 @@ __all__ = [
     "read_video",
 ]
 
-MAX_FRAMES = 300  # taken from a video by default: as many as one of CORe50 has
 MAX_DECODED = 2**17  # frames of a video that is looked at as a whole: 73 minutes at 30 a second
 
 # FFmpeg reads hundreds of formats, of which few are used by cameras and many by no one but attackers. None of these
