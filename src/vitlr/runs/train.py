@@ -24,7 +24,7 @@ from vitlr.evaluation.metrics import RunningForgetting, confusion_matrix
 from vitlr.evaluation.records import backward_transfer, forward_transfer, read_metrics, running_forgetting
 from vitlr.evaluation.run import Record, evaluate, iter_run
 from vitlr.latents.identity import trunk_identity
-from vitlr.learning import Learner
+from vitlr.learning import CLOSED_FORM, Learner
 from vitlr.runs.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint, truncate_metrics
 from vitlr.runs.interrupts import Interrupts
 from vitlr.runs.materials import Materials, build_learner, prepare
