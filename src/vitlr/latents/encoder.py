@@ -32,9 +32,8 @@ from vitlr.latents.record import Encoded, Latents
 
 __all__ = ["Encoder"]
 
-_HOST = torch.device(
-    "cpu"
-)  # a GPU may have no room for all of a test set, and the cache's latents are there too
+# A GPU may have no room for all of a test set; and what the cache gives is there too.
+_HOST = torch.device("cpu")
 AHEAD = 3  # batches being decoded or waiting, the one that is read next included
 
 Progress = Callable[[int, int], None]  # done, in all
