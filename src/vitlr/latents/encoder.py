@@ -1,7 +1,8 @@
 """From images to latents: decoded in threads ahead of the trunk, which sees each image once, or read from the cache.
 
 Sources are paths, arrays, PIL images and videos; a video gives a latent for each frame that is taken from it. What
-comes out are the latents of the sources that could be read, and their positions among the sources.
+comes out are the latents of the sources that could be read, in the host's memory, and their positions among the
+sources.
 
 A batch is either all read from the cache or all encoded, so that no latent depends on what was cached.
 
@@ -33,6 +34,8 @@ from vitlr.latents.views import View, ViewPlan
 
 __all__ = ["Encoder"]
 
+# A GPU may have no room for all of a test set; and what the cache gives is there too.
+_HOST = torch.device("cpu")
 AHEAD = 3  # batches being decoded or waiting, the one that is read next included
 
 Progress = Callable[[int, int], None]  # done, in all
@@ -228,7 +231,7 @@ class Encoder:
                 images.append(image)
         if not rows:
             return np.zeros(0, dtype=np.int64), self.network.empty_latents(0)
-        latents = self.network.encode(torch.from_numpy(np.stack(images)))
+        latents = self.network.encode(torch.from_numpy(np.stack(images))).to(_HOST)
         self.encoded += len(latents)
         return np.array(rows, dtype=np.int64), latents
 

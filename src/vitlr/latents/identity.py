@@ -108,6 +108,7 @@ def _computed_by() -> dict[str, Any]:
 
 # The code between a file's bytes and a latent: modules, and packages with all that is in them.
 _COMPUTING = (
+    "vitlr.device",
     "vitlr.data.images",
     "vitlr.vit.backbone",
     "vitlr.vit.source",
