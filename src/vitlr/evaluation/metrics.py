@@ -19,7 +19,6 @@ import numpy as np
 __all__ = [
     "RunningForgetting",
     "accuracy",
-    "auroc",
     "average_incremental_accuracy",
     "backward_transfer",
     "calibration_error",
@@ -56,22 +55,6 @@ def confusion_matrix(labels_N: np.ndarray, predictions_N: np.ndarray, num_classe
         raise ValueError(f"class indices must be 0 to {num_classes - 1}, got {both.min()} to {both.max()}")
     flat = np.bincount(labels * num_classes + predictions, minlength=num_classes**2)
     return flat.reshape(num_classes, num_classes).astype(np.int64)
-
-
-def auroc(known_N: np.ndarray, unknown_M: np.ndarray) -> float:
-    """Area under the ROC curve of a score that shall be high for what is known and low for what is not.
-
-    The share of pairs, one of each, in which the known one scores higher; a tie counts half. 0..1, higher is
-    better, .5 is chance; NaN where one of the two is missing or a score is NaN. It is Mann and Whitney's U over
-    N M, computed from the ranks in both together (Fawcett, "An introduction to ROC analysis", 2006).
-    """
-    known, both = np.asarray(known_N, dtype=np.float64), np.concatenate([known_N, unknown_M])
-    number, others = len(known), len(both) - len(known)
-    if not number or not others or np.isnan(both).any():
-        return float("nan")
-    _, place, counts = np.unique(both, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[place]  # from 1; equal scores share the mean of theirs
-    return float((ranks[:number].sum() - number * (number + 1) / 2) / (number * others))
 
 
 def row_normalised(confusion_CC: np.ndarray) -> np.ndarray:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from vitlr.configuration import METHOD, deciding, flat, places, read_yaml, renamed, repetitions, settings_of
+import numpy as np
+
+from vitlr.configuration import METHOD, deciding, flat, names_of, read_yaml, renamed, settings_of
 from vitlr.errors import RunError
-from vitlr.evaluation.records import read_metrics
+from vitlr.evaluation.metrics import confusion_matrix
+from vitlr.evaluation.records import read_metrics, run_measures
 from vitlr.storage.names import slug
 
 __all__ = ["RunData", "gather", "named_by_difference"]
@@ -182,13 +185,9 @@ def _read(path: Path, comparison: _Comparison, settings: type) -> RunData:
         raise RunError(f"{path / 'config.yaml'} is damaged; leave this run out or run it again")
     metrics = read_metrics(path) if (path / "metrics.jsonl").is_file() else []
     summary, predictions = _json(path / "summary.json"), _json(path / "predictions.json")
-    damaged = {
-        "metrics.jsonl": not _records_whole(metrics),
-        "summary.json": not isinstance((summary or {}).get("notes", []), list),
-        "predictions.json": predictions is not None and not _predictions_whole(predictions),
-    }
-    for name in (name for name, is_so in damaged.items() if is_so):
-        raise RunError(f"{path / name} is damaged; leave this run out or run it again")
+    _check(path / "metrics.jsonl", metrics, _read_records)
+    _check(path / "summary.json", summary, lambda found: list(found.get("notes", [])))
+    _check(path / "predictions.json", predictions, _read_predictions)
     run = RunData(
         path=path,
         method=_variant(path, comparison.variants),
@@ -212,43 +211,27 @@ def _read(path: Path, comparison: _Comparison, settings: type) -> RunData:
     )
 
 
-_IN_RECORD: dict[str, type | tuple[type, ...]] = {
-    "num_images": int,
-    "classes": list,
-    "test_accuracy": (int, float),
-    "seen_accuracy": (int, float, type(None)),
-    "class_accuracy": dict,
-    "seconds": dict,
-    "memory": dict,
-}
+def _check(path: Path, content: Any, read: Callable[[Any], object]) -> None:
+    """RunError if a file lacks what a report reads of it."""
+    try:
+        if content:
+            read(content)
+    except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError):
+        raise RunError(f"{path} is damaged; leave this run out or run it again") from None
 
 
-def _records_whole(metrics: Sequence[Any]) -> bool:
-    """Whether each record has what a report needs of it, for the same classes as the first."""
-    for line in metrics:
-        if not isinstance(line, dict):
-            return False
-        if not all(key in line and isinstance(line[key], kind) for key, kind in _IN_RECORD.items()):
-            return False
-        if line["class_accuracy"].keys() != metrics[0]["class_accuracy"].keys():
-            return False
-        seconds, memory = line["seconds"], line["memory"]
-        if not all(isinstance(seconds.get(part), (int, float)) for part in ("encode", "learn")):
-            return False
-        if not all(isinstance(memory.get(key), int) for key in ("bytes", "count")):
-            return False
-        if not isinstance(memory.get("per_class"), dict):
-            return False
-    return True
+def _read_records(metrics: Sequence[Mapping[str, Any]]) -> object:
+    counts = [[line["num_images"], line["memory"]["count"]] for line in metrics]
+    return (
+        run_measures(metrics),
+        np.sum(counts),
+        [sum(line["memory"]["per_class"].values()) for line in metrics],
+    )
 
 
-def _predictions_whole(found: Mapping[str, Any]) -> bool:
-    """Whether there is a prediction for every label, both of known classes."""
-    names, labels, answers = (found.get(key) for key in ("class_names", "labels", "predictions"))
-    if not (isinstance(names, list) and isinstance(labels, list) and isinstance(answers, list)):
-        return False
-    known = all(type(n) is int and 0 <= n < len(names) for n in (*labels, *answers))
-    return known and len(labels) == len(answers)
+def _read_predictions(found: Mapping[str, Any]) -> object:
+    labels, answers = (np.array(found[key], dtype=np.int64) for key in ("labels", "predictions"))
+    return confusion_matrix(labels, answers, len(found["class_names"]))
 
 
 def _json(path: Path) -> dict[str, Any] | None:
@@ -286,7 +269,7 @@ def _with_images(group: Sequence[RunData], settings: type) -> list[dict[str, Any
     numbers = {_images(run) for run in group if run.finished}
     if max(len(classes), len(numbers), *map(len, alike.values())) < 2:
         return [run.flat for run in group]
-    roots = sorted(places(settings))
+    roots = sorted(names_of(settings, "place"))
     by_place = len({repr([run.flat.get(name) for name in roots]) for run in group}) > 1
     return [{**run.flat, "images": _places(run, roots) if by_place else _counts(run)} for run in group]
 
@@ -310,7 +293,7 @@ def named_by_difference(runs: Sequence[Mapping[str, Any]], settings: type, name:
 
     Settings that decide no result, and those that distinguish repetitions, are not in it.
     """
-    apart = repetitions(settings) | (set() if name else {METHOD})
+    apart = names_of(settings, "repetition") | (set() if name else {METHOD})
     telling = [{k: v for k, v in deciding(settings, run).items() if k not in apart} for run in runs]
     keys = dict.fromkeys(key for each in telling for key in each)
     # A setting that came after a run was made does not distinguish it from later ones.

@@ -14,7 +14,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from vitlr.configuration import checked, deciding, differences, flat, places, read_yaml
+from vitlr.configuration import checked, deciding, differences, flat, names_of, read_yaml
 from vitlr.data import load_stream
 from vitlr.data.core50 import NUM_RUNS
 from vitlr.data.experience import Experience
@@ -339,7 +339,11 @@ def _check_same(config: RunConfig) -> None:
         images = json.loads((config.run_dir / "summary.json").read_bytes()).get("data")
     except (OSError, ValueError, AttributeError):
         raise RunError(f"{config.run_dir} is damaged; remove it and compare again") from None
-    moved = [name for name in sorted(places(RunConfig)) if _resolved(before[name]) != _resolved(now[name])]
+    moved = [
+        name
+        for name in sorted(names_of(RunConfig, "place"))
+        if _resolved(before[name]) != _resolved(now[name])
+    ]
     if moved and not changed and images != stream_identity(load_stream(config.data)):
         changed = differences(*({name: each[name] for name in moved} for each in (before, now)))
     if changed:

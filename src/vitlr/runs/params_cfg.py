@@ -50,14 +50,17 @@ _SCENARIOS = {
     "multi-task-nc": "nc",
 }
 # Keys without meaning here, and why.
+_NORMALISATION = (
+    "init_update_rate",
+    "inc_update_rate",
+    "max_r_max",
+    "max_d_max",
+    "inc_step",
+    "r_max",
+    "d_max",
+)
 _UNUSED = {
-    "init_update_rate": "a ViT has no batch renormalisation",
-    "inc_update_rate": "a ViT has no batch renormalisation",
-    "max_r_max": "a ViT has no batch renormalisation",
-    "max_d_max": "a ViT has no batch renormalisation",
-    "inc_step": "a ViT has no batch renormalisation",
-    "r_max": "a ViT has no batch renormalisation",
-    "d_max": "a ViT has no batch renormalisation",
+    **dict.fromkeys(_NORMALISATION, "a ViT has no batch renormalisation"),
     "exp_name": "runs are named by --out",
     "comment": "it is a remark",
     "replay": "memory.capacity 0 switches replay off",
