@@ -3,7 +3,7 @@
 The settings of a component are a frozen dataclass, validated when it is made. A field declares what it can change:
 
     workers: int = neutral(2)             # no result depends on it
-    root: str | None = place(None)        # what lies there counts, not the path
+    root: str | None = place(None)        # its files count, not its path
     seed: int = repetition(0)             # another repetition of the same experiment
     order: int = repetition(0, "run")     # the same; older files and flags call it run
     der_alpha: float = read_by("der", default=0.1)  # no result of another method depends on it
@@ -53,7 +53,7 @@ def neutral(default: Any) -> Any:
 
 
 def place(default: Any) -> Any:
-    """A path to data: results depend on what lies there, not on where it lies."""
+    """A path to data: results depend on the files, not on their place."""
     return field(default=default, metadata={"kind": "place"})
 
 

@@ -31,7 +31,7 @@ class RunData:
         metrics: its records, one an experience.
         summary, predictions: None until it is finished.
         problem: why it is not whole: a sentence; empty for a finished run.
-        failed: whether that is for good; a run that was only stopped can be gone on with.
+        failed: whether that is final; a run that was only stopped can be resumed.
     """
 
     path: Path
@@ -99,12 +99,12 @@ def gather(paths: Sequence[str | Path], settings: type) -> tuple[list[RunData], 
 
 
 def _without_directory(place: Path, comparison: _Comparison, there: set[tuple[str, str]]) -> list[RunData]:
-    """Runs that a comparison's summary alone tells of: they failed before they had a directory."""
+    """Runs of which only a comparison's summary knows: they failed before they had a directory."""
     found = []
     for (variant, order), why in comparison.failures.items():
-        told = _ORDER.fullmatch(order)
-        if told and (variant, order) not in there:
-            place_in = {"data.order": int(told[1]), "seed": int(told[2])}
+        numbers = _ORDER.fullmatch(order)
+        if numbers and (variant, order) not in there:
+            place_in = {"data.order": int(numbers[1]), "seed": int(numbers[2])}
             found.append(
                 RunData(
                     path=place, method=variant, config={}, metrics=[], flat=place_in, failed=True,
@@ -131,8 +131,7 @@ def _each_once(runs: Sequence[RunData], failures: list[str]) -> list[RunData]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Comparison:
-    """What a comparison's summary tells: its variants' names by their directories, and why runs failed by
-    variant and order."""
+    """A comparison's summary: names of variants by directory, and why runs failed by variant and repetition."""
 
     variants: dict[str, str]
     failures: dict[tuple[str, str], str]
@@ -159,19 +158,19 @@ def _comparison(path: Path) -> _Comparison:
     rows = (_json(path / "summary.json") or {}).get("rows")
     variants, failures = {}, {}
     for row in rows if isinstance(rows, list) else []:
-        told = row.get("failures") if isinstance(row, dict) else None
-        if not isinstance(told, list):
+        sentences = row.get("failures") if isinstance(row, dict) else None
+        if not isinstance(sentences, list):
             raise RunError(f"{path / 'summary.json'} is damaged; compare again")
         name = str(row.get("variant"))
         variants[slug(name)] = name
-        for sentence in told:
-            told = _FAILURE.fullmatch(str(sentence))
-            failures[name, f"order {told[1]}" if told else ""] = told[2] if told else str(sentence)
+        for sentence in map(str, sentences):
+            found = _FAILURE.fullmatch(sentence)
+            failures[name, f"order {found[1]}" if found else ""] = found[2] if found else sentence
     return _Comparison(variants=variants, failures=failures)
 
 
 def _variant(path: Path, names: Mapping[str, str]) -> str:
-    """The variant's name of a run that lies where ``vitlr compare`` puts it; empty elsewhere."""
+    """The variant's name of a run in a directory of ``vitlr compare``; empty for another run."""
     if not _REPETITION.fullmatch(path.name):
         return ""
     folder = path.resolve().parent.name
@@ -207,7 +206,8 @@ def _read(path: Path, comparison: _Comparison, settings: type) -> RunData:
     if why is not None:
         return replace(run, problem=f"failed: {why}", failed=True)
     return replace(
-        run, problem=f"not finished: {len(metrics)} experiences recorded; vitlr train --resume {path} goes on"
+        run,
+        problem=f"not finished: {len(metrics)} experiences recorded; vitlr train --resume {path} continues it",
     )
 
 
@@ -283,7 +283,7 @@ def _counts(run: RunData) -> str:
 
 
 def _images(run: RunData) -> tuple[int, int]:
-    """How many a run learned from and was judged on: the same in whatever order they came."""
+    """How many a run learned from and was judged on: the same for every order."""
     tests = (run.summary or {}).get("test_images")
     return sum(line["num_images"] for line in run.metrics), tests if isinstance(tests, int) else 0
 

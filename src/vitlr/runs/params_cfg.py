@@ -74,8 +74,8 @@ _UNUSED = {
 def read_params_cfg(path: str | Path, section: str | None = None) -> tuple[list[str], list[str]]:
     """(flags of ``vitlr train``, a sentence for each key that has no meaning here or needs a remark).
 
-    Takes ``[DEFAULT]``, as the original does, or the first section where there is none, unless one is named;
-    sections that are not read are named too. Raises ConfigError for a file that cannot be read, a value that
+    Takes ``[DEFAULT]``, as the original does, or else the first section, unless one is named; sections that
+    are not read are named too. Raises ConfigError for a file that cannot be read, a value that
     is no literal, or a frozen layer without a number.
     """
     parser = configparser.ConfigParser(interpolation=None)

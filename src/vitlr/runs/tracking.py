@@ -1,4 +1,4 @@
-"""What a run leaves behind: records as JSON lines, TensorBoard events, a summary. Consumes records, nothing else."""
+"""What a run writes: records as JSON lines, TensorBoard events, a summary. It reads records, nothing else."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def finite(value: float) -> float | None:
 def peak_memory_bytes() -> int | None:
     """The most memory that this process held (resident) since it started, or since ``forget_peak_memory``.
 
-    None where the system does not tell.
+    None if the system does not report it.
     """
     try:
         status = Path("/proc/self/status").read_text(encoding="utf-8")
@@ -62,9 +62,9 @@ def peak_memory_bytes() -> int | None:
 
 
 def forget_peak_memory() -> None:
-    """Let the peak begin anew at what is held now, so that a run in one process with others has a peak of its own.
+    """Reset the peak to current usage, so that each of several runs in one process has a peak of its own.
 
-    Where the system cannot (it takes Linux), the peak stays that of the whole process.
+    Without Linux the peak remains that of the whole process.
     """
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
@@ -82,9 +82,9 @@ def record_to_json(
     """One line of metrics.jsonl; accuracies are fractions, seconds wall-clock, absent values null.
 
     Args:
-        capacity: how many latents the memory may hold; null where it is not bounded, or there is none.
+        capacity: how many latents the memory may hold; null if it is not bounded, or there is no memory.
         gflop: billions of operations in trunk and head.
-        groups: the evaluation by sessions and categories.
+        groups: the same evaluation by sessions and categories.
         forgetting: over classes, of the stream so far; see ``metrics.forgetting``.
     """
     evaluation, stats, names = record.evaluation, record.stats, stream.class_names
@@ -147,7 +147,7 @@ class MetricsWriter:
             write_all(self._file.fileno(), text.encode())
 
     def flush(self) -> None:
-        """To the disk: what a checkpoint counts on must outlast a power cut."""
+        """To the disk: a checkpoint needs these records after a power cut."""
         with _refusals(self._path):
             os.fsync(self._file.fileno())
 
@@ -233,7 +233,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores and versions, to stand beside every time that is reported."""
+    """Processor, cores and versions, reported with every time."""
     import torch
     import transformers
 
