@@ -28,7 +28,7 @@ from vitlr.evaluation.records import read_metrics
 from vitlr.replay import MemoryConfig
 from vitlr.replay.codec import CODECS
 from vitlr.replay.memory import ReplayMemory
-from vitlr.runs.compare import read_plan
+from vitlr.runs.plan import read_plan
 from vitlr.runs.tracking import machine
 
 RECIPE = Path(__file__).resolve().parent.parent / "recipes" / "results-real.yaml"

@@ -220,7 +220,7 @@ def params_cfg(place: Path) -> Run:
 
 
 def recipes(place: Path) -> Run:
-    from vitlr.runs.compare import read_plan
+    from vitlr.runs.plan import read_plan
 
     folder = Path(__file__).resolve().parent.parent / "recipes"
     texts = ["\n".join(path.read_text().split("\n")[:24]) for path in sorted(folder.glob("results-*.yaml"))]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vitlr.configuration import deciding, differences, flat, places, repetitions
+from vitlr.configuration import deciding, differences, flat, names_of
 from vitlr.runs.settings import RunConfig, parse, to_dict
 
 
@@ -35,5 +35,5 @@ def test_a_setting_of_a_newer_version_decides() -> None:
 
 
 def test_orders_and_seeds_are_repetitions_and_folders_of_images_are_places() -> None:
-    assert repetitions(RunConfig) == {"data.order", "seed"}
-    assert places(RunConfig) == {"data.root", "data.test_root"}
+    assert names_of(RunConfig, "repetition") == {"data.order", "seed"}
+    assert names_of(RunConfig, "place") == {"data.root", "data.test_root"}

@@ -91,9 +91,7 @@ def tensors_of(path: Path) -> list[str]:
 
 
 def recorded(run: Path) -> dict[str, Any]:
-    lines = [
-        json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()
-    ]
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     for line in lines:
         line.pop("seconds")
     return {
@@ -128,9 +126,7 @@ def compare(before: Path, after: Path) -> int:
     old, new = json.loads(before.read_text()), json.loads(after.read_text())
     different = 0
     for name in old:
-        parts = [
-            part for part in old[name] if old[name][part] != new.get(name, {}).get(part)
-        ]
+        parts = [part for part in old[name] if old[name][part] != new.get(name, {}).get(part)]
         different += bool(parts)
         print(f"{name}: {'equal' if not parts else 'DIFFERENT: ' + ', '.join(parts)}")
     return 1 if different else 0

@@ -30,8 +30,9 @@ from vitlr.errors import VitLRError
 from vitlr.evaluation.records import read_metrics
 from vitlr.report.figures import figure_bytes, spread_curves
 from vitlr.report.tradeoffs import Point, accuracy_against_bytes, accuracy_against_cut
-from vitlr.runs.compare import Outcome, Plan, read_plan, summarise
+from vitlr.runs.plan import Plan, read_plan
 from vitlr.runs.settings import RunConfig, to_yaml
+from vitlr.runs.summary import Outcome, summarise
 from vitlr.runs.tracking import machine
 from vitlr.storage.files import write_atomically
 

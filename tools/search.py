@@ -19,7 +19,8 @@ from typing import Any
 from vitlr.commands.compare import run_plan
 from vitlr.evaluation.records import read_metrics
 from vitlr.learning import LearnerConfig
-from vitlr.runs.compare import Outcome, Plan, read_plan, summarise
+from vitlr.runs.plan import Plan, read_plan
+from vitlr.runs.summary import Outcome, summarise
 from vitlr.runs.train import FAILURE
 from vitlr.storage.files import write_atomically
 

@@ -25,12 +25,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from vitlr.classifier.parts import Network, Taught
 
 from vitlr import LatentReplayClassifier
 from vitlr.data.core50 import parse_frame
-from vitlr.evaluation.metrics import accuracy, auroc, mean_and_sd
+from vitlr.evaluation.metrics import accuracy, mean_and_sd
 from vitlr.learning import GradientLearner, LearnerConfig
 from vitlr.replay import MemoryConfig
 from vitlr.runs.tracking import machine
@@ -77,8 +78,8 @@ def measured(network: Network, videos: dict[tuple[bool, int], list[str]], taught
     above_N = scores_N >= defaults.threshold
     answers_N = np.array(snapshot.labels)[logits_NC.argmax(dim=1).numpy()]
     return {
-        "auroc": auroc(scores_N[known_N], scores_N[~known_N]),
-        "auroc_probability": auroc(largest_N[known_N], largest_N[~known_N]),
+        "auroc": float(roc_auc_score(known_N, scores_N)),
+        "auroc_probability": float(roc_auc_score(known_N, largest_N)),
         "taught_kept": float(above_N[known_N].mean()),
         "others_unknown": float((~above_N[~known_N]).mean()),
         "accuracy": accuracy(objects_N[known_N], answers_N[known_N]),

@@ -3,7 +3,7 @@
 The settings of a component are a frozen dataclass, validated when it is made. A field declares what it can change:
 
     workers: int = neutral(2)             # no result depends on it
-    root: str | None = place(None)        # what lies there counts, not the path
+    root: str | None = place(None)        # its files count, not its path
     seed: int = repetition(0)             # another repetition of the same experiment
     order: int = repetition(0, "run")     # the same; older files and flags call it run
     der_alpha: float = read_by("der", default=0.1)  # no result of another method depends on it
@@ -30,17 +30,16 @@ __all__ = [
     "deciding",
     "differences",
     "flat",
+    "names_of",
     "nested",
     "neutral",
     "one_of",
     "parse_yaml",
     "place",
-    "places",
     "read_by",
     "read_yaml",
     "renamed",
     "repetition",
-    "repetitions",
     "settings_of",
     "unknown",
 ]
@@ -54,7 +53,7 @@ def neutral(default: Any) -> Any:
 
 
 def place(default: Any) -> Any:
-    """A path to data: results depend on what lies there, not on where it lies."""
+    """A path to data: results depend on the files, not on their place."""
     return field(default=default, metadata={"kind": "place"})
 
 
@@ -95,27 +94,19 @@ def renamed(cls: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
     return {aliases.get(name, name): value for name, value in settings.items()}
 
 
-def repetitions(cls: Any) -> set[str]:
-    """Flat names of the settings in which repetitions of one experiment differ."""
-    return {name for name, each in settings_of(cls).items() if each.metadata.get("kind") == "repetition"}
-
-
-def places(cls: Any) -> set[str]:
-    """Flat names of the settings that are paths to data."""
-    return {name for name, each in settings_of(cls).items() if each.metadata.get("kind") == "place"}
+def names_of(cls: Any, kind: str) -> set[str]:
+    """Flat names of the settings that are ``neutral``, a ``place`` or a ``repetition``."""
+    return {name for name, each in settings_of(cls).items() if each.metadata.get("kind") == kind}
 
 
 def deciding(cls: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Of flat settings those on which the results of their run depend; settings that ``cls`` lacks are kept."""
-    known, method = settings_of(cls), settings.get(METHOD)
-
-    def decides(name: str) -> bool:
-        metadata = known[name].metadata if name in known else {}
-        return metadata.get("kind") not in ("neutral", "place") and method in metadata.get(
-            "methods", (method,)
-        )
-
-    return {name: value for name, value in settings.items() if decides(name)}
+    method = settings.get(METHOD)
+    out = names_of(cls, "neutral") | names_of(cls, "place")
+    for name, each in settings_of(cls).items():
+        if method not in each.metadata.get("methods", (method,)):
+            out.add(name)
+    return {name: value for name, value in settings.items() if name not in out}
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

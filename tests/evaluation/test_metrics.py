@@ -35,23 +35,6 @@ def test_confusion_matrix_has_the_true_class_in_its_rows() -> None:
     assert confusion.tolist() == [[1, 2, 0], [0, 0, 0], [1, 0, 0]]
 
 
-@settings(deadline=None)
-@given(
-    hnp.arrays(np.float64, st.integers(1, 30), elements=st.integers(-3, 3)),
-    hnp.arrays(np.float64, st.integers(1, 30), elements=st.integers(-3, 3)),
-)
-def test_auroc_is_scikit_learns_also_with_ties(known: np.ndarray, unknown: np.ndarray) -> None:
-    truth = np.repeat([1, 0], [len(known), len(unknown)])
-    expected = sklearn_metrics.roc_auc_score(truth, np.concatenate([known, unknown]))
-    assert metrics.auroc(known, unknown) == pytest.approx(expected, abs=1e-12)
-
-
-def test_auroc_needs_both_kinds_and_numbers() -> None:
-    assert metrics.auroc(np.array([2.0, 3.0]), np.array([1.0])) == 1
-    for known, unknown in (([], [1.0]), ([1.0], []), ([1.0, np.nan], [0.0])):
-        assert math.isnan(metrics.auroc(np.array(known), np.array(unknown)))
-
-
 def test_normalisation_is_along_rows_so_that_the_diagonal_is_class_accuracy() -> None:
     confusion = np.array([[1, 3, 0], [0, 0, 0], [1, 0, 1]])
     normalised = metrics.row_normalised(confusion)

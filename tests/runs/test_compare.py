@@ -15,8 +15,9 @@ from vitlr.cli import main
 from vitlr.commands.compare import numbers
 from vitlr.errors import ConfigError
 from vitlr.evaluation.records import read_metrics
-from vitlr.runs.compare import read_plan, table_cells, table_lines
+from vitlr.runs.plan import read_plan
 from vitlr.runs.settings import parse
+from vitlr.runs.summary import table_cells, table_lines
 from vitlr.runs.train import read_config, train
 
 

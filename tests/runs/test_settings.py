@@ -82,7 +82,7 @@ ALIASES = [
 @pytest.mark.parametrize("text", ALIASES)
 def test_aliases_are_refused_by_name_before_anything_is_built(tmp_path: Path, text: str) -> None:
     from vitlr.report.gather import gather
-    from vitlr.runs.compare import read_plan
+    from vitlr.runs.plan import read_plan
 
     path = tmp_path / "config.yaml"
     path.write_text(text)

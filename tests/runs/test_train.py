@@ -174,7 +174,7 @@ def test_a_full_disk_is_one_sentence_also_where_events_are_written(tmp_path: Pat
     resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 9, limits[1]))
     try:
         with pytest.raises(
-            RunError, match=r"TensorBoard events cannot be written to .*; free some space and resume"
+            RunError, match=r"TensorBoard events in .* cannot be written: .*; free some space and resume"
         ):
             events.write(line, {})
     finally:

@@ -23,7 +23,7 @@ def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
         "compare",
         help="variants over orders and seeds: table, figure, mean and s.d.",
         description="Run every variant of a recipe on its orders and seeds and write run directories, summary.json,"
-        " table.md and accuracy.png. Started again, it goes on where it was.",
+        " table.md and accuracy.png. Started again, it continues.",
         epilog="example: vitlr compare recipes/rendered-nicv2-391.yaml --out runs/comparison --orders 1-3",
         **common,
     )
@@ -54,7 +54,7 @@ def numbers(text: str, flag: str) -> tuple[int, ...]:
 
 
 def compare_variants(options: argparse.Namespace) -> int:
-    from vitlr.runs.compare import read_plan
+    from vitlr.runs.plan import read_plan
 
     plan = read_plan(options.recipe)
     if options.orders:
@@ -79,19 +79,20 @@ def compare_variants(options: argparse.Namespace) -> int:
 
 
 def finish(title: str, rows: list[dict[str, Any]], where: Path, *, as_json: bool) -> int:
-    """Print the summary; returns the exit code, 1 where a run failed."""
+    """Print the summary; returns the exit code, 1 if a run failed."""
     if as_json:
         print(json.dumps(rows, indent=2))
     else:
         print_table(title, rows)
-        if (where / "accuracy.png").is_file():  # not where every run failed
+        if (where / "accuracy.png").is_file():  # unless every run failed
             print(where / "accuracy.png")
     return 1 if any(row["failures"] for row in rows) else 0
 
 
 def run_plan(plan: Any, where: Path, *, quiet: bool) -> list[dict[str, Any]]:
     """Compare with a progress bar for each stage and run; returns the summary's rows."""
-    from vitlr.runs.compare import compare, summarise
+    from vitlr.runs.compare import compare
+    from vitlr.runs.summary import summarise
 
     caches: list[str] = []
     with Bars(quiet=quiet) as bars:
@@ -114,7 +115,7 @@ def print_table(title: str, rows: list[dict[str, Any]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from vitlr.runs.compare import HEADINGS, table_cells
+    from vitlr.runs.summary import HEADINGS, table_cells
 
     table = Table(title=Text(title), title_justify="left")  # text as it is: names may hold brackets
     for heading in HEADINGS:

@@ -52,14 +52,14 @@ _FIGURE = re.compile(
 
 
 def _earlier(folder: Path, now: set[str]) -> list[Path]:
-    """Figures of an earlier report that this one has not, which would be taken for its own."""
+    """Figures of an earlier report that this one lacks and that would seem to belong to it."""
     if not (folder / "report.html").is_file():
         return []
     return [path for path in folder.iterdir() if _FIGURE.fullmatch(path.name) and path.name not in now]
 
 
 def _check_place(folder: Path) -> None:
-    """RunError where the report's figures would take the place of a run's or a comparison's own files."""
+    """Raises RunError if the report's files would replace those of a run or a comparison."""
     if any((folder / name).is_file() for name in ("config.yaml", "summary.json")):
         raise RunError(f"{folder} holds a run or a comparison; choose another --out")
 

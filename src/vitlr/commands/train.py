@@ -27,12 +27,12 @@ TensorBoard events, summary.json, predictions.json and model/, which transformer
 example: vitlr train --data.dataset core50 --data.root ~/core50_128x128 --backbone.name B_32_imagenet1k
                      --backbone.image_size 128 --backbone.cut 11 --memory.capacity 1500 --out runs/first"""
 _TRAIN_FLAGS: dict[str, dict[str, Any]] = {
-    "--resume": {"metavar": "RUN", "help": "go on with a run from its last checkpoint"},
+    "--resume": {"metavar": "RUN", "help": "continue a run from its last checkpoint"},
     "--overwrite": {"action": "store_true", "help": "remove an existing run directory first"},
     "--orders --runs": {
         "metavar": "0-9",
         "help": "several orders of the stream, one after the other, with one summary, as vitlr compare makes it;"
-        " started again, it goes on where it was",
+        " started again, it continues",
     },
     "--seeds": {"metavar": "0,1,2", "help": "the same with several seeds"},
 }
@@ -85,7 +85,7 @@ def train(arguments: Sequence[str]) -> int:
     if repeated:
         if options.overwrite:
             raise ConfigError(
-                "--orders and --seeds go on with what is there; to start afresh, remove the directory and leave"
+                "--orders and --seeds continue what is there; to start afresh, remove the directory and leave"
                 " out --overwrite"
             )
         return _repeat(config, options)
@@ -109,7 +109,7 @@ def train(arguments: Sequence[str]) -> int:
 
 
 def _run(config: RunConfig, options: Namespace) -> Result:
-    """One run with its progress; after an interrupt, how to go on is printed."""
+    """One run with its progress; an interrupt prints how to continue."""
     from vitlr.runs.interrupts import Interrupts
     from vitlr.runs.train import train as run
 
@@ -139,7 +139,7 @@ def _run(config: RunConfig, options: Namespace) -> Result:
                 where = shlex.quote(str(config.run_dir))
                 print(
                     f"\nstopped after {position[0]} of {len(materials.stream)} experiences;"
-                    f" go on with: vitlr train --resume {where}",
+                    f" continue with: vitlr train --resume {where}",
                     file=sys.stderr,
                 )
             raise
@@ -148,7 +148,7 @@ def _run(config: RunConfig, options: Namespace) -> Result:
 def _repeat(config: RunConfig, options: Namespace) -> int:
     """One method on several orders and seeds: a comparison of one variant."""
     from vitlr.commands.compare import finish, numbers, run_plan
-    from vitlr.runs.compare import Plan
+    from vitlr.runs.plan import Plan
     from vitlr.runs.settings import to_dict
 
     data, method = config.data, config.learner.method

@@ -17,18 +17,18 @@ class DataConfig:
     """What is learned from.
 
     Attributes:
-        dataset: rendered (drawn on this machine, needs no download), core50 (the images' folder) or folder
+        dataset: rendered (drawn on this machine, needs no download), core50 (a folder of its images) or folder
             (any folder of class folders).
-        root: folder of the images; for rendered objects a folder to keep them in (default: the user's cache).
-        scenario: CORe50's: ni, nc, nic, nicv2_79, nicv2_196 or nicv2_391.
+        root: folder of the images; for rendered objects the folder to store them in (default: the user's cache).
+        scenario: of CORe50: ni, nc, nic, nicv2_79, nicv2_196 or nicv2_391.
         order: one of the scenario's ten published orders, 0 to 9; for a folder, one of ten orders of its classes.
         labels: object (50 classes), category (10) or appearance (objects numbered as they appear).
         test: full, or reduced to every 20th frame.
-        frames: frames a video of rendered objects, 1 to 300.
+        frames: frames in each video of rendered objects, 1 to 300.
         seed: of the rendered objects, or of the class order and the held-out images of a folder.
         classes_per_experience: new classes in each experience of a folder.
         held_out: share of each class of a folder that is kept for testing.
-        test_root: folder of test images instead, with the same class folders.
+        test_root: folder of test images with the same class folders, in place of held-out images.
         on_bad_image: error stops at the first unreadable image; skip leaves such images out and counts them.
         workers: threads that decode images.
     """

@@ -19,7 +19,6 @@ import numpy as np
 __all__ = [
     "RunningForgetting",
     "accuracy",
-    "auroc",
     "average_incremental_accuracy",
     "backward_transfer",
     "calibration_error",
@@ -58,24 +57,8 @@ def confusion_matrix(labels_N: np.ndarray, predictions_N: np.ndarray, num_classe
     return flat.reshape(num_classes, num_classes).astype(np.int64)
 
 
-def auroc(known_N: np.ndarray, unknown_M: np.ndarray) -> float:
-    """Area under the ROC curve of a score that shall be high for what is known and low for what is not.
-
-    The share of pairs, one of each, in which the known one scores higher; a tie counts half. 0..1, higher is
-    better, .5 is chance; NaN where one of the two is missing or a score is NaN. It is Mann and Whitney's U over
-    N M, computed from the ranks in both together (Fawcett, "An introduction to ROC analysis", 2006).
-    """
-    known, both = np.asarray(known_N, dtype=np.float64), np.concatenate([known_N, unknown_M])
-    number, others = len(known), len(both) - len(known)
-    if not number or not others or np.isnan(both).any():
-        return float("nan")
-    _, place, counts = np.unique(both, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[place]  # from 1; equal scores share the mean of theirs
-    return float((ranks[:number].sum() - number * (number + 1) / 2) / (number * others))
-
-
 def row_normalised(confusion_CC: np.ndarray) -> np.ndarray:
-    """Each row divided by its sum: where the images of a true class went. Rows sum to 1; NaN without images.
+    """Each row divided by its sum: the shares of a true class's images by prediction; NaN without images.
 
     The diagonal is then the accuracy of each class. Dividing by columns would give precisions instead.
     """
@@ -109,7 +92,7 @@ def confusions(confusion_CC: np.ndarray, most: int = 5) -> list[tuple[int, int, 
 
 def categories_of(names: Sequence[str]) -> tuple[np.ndarray | None, list[str]]:
     """(C,) category of each class and the categories' names, for names such as ``cup_1`` to ``cup_5``; None
-    where classes are not numbered objects of some categories, several of each."""
+    if classes are not numbered objects of some categories, several of each."""
     found = [_OBJECT.fullmatch(name) for name in names]
     if not names or not all(found):
         return None, []
@@ -191,9 +174,9 @@ def forward_transfer(
 
     FWT = mean over j of (R[learned_j - 1, j] - b_j), over the groups learned after the first experience, b_j
     being the accuracy of the model before it learned anything (Lopez-Paz & Ranzato 2017, equation 4). A
-    classifier that never predicts unseen classes has 0 - b_j on new classes: the measure says something
-    where groups are sessions or domains, or where an object not yet learned may be taken for another one of
-    its category: R[i, j] is then the category accuracy on object j, and b_j chance.
+    classifier that never predicts unseen classes has 0 - b_j on new classes: the measure is informative
+    if groups are sessions or domains, or if an object not yet learned may be taken for another one of its
+    category: R[i, j] is then the category accuracy on object j, and b_j chance.
     """
     matrix, learned = _matrix(matrix_EG, learned_G)
     groups = np.flatnonzero((learned > 0) & (learned < len(matrix)))
@@ -226,7 +209,7 @@ def _pairs(labels_N: np.ndarray, predictions_N: np.ndarray) -> np.ndarray:
 
 
 def _mean(values: np.ndarray) -> float:
-    """Mean of the values that exist; NaN where none does."""
+    """Mean of the values that exist; NaN if there is none."""
     values = np.asarray(values, dtype=np.float64)
     values = values[~np.isnan(values)]
     return float(values.mean()) if values.size else float("nan")

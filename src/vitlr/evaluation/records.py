@@ -116,7 +116,7 @@ def running_forgetting(records: Records, running: metrics.RunningForgetting | No
     """Forgetting over classes up to each experience; NaN if there is none yet.
 
     Args:
-        running: takes the records in, so that it can go on from them.
+        running: adds the records to this one, to continue with.
     """
     values = []
     for line in records:

@@ -22,10 +22,10 @@ class BackboneConfig:
         image_size: side in pixels (default: the network's own); positions are resized once.
         cut: blocks in the frozen trunk (default: all but the last; native replay: none, and the embedding is
             trained too).
-        precision: of the trunk: auto (what this processor is fast at without a loss), float32, bfloat16 or int8.
-        device: cpu, cuda (a GPU), cuda:NUMBER, or auto for a GPU where there is one.
+        precision: of the trunk: auto (the fastest that loses no accuracy on this processor), float32, bfloat16 or int8.
+        device: cpu, cuda (a GPU), cuda:NUMBER, or auto for a GPU if there is one.
         batch_size: images that go through the trunk at once.
-        cache: where latents are kept, so that later runs over the same images and trunk start from them:
+        cache: where latents are stored for later runs over the same images and trunk:
             auto (latents/ in $VITLR_CACHE, else in vitlr/ in the user's cache directory), off or a directory.
     """
 

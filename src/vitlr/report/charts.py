@@ -26,7 +26,7 @@ _AROUND = 0.05  # of a stream: the experiences whose median is drawn
 _ROW, _HANDLE, _SMALL = 0.19, 0.75, 9.0
 _LONGEST = 28  # letters of a class's name
 
-# Paul Tol's "muted" scheme, its grey a little darker: ten areas that colour-blind people tell apart.
+# Paul Tol's "muted" scheme, its grey a little darker: ten areas that colour-blind people can distinguish.
 AREAS = (
     *("#332288", "#88CCEE", "#44AA99", "#117733", "#999933"),
     *("#DDCC77", "#CC6677", "#882255", "#AA4499", "#BBBBBB"),
@@ -34,7 +34,7 @@ AREAS = (
 
 
 def _legend_below(figure: Figure) -> None:
-    """The legend under the axes: as many columns as its names leave room for, the figure as much higher as it needs."""
+    """The legend under the axes, in as many columns as fit; the figure grows with it."""
     handles, labels = figure.axes[0].get_legend_handles_labels()
     width, height = figure.get_size_inches()
     longest = max((inches(label, _SMALL) for label in labels), default=0)
@@ -48,7 +48,7 @@ def class_heat_map(accuracy_EC: np.ndarray, names: Sequence[str], *, title: str 
     """Accuracy of each class (row) after each experience (column), 0 yellow to 1 dark; grey before it is known.
 
     Args:
-        accuracy_EC: fractions, NaN where a class is not known yet.
+        accuracy_EC: fractions, NaN before a class is known.
     """
     accuracy_EC = np.asarray(accuracy_EC, dtype=float)
     if accuracy_EC.ndim != 2 or accuracy_EC.shape[1] != len(names) or accuracy_EC.size == 0:
@@ -64,7 +64,7 @@ def class_heat_map(accuracy_EC: np.ndarray, names: Sequence[str], *, title: str 
 def _heat_map(
     values_EC: np.ndarray, names: Sequence[str], title: str, *, highest: float
 ) -> tuple[Figure, Axes, AxesImage]:
-    """A row a name, a column an experience, from 0 yellow to ``highest`` dark; grey where there is no value."""
+    """A row a name, a column an experience, from 0 yellow to ``highest`` dark; grey without a value."""
     height = float(np.clip(1.6 + 0.155 * len(names), 3.4, 14.0))
     figure, axes = new_axes((9.2, height), title)
     axes.grid(visible=False)
@@ -130,7 +130,7 @@ def time_per_experience(
 
     Args:
         seconds: for each method the seconds of experience 1, 2, ..., the mean of its runs.
-        recorded: seconds of video behind each experience of each stream, where known, by the line's name.
+        recorded: seconds of video behind each experience of each stream, if known, by the line's name.
     """
     figure, axes = new_axes((8.6, 4.2), title)
     for index, (name, values) in enumerate(seconds.items()):
@@ -157,6 +157,6 @@ def time_per_experience(
 
 
 def _running_median(values: Sequence[float]) -> list[float]:
-    """Median of each value and those around it, a twentieth of all; the values themselves where there are few."""
+    """Median of each value and those around it, a twentieth of all; the values themselves if there are few."""
     reach = round(_AROUND * len(values) / 2)
     return [float(np.median(values[max(0, i - reach) : i + reach + 1])) for i in range(len(values))]

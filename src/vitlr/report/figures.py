@@ -1,7 +1,7 @@
 """Figures of runs, from plain numbers. Never imports torch.
 
-Colours are Okabe & Ito's, which colour-blind people tell apart, with a dark yellow in place of theirs, which is too
-faint for a line; lines also differ in style.
+Colours are Okabe & Ito's, which colour-blind people can distinguish, with a dark yellow in place of theirs, which
+is too faint for a line; lines also differ in style.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def spread_curves(
 
 
 def points_of(values: np.ndarray) -> dict[str, Any]:
-    """How a line is drawn so that it is seen: where no two of its values lie side by side, as points."""
+    """Markers for a line that would not be visible, as it has no two values side by side."""
     there = np.isfinite(values)
     return {} if (there[1:] & there[:-1]).any() else {"marker": "o", "markersize": 5}
 
@@ -134,7 +134,7 @@ def head(figure: Figure, title: str) -> None:
 
 def literal(name: str, most: int = _LONGEST) -> str:
     """A name as it is drawn letter by letter: ``$`` begins no formula, ``_`` hides no line from the legend, and a very
-    long one is cut in its middle so that the figure keeps its place."""
+    long one is cut in its middle."""
     if len(name) > most:
         name = f"{name[: most - most // 3 - 1]}…{name[-(most // 3) :]}"
     name = "".join(letter if letter.isprintable() else " " for letter in name)

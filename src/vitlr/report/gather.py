@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from vitlr.configuration import METHOD, deciding, flat, places, read_yaml, renamed, repetitions, settings_of
+import numpy as np
+
+from vitlr.configuration import METHOD, deciding, flat, names_of, read_yaml, renamed, settings_of
 from vitlr.errors import RunError
-from vitlr.evaluation.records import read_metrics
+from vitlr.evaluation.metrics import confusion_matrix
+from vitlr.evaluation.records import read_metrics, run_measures
 from vitlr.storage.names import slug
 
 __all__ = ["RunData", "gather", "named_by_difference"]
@@ -28,7 +31,7 @@ class RunData:
         metrics: its records, one an experience.
         summary, predictions: None until it is finished.
         problem: why it is not whole: a sentence; empty for a finished run.
-        failed: whether that is for good; a run that was only stopped can be gone on with.
+        failed: whether that is final; a run that was only stopped can be resumed.
     """
 
     path: Path
@@ -96,12 +99,12 @@ def gather(paths: Sequence[str | Path], settings: type) -> tuple[list[RunData], 
 
 
 def _without_directory(place: Path, comparison: _Comparison, there: set[tuple[str, str]]) -> list[RunData]:
-    """Runs that a comparison's summary alone tells of: they failed before they had a directory."""
+    """Runs of which only a comparison's summary knows: they failed before they had a directory."""
     found = []
     for (variant, order), why in comparison.failures.items():
-        told = _ORDER.fullmatch(order)
-        if told and (variant, order) not in there:
-            place_in = {"data.order": int(told[1]), "seed": int(told[2])}
+        numbers = _ORDER.fullmatch(order)
+        if numbers and (variant, order) not in there:
+            place_in = {"data.order": int(numbers[1]), "seed": int(numbers[2])}
             found.append(
                 RunData(
                     path=place, method=variant, config={}, metrics=[], flat=place_in, failed=True,
@@ -128,8 +131,7 @@ def _each_once(runs: Sequence[RunData], failures: list[str]) -> list[RunData]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Comparison:
-    """What a comparison's summary tells: its variants' names by their directories, and why runs failed by
-    variant and order."""
+    """A comparison's summary: names of variants by directory, and why runs failed by variant and repetition."""
 
     variants: dict[str, str]
     failures: dict[tuple[str, str], str]
@@ -156,19 +158,19 @@ def _comparison(path: Path) -> _Comparison:
     rows = (_json(path / "summary.json") or {}).get("rows")
     variants, failures = {}, {}
     for row in rows if isinstance(rows, list) else []:
-        told = row.get("failures") if isinstance(row, dict) else None
-        if not isinstance(told, list):
+        sentences = row.get("failures") if isinstance(row, dict) else None
+        if not isinstance(sentences, list):
             raise RunError(f"{path / 'summary.json'} is damaged; compare again")
         name = str(row.get("variant"))
         variants[slug(name)] = name
-        for sentence in told:
-            told = _FAILURE.fullmatch(str(sentence))
-            failures[name, f"order {told[1]}" if told else ""] = told[2] if told else str(sentence)
+        for sentence in map(str, sentences):
+            found = _FAILURE.fullmatch(sentence)
+            failures[name, f"order {found[1]}" if found else ""] = found[2] if found else sentence
     return _Comparison(variants=variants, failures=failures)
 
 
 def _variant(path: Path, names: Mapping[str, str]) -> str:
-    """The variant's name of a run that lies where ``vitlr compare`` puts it; empty elsewhere."""
+    """The variant's name of a run in a directory of ``vitlr compare``; empty for another run."""
     if not _REPETITION.fullmatch(path.name):
         return ""
     folder = path.resolve().parent.name
@@ -182,13 +184,9 @@ def _read(path: Path, comparison: _Comparison, settings: type) -> RunData:
         raise RunError(f"{path / 'config.yaml'} is damaged; leave this run out or run it again")
     metrics = read_metrics(path) if (path / "metrics.jsonl").is_file() else []
     summary, predictions = _json(path / "summary.json"), _json(path / "predictions.json")
-    damaged = {
-        "metrics.jsonl": not _records_whole(metrics),
-        "summary.json": not isinstance((summary or {}).get("notes", []), list),
-        "predictions.json": predictions is not None and not _predictions_whole(predictions),
-    }
-    for name in (name for name, is_so in damaged.items() if is_so):
-        raise RunError(f"{path / name} is damaged; leave this run out or run it again")
+    _check(path / "metrics.jsonl", metrics, _read_records)
+    _check(path / "summary.json", summary, lambda found: list(found.get("notes", [])))
+    _check(path / "predictions.json", predictions, _read_predictions)
     run = RunData(
         path=path,
         method=_variant(path, comparison.variants),
@@ -208,47 +206,32 @@ def _read(path: Path, comparison: _Comparison, settings: type) -> RunData:
     if why is not None:
         return replace(run, problem=f"failed: {why}", failed=True)
     return replace(
-        run, problem=f"not finished: {len(metrics)} experiences recorded; vitlr train --resume {path} goes on"
+        run,
+        problem=f"not finished: {len(metrics)} experiences recorded; vitlr train --resume {path} continues it",
     )
 
 
-_IN_RECORD: dict[str, type | tuple[type, ...]] = {
-    "num_images": int,
-    "classes": list,
-    "test_accuracy": (int, float),
-    "seen_accuracy": (int, float, type(None)),
-    "class_accuracy": dict,
-    "seconds": dict,
-    "memory": dict,
-}
+def _check(path: Path, content: Any, read: Callable[[Any], object]) -> None:
+    """RunError if a file lacks what a report reads of it."""
+    try:
+        if content:
+            read(content)
+    except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError):
+        raise RunError(f"{path} is damaged; leave this run out or run it again") from None
 
 
-def _records_whole(metrics: Sequence[Any]) -> bool:
-    """Whether each record has what a report needs of it, for the same classes as the first."""
-    for line in metrics:
-        if not isinstance(line, dict):
-            return False
-        if not all(key in line and isinstance(line[key], kind) for key, kind in _IN_RECORD.items()):
-            return False
-        if line["class_accuracy"].keys() != metrics[0]["class_accuracy"].keys():
-            return False
-        seconds, memory = line["seconds"], line["memory"]
-        if not all(isinstance(seconds.get(part), (int, float)) for part in ("encode", "learn")):
-            return False
-        if not all(isinstance(memory.get(key), int) for key in ("bytes", "count")):
-            return False
-        if not isinstance(memory.get("per_class"), dict):
-            return False
-    return True
+def _read_records(metrics: Sequence[Mapping[str, Any]]) -> object:
+    counts = [[line["num_images"], line["memory"]["count"]] for line in metrics]
+    return (
+        run_measures(metrics),
+        np.sum(counts),
+        [sum(line["memory"]["per_class"].values()) for line in metrics],
+    )
 
 
-def _predictions_whole(found: Mapping[str, Any]) -> bool:
-    """Whether there is a prediction for every label, both of known classes."""
-    names, labels, answers = (found.get(key) for key in ("class_names", "labels", "predictions"))
-    if not (isinstance(names, list) and isinstance(labels, list) and isinstance(answers, list)):
-        return False
-    known = all(type(n) is int and 0 <= n < len(names) for n in (*labels, *answers))
-    return known and len(labels) == len(answers)
+def _read_predictions(found: Mapping[str, Any]) -> object:
+    labels, answers = (np.array(found[key], dtype=np.int64) for key in ("labels", "predictions"))
+    return confusion_matrix(labels, answers, len(found["class_names"]))
 
 
 def _json(path: Path) -> dict[str, Any] | None:
@@ -286,7 +269,7 @@ def _with_images(group: Sequence[RunData], settings: type) -> list[dict[str, Any
     numbers = {_images(run) for run in group if run.finished}
     if max(len(classes), len(numbers), *map(len, alike.values())) < 2:
         return [run.flat for run in group]
-    roots = sorted(places(settings))
+    roots = sorted(names_of(settings, "place"))
     by_place = len({repr([run.flat.get(name) for name in roots]) for run in group}) > 1
     return [{**run.flat, "images": _places(run, roots) if by_place else _counts(run)} for run in group]
 
@@ -300,7 +283,7 @@ def _counts(run: RunData) -> str:
 
 
 def _images(run: RunData) -> tuple[int, int]:
-    """How many a run learned from and was judged on: the same in whatever order they came."""
+    """How many a run learned from and was judged on: the same for every order."""
     tests = (run.summary or {}).get("test_images")
     return sum(line["num_images"] for line in run.metrics), tests if isinstance(tests, int) else 0
 
@@ -310,7 +293,7 @@ def named_by_difference(runs: Sequence[Mapping[str, Any]], settings: type, name:
 
     Settings that decide no result, and those that distinguish repetitions, are not in it.
     """
-    apart = repetitions(settings) | (set() if name else {METHOD})
+    apart = names_of(settings, "repetition") | (set() if name else {METHOD})
     telling = [{k: v for k, v in deciding(settings, run).items() if k not in apart} for run in runs]
     keys = dict.fromkeys(key for each in telling for key in each)
     # A setting that came after a run was made does not distinguish it from later ones.

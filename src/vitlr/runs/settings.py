@@ -52,7 +52,7 @@ class RunConfig:
         seed: of shuffles, draws and the memory's policy.
         out: run directory (default: runs/ and a name made of method, scenario, order and seed).
         tensorboard: also write TensorBoard events.
-        checkpoint_every: experiences between saved states that ``--resume`` goes on from; 0 saves none.
+        checkpoint_every: experiences between saved states, from which ``--resume`` continues; 0 saves none.
     """
 
     data: DataConfig = field(default_factory=DataConfig)
@@ -75,6 +75,11 @@ class RunConfig:
                 f"learner.method {self.learner.method} keeps images, a byte a colour and nothing lost:"
                 f" leave memory.codec at float32, got {self.memory.codec}"
             )
+
+    @property
+    def repetition(self) -> str:
+        """Which repetition of its experiment a run is: ``order 1, seed 0``."""
+        return f"order {self.data.order}, seed {self.seed}"
 
     @property
     def run_dir(self) -> Path:

@@ -1,4 +1,4 @@
-"""What a run leaves behind: records as JSON lines, TensorBoard events, a summary. Consumes records, nothing else."""
+"""What a run writes: records as JSON lines, TensorBoard events, a summary. It reads records, nothing else."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def finite(value: float) -> float | None:
 def peak_memory_bytes() -> int | None:
     """The most memory that this process held (resident) since it started, or since ``forget_peak_memory``.
 
-    None where the system does not tell.
+    None if the system does not report it.
     """
     try:
         status = Path("/proc/self/status").read_text(encoding="utf-8")
@@ -62,9 +62,9 @@ def peak_memory_bytes() -> int | None:
 
 
 def forget_peak_memory() -> None:
-    """Let the peak begin anew at what is held now, so that a run in one process with others has a peak of its own.
+    """Reset the peak to current usage, so that each of several runs in one process has a peak of its own.
 
-    Where the system cannot (it takes Linux), the peak stays that of the whole process.
+    Without Linux the peak remains that of the whole process.
     """
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
@@ -82,9 +82,9 @@ def record_to_json(
     """One line of metrics.jsonl; accuracies are fractions, seconds wall-clock, absent values null.
 
     Args:
-        capacity: how many latents the memory may hold; null where it is not bounded, or there is none.
+        capacity: how many latents the memory may hold; null if it is not bounded, or there is no memory.
         gflop: billions of operations in trunk and head.
-        groups: the evaluation by sessions and categories.
+        groups: the same evaluation by sessions and categories.
         forgetting: over classes, of the stream so far; see ``metrics.forgetting``.
     """
     evaluation, stats, names = record.evaluation, record.stats, stream.class_names
@@ -120,43 +120,43 @@ def record_to_json(
     }
 
 
+@contextmanager
+def _refusals(what: str | Path) -> Iterator[None]:
+    """Turns the disk's refusal into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            f"{what} cannot be written: {error.strerror or error}; free some space and resume"
+        ) from error
+
+
 class MetricsWriter:
     """Appends to metrics.jsonl, a whole line at a time."""
 
     def __init__(self, run_dir: Path) -> None:
         self._path = run_dir / "metrics.jsonl"
-        try:
-            self._descriptor = os.open(
-                self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666
-            )
+        with _refusals(self._path):
+            self._file = open(self._path, "ab", buffering=0)  # noqa: SIM115
             sync_directory(run_dir)
-        except OSError as error:
-            raise self._refused(error) from error
 
     def write(self, line: dict[str, Any]) -> None:
         """One record; in one system call, unless the disk takes only a part at once."""
         text = json.dumps(line, allow_nan=False, ensure_ascii=False) + "\n"
-        try:
-            write_all(self._descriptor, text.encode())
-        except OSError as error:
-            raise self._refused(error) from error
+        with _refusals(self._path):
+            write_all(self._file.fileno(), text.encode())
 
     def flush(self) -> None:
-        """To the disk: what a checkpoint counts on must outlast a power cut."""
-        try:
-            os.fsync(self._descriptor)
-        except OSError as error:
-            raise self._refused(error) from error
+        """To the disk: a checkpoint needs these records after a power cut."""
+        with _refusals(self._path):
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Flush and close the file."""
         try:
             self.flush()
         finally:
-            os.close(self._descriptor)
-
-    def _refused(self, error: OSError) -> RunError:
-        return RunError(f"{self._path} cannot be written: {error.strerror}; free some space and resume")
+            self._file.close()
 
 
 class EventWriter:
@@ -173,8 +173,9 @@ class EventWriter:
         from tensorboard.compat.proto.summary_pb2 import Summary
         from tensorboard.summary.writer.record_writer import RecordWriter
 
-        self._event, self._summary, self._run_dir = Event, Summary, run_dir
-        with self._refusals():
+        self._event, self._summary = Event, Summary
+        self._what = f"TensorBoard events in {run_dir}"
+        with _refusals(self._what):
             self._file = open(run_dir / f"events.out.tfevents.{time.time():.6f}.{os.getpid()}", "xb")  # noqa: SIM115
         self._records = RecordWriter(self._file)
         self._add(file_version="brain.Event:2")
@@ -198,7 +199,7 @@ class EventWriter:
         self._add(step=step, summary=self._summary(value=[self._summary.Value(tag="confusion", image=image)]))
 
     def _add(self, **event: Any) -> None:
-        with self._refusals():
+        with _refusals(self._what):
             self._records.write(self._event(wall_time=time.time(), **event).SerializeToString())
             self._file.flush()
 
@@ -206,16 +207,6 @@ class EventWriter:
         """Close the file."""
         with suppress(OSError):  # what could not be written has been reported
             self._file.close()
-
-    @contextmanager
-    def _refusals(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise RunError(
-                f"TensorBoard events cannot be written to {self._run_dir}: {error.strerror or error};"
-                " free some space and resume"
-            ) from error
 
 
 def _scalars(line: dict[str, Any], gradients: dict[str, tuple[float, float]]) -> dict[str, float | None]:
@@ -242,7 +233,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores and versions, to stand beside every time that is reported."""
+    """Processor, cores and versions, reported with every time."""
     import torch
     import transformers
 
