@@ -25,7 +25,7 @@ test: lint
 
 quick: $(VENV)/dev
 	$(BIN)/ruff check $(CODE)
-	$(BIN)/python -m pytest -n 2 $(CORE)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(CORE)
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check $(CODE)
