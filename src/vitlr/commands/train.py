@@ -152,7 +152,7 @@ def _repeat(config: RunConfig, options: Namespace) -> int:
     from vitlr.runs.settings import to_dict
 
     data, method = config.data, config.learner.method
-    what = "folder" if data.dataset == "folder" else f"{data.dataset} {data.scenario}"
+    what = f"{data.dataset} {data.scenario}" if data.dataset in ("core50", "rendered") else data.dataset
     plan = Plan(
         title=f"{method.replace('_', ' ')}, {what}",
         base=to_dict(config),
