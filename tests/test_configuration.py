@@ -13,7 +13,8 @@ def decided(*flags: str) -> dict:
 def test_where_a_run_is_written_and_how_fast_it_is_decides_no_result() -> None:
     others = ["--out=x", "--tensorboard=false", "--checkpoint_every=7", "--data.workers=9"]
     others += ["--backbone.cache=off", "--data.root=/elsewhere", "--data.test_root=/tests"]
-    assert decided(*others) == decided()
+    folder = ["--data.dataset=folder", "--data.root=/here"]
+    assert decided(*folder, *others) == decided(*folder)
     assert differences(decided("--memory.capacity=5", "--seed=1"), decided()) == [
         "memory.capacity: 5 / 1500",
         "seed: 1 / 0",
@@ -36,4 +37,4 @@ def test_a_setting_of_a_newer_version_decides() -> None:
 
 def test_orders_and_seeds_are_repetitions_and_folders_of_images_are_places() -> None:
     assert names_of(RunConfig, "repetition") == {"data.order", "seed"}
-    assert names_of(RunConfig, "place") == {"data.root", "data.test_root"}
+    assert names_of(RunConfig, "place") == {"data.root", "data.test_root", "data.file"}

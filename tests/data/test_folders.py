@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from vitlr.data import DATASETS, folder_stream, load_stream
 from vitlr.data.experience import Stream
+from vitlr.data.settings import DataConfig
 from vitlr.errors import DataError
 
 
@@ -204,31 +206,15 @@ def test_what_cannot_be_a_stream_is_refused_with_the_remedy(tmp_path: Path, anim
 # -- the registry -----------------------------------------------------------------------------------
 
 
-class Settings:
-    """Data settings, as the functions in DATASETS read them."""
-
-    def __init__(self, **values) -> None:
-        defaults = {
-            "scenario": "nicv2_79",
-            "run": 0,
-            "labels": "object",
-            "test": "full",
-            "frames": 1,
-            "seed": 0,
-        }
-        defaults |= {"classes_per_experience": 2, "held_out": 0.2, "test_root": None}
-        self.__dict__.update(defaults | values)
-
-
 def test_a_new_data_set_is_one_line_in_the_registry(animals: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stream = folder_stream(animals, 1)
     monkeypatch.setitem(DATASETS, "mine", lambda config, progress: stream)
-    assert load_stream(Settings(dataset="mine")) is stream
-    assert same(load_stream(Settings(dataset="folder", root=str(animals))), folder_stream(animals, 2))
+    assert load_stream(DataConfig(dataset="mine")) is stream
+    assert same(load_stream(DataConfig(dataset="folder", root=str(animals))), folder_stream(animals, 2))
 
 
 def test_core50_is_loaded_by_name(real_objects: Path) -> None:
-    stream = load_stream(Settings(dataset="core50", root=str(real_objects), run=3))
+    stream = load_stream(DataConfig(dataset="core50", root=str(real_objects), order=3, scenario="nicv2_79"))
     assert len(stream) == 79 and stream.name == "core50 nicv2_79 run 3"
 
 
@@ -246,9 +232,9 @@ def test_rendered_objects_are_drawn_once_and_then_kept(
     monkeypatch.setattr("vitlr.rendered.dataset.render_dataset", draw)
     monkeypatch.setenv("VITLR_CACHE", str(tmp_path / "cache"))
     for _ in range(2):
-        stream = load_stream(Settings(dataset="rendered", root=None, frames=1, seed=7, scenario="ni"))
+        stream = load_stream(DataConfig(dataset="rendered", root=None, frames=1, seed=7, scenario="ni"))
         assert stream.name == "rendered ni run 0" and stream.num_train_images == 1
-    load_stream(Settings(dataset="rendered", root=str(tmp_path / "here"), scenario="ni"))
+    load_stream(DataConfig(dataset="rendered", root=str(tmp_path / "here"), frames=1, scenario="ni"))
     assert drawn == [(1, 7), (1, 0)]
     assert stream.root is not None and stream.root.parent == tmp_path / "cache"
 
@@ -257,7 +243,7 @@ def test_an_unknown_data_set_is_named_with_the_known_ones() -> None:
     with pytest.raises(
         DataError, match="data set must be one of rendered, core50, folder, experiences, list, got 'mnist'"
     ):
-        load_stream(Settings(dataset="mnist"))
+        load_stream(SimpleNamespace(dataset="mnist"))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")

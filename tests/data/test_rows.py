@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,8 @@ from vitlr.data import DATASETS, experience_folders, list_stream, load_stream
 from vitlr.data.experience import Experience, Stream
 from vitlr.data.images import iter_batches
 from vitlr.data.rows import Rules, natural
-from vitlr.errors import DataError
+from vitlr.data.settings import DataConfig
+from vitlr.errors import ConfigError, DataError
 
 COLOURS = {"red": (220, 20, 20), "blue": (20, 20, 220), "green": (20, 220, 20)}
 
@@ -258,19 +259,10 @@ def test_rules_have_ranges() -> None:
 
 
 def test_both_are_in_the_registry(tmp_path: Path, rows) -> None:
-    config = SimpleNamespace(
-        dataset="list",
-        file=str(write(tmp_path / "a.csv", rows)),
-        root=None,
-        seed=0,
-        held_out=0.2,
-        labels="object",
-    )
-    config.classes_per_experience = 2
+    config = DataConfig(dataset="list", file=str(write(tmp_path / "a.csv", rows)))
     assert len(load_stream(config)) == 3 and {"list", "experiences"} <= set(DATASETS)
-    config.file = None
-    with pytest.raises(DataError, match=r"data set list needs data\.file"):
-        load_stream(config)
+    with pytest.raises(ConfigError, match=r"data\.dataset list needs data\.file"):
+        replace(config, file=None)
 
 
 # -- data sets of a program -----------------------------------------------------------------------------

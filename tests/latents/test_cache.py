@@ -117,10 +117,10 @@ def test_a_trunk_in_bfloat16_gives_numbers_that_bfloat16_holds(directories: dict
 
 
 def test_class_tokens_come_back_beside_the_tokens_at_the_cut(tmp_path: Path) -> None:
-    identity = IDENTITY | {"class_blocks": [1, 2]}
+    identity = IDENTITY | {"class_tokens": [2, 10**9]}
     made = Latents(latents([1, 2]), torch.stack([latents([3])[0][:2], latents([4])[0][:2]]))
     cache = LatentCache(tmp_path, identity, "tiny")
-    cache.describe((SHAPE[0] + 2, SHAPE[1]), bfloat16=False)
+    cache.describe((SHAPE[0] + 2, SHAPE[1]), bfloat16=False, class_tokens=2)
     cache.put(keys(cache, [1, 2]), made)
     cache.commit()
     got = LatentCache(tmp_path, identity).get(keys(cache, [1, 2]))

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitlr.commands.console import Bar, Bars, notes
+from vitlr.data.names import counted, expanded
 from vitlr.errors import ConfigError
 
 if TYPE_CHECKING:  # PyTorch takes seconds that `vitlr train --resume nowhere` need not wait for
     from jsonargparse import Namespace
 
+    from vitlr.data.experience import Stream
     from vitlr.runs.settings import RunConfig
     from vitlr.runs.train import Materials, Result
 
@@ -38,7 +40,8 @@ _TRAIN_FLAGS: dict[str, dict[str, Any]] = {
 }
 
 _INSPECT = """Show the network as it will be trained: blocks, cut, frozen and trained parameters, tokens and bytes of
-a latent, bytes of the memory, GFLOP of trunk and head. No data is needed.
+a latent, bytes of the memory, GFLOP of trunk and head. No data is needed; images of a folder or list that is given
+are counted by class.
 
 example: vitlr inspect --backbone.name B_32_imagenet1k --backbone.image_size 128 --backbone.cut 11"""
 
@@ -81,7 +84,7 @@ def train(arguments: Sequence[str]) -> int:
     if options.resume is not None:
         if config != RunConfig() or options.overwrite or repeated:
             raise ConfigError("--resume takes its settings from the run; give no other setting with it")
-        config = read_config(options.resume)
+        config = read_config(expanded(options.resume))
     if repeated:
         if options.overwrite:
             raise ConfigError(
@@ -95,17 +98,27 @@ def train(arguments: Sequence[str]) -> int:
     if not options.quiet:
         notes((summary["cache"] or {}).get("notes", []))
         if skipped := summary["skipped_images"]:
-            images = "1 image" if skipped == 1 else f"{skipped:,} images"
-            notes([f"{images} could not be read and were left out"])
+            notes([f"{counted(skipped, 'image')} could not be read and {_was(skipped)} left out"])
     if options.json:
         print(json.dumps({"run_dir": str(result.run_dir), **summary}, indent=2))
     elif not options.quiet:
-        print(
-            f"test accuracy {summary['test_accuracy']:.4f} after {summary['experiences']} experiences"
-            f" (average along the stream {summary['average_test_accuracy']:.4f},"
-            f" {summary['seconds_per_experience']:.2f} s an experience)\n{result.run_dir}"
-        )
+        print(f"{_result_line(summary)}\n{result.run_dir}")
     return 0
+
+
+def _result_line(summary: dict[str, Any]) -> str:
+    """The accuracy after the run, that of the classes seen beside it if others are in the test set."""
+    seen = summary["seen_accuracy"]
+    of_seen = "" if seen is None or seen == summary["test_accuracy"] else f" ({seen:.4f} on seen classes)"
+    return (
+        f"test accuracy {summary['test_accuracy']:.4f}{of_seen} after {counted(summary['experiences'], 'experience')}"
+        f" (average along the stream {summary['average_test_accuracy']:.4f},"
+        f" {summary['seconds_per_experience']:.2f} s an experience)"
+    )
+
+
+def _was(number: int) -> str:
+    return "was" if number == 1 else "were"
 
 
 def _run(config: RunConfig, options: Namespace) -> Result:
@@ -138,7 +151,7 @@ def _run(config: RunConfig, options: Namespace) -> Result:
             if (config.run_dir / "config.yaml").is_file():
                 where = shlex.quote(str(config.run_dir))
                 print(
-                    f"\nstopped after {position[0]} of {len(materials.stream)} experiences;"
+                    f"\nstopped after {position[0]} of {counted(len(materials.stream), 'experience')};"
                     f" continue with: vitlr train --resume {where}",
                     file=sys.stderr,
                 )
@@ -152,7 +165,7 @@ def _repeat(config: RunConfig, options: Namespace) -> int:
     from vitlr.runs.settings import to_dict
 
     data, method = config.data, config.learner.method
-    what = "folder" if data.dataset == "folder" else f"{data.dataset} {data.scenario}"
+    what = f"{data.dataset} {data.scenario}" if data.dataset in ("core50", "rendered") else data.dataset
     plan = Plan(
         title=f"{method.replace('_', ' ')}, {what}",
         base=to_dict(config),
@@ -168,24 +181,47 @@ def _repeat(config: RunConfig, options: Namespace) -> int:
 def _prepare(config: RunConfig, quiet: bool) -> Materials:
     from vitlr.runs.materials import prepare
 
+    def show(stream: Stream) -> None:
+        for sentence in () if quiet else (*stream.facts, *stream.notes):
+            bars.say(sentence)
+
     with Bars(quiet=quiet) as bars:
-        materials = prepare(
+        return prepare(
             config,
             on_render=lambda done, total: bars.update("rendering", done, total),
+            on_stream=show,
             on_test=lambda done, total: bars.update("encoding the test set", done, total),
         )
-    if not quiet:
-        notes(materials.stream.notes)
-    return materials
 
 
 def inspect(arguments: Sequence[str]) -> int:
+    if arguments and not arguments[0].startswith("-"):
+        raise ConfigError(_other_way(arguments[0]))
     config, options = _read(arguments, "vitlr inspect", _INSPECT, {})
+    from vitlr.data import load_stream
     from vitlr.runs.inspect import inspect_network, inspection_text
 
-    report = inspect_network(config)
+    found = {}
+    if config.data.dataset in ("folder", "experiences", "list"):
+        stream = load_stream(config.data)
+        found = {
+            "data": {"facts": stream.facts, "notes": stream.notes, "left_out": stream.left_out.as_dict()}
+        }
+        if not (options.json or options.quiet):
+            notes((*stream.facts, *stream.notes))
+    report = inspect_network(config) | found
     print(json.dumps(report, indent=2) if options.json else inspection_text(report))
     return 0
+
+
+def _other_way(name: str) -> str:
+    """What to give in place of a name, which inspect does not take."""
+    path = expanded(name)
+    if (path / "state.safetensors").is_file():
+        return f"{name} is a saved classifier; vitlr classes {name} shows what it knows"
+    if (path / "config.yaml").is_file():
+        return f"{name} is a run; give vitlr inspect --config {name}/config.yaml"
+    return f"inspect takes flags and no name, got {name}; give --backbone.name {name}"
 
 
 def bench(arguments: Sequence[str]) -> int:

@@ -13,7 +13,6 @@ from typing import Any
 from vitlr.data.core50 import core50_lists, core50_stream
 from vitlr.data.experience import Experience, Stream
 from vitlr.data.folders import folder_stream
-from vitlr.data.formats import MAX_FRAMES
 from vitlr.data.rows import Rules
 from vitlr.data.tables import experience_folders, list_stream
 from vitlr.errors import DataError
@@ -45,31 +44,26 @@ def _folder(config: Any, progress: Progress | None) -> Stream:
         config.held_out,
         config.test_root,
         run=config.order,
-        class_level=getattr(config, "class_level", "auto"),
-        every=getattr(config, "every", None),
-        max_frames=getattr(config, "max_frames", MAX_FRAMES),
+        class_level=config.class_level,
+        every=config.every,
+        max_frames=config.max_frames,
     )
 
 
 def _rules(config: Any) -> Rules:
     return Rules(
-        experiences=getattr(config, "experiences", "auto"),
+        experiences=config.experiences,
         classes_per_experience=config.classes_per_experience,
-        images_per_experience=getattr(config, "images_per_experience", Rules.images_per_experience),
+        images_per_experience=config.images_per_experience,
         seed=config.seed,
         held_out=config.held_out,
-        every=getattr(config, "every", None),
-        max_frames=getattr(config, "max_frames", MAX_FRAMES),
+        every=config.every,
+        max_frames=config.max_frames,
     )
 
 
 def _list(config: Any, progress: Progress | None) -> Stream:
-    file = getattr(config, "file", None)
-    if file is None:
-        raise DataError(
-            "data set list needs data.file, a .csv, .jsonl or .parquet with the columns path and label"
-        )
-    return list_stream(file, config.root, _rules(config), labels=config.labels)
+    return list_stream(config.file, config.root, _rules(config), labels=config.labels)
 
 
 def _experiences(config: Any, progress: Progress | None) -> Stream:

@@ -82,11 +82,20 @@ def encoder_of(config: RunConfig, network: Network, root: Path | None) -> Encode
 
 
 def prepare(
-    config: RunConfig, *, on_render: Progress | None = None, on_test: Progress | None = None
+    config: RunConfig,
+    *,
+    on_render: Progress | None = None,
+    on_stream: Callable[[Stream], None] | None = None,
+    on_test: Progress | None = None,
 ) -> Materials:
-    """Open data and network and encode the test set: everything that can be refused is refused here."""
+    """Open data and network and encode the test set: everything that can be refused is refused here.
+
+    ``on_stream`` is called with what was found before anything of it is encoded.
+    """
     network = open_network(config, cached=True)
     stream = load_stream(config.data, on_render)
+    if on_stream is not None:
+        on_stream(stream)
     encoder = encoder_of(config, network, stream.root)
     try:
         test = encoder(stream.test.paths, on_test)

@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from vitlr.data.names import expanded
 from vitlr.errors import ConfigError
 
 __all__ = ["read_params_cfg"]
@@ -80,7 +81,7 @@ def read_params_cfg(path: str | Path, section: str | None = None) -> tuple[list[
     """
     parser = configparser.ConfigParser(interpolation=None)
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = expanded(path).read_text(encoding="utf-8")
         try:
             parser.read_string(text)
         except configparser.MissingSectionHeaderError:

@@ -29,6 +29,7 @@ from vitlr.configuration import (
     settings_of,
     unknown,
 )
+from vitlr.data.names import expanded
 from vitlr.data.settings import DataConfig
 from vitlr.errors import ConfigError
 from vitlr.latents.settings import BackboneConfig
@@ -85,9 +86,10 @@ class RunConfig:
     def run_dir(self) -> Path:
         """Where the run is written."""
         if self.out is not None:
-            return Path(self.out)
+            return expanded(self.out)
         data = self.data
-        what = "folder" if data.dataset == "folder" else f"{data.dataset}-{data.scenario}-order{data.order}"
+        ordered = data.dataset in ("core50", "rendered")
+        what = f"{data.dataset}-{data.scenario}-order{data.order}" if ordered else data.dataset
         return Path("runs") / f"{self.learner.method}-{what}-seed{self.seed}"
 
 
@@ -155,6 +157,7 @@ class _File(ActionConfigFile):
 
 def _read_settings(source: str) -> dict[str, Any]:
     content, where = None, source
+    source = str(expanded(source)) if source.startswith("~") else source
     if not os.path.isfile(source):
         content, where = parse_yaml(source, "--config"), "--config"
     if not isinstance(content, dict):

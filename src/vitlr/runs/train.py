@@ -315,7 +315,10 @@ def _summary(config: RunConfig, materials: Materials, run_dir: Path, seconds: fl
     return {
         "stream": materials.stream.name,
         "data": stream_identity(materials.stream),
+        "facts": list(materials.stream.facts),
         "notes": list(materials.stream.notes),
+        "left_out": materials.stream.left_out.as_dict(),
+        "classes": materials.stream.num_classes,
         "skipped_images": _skipped(materials, lines),
         "experiences": len(lines),
         "test_images": len(materials.test),
