@@ -26,7 +26,7 @@ def test_settings_that_a_method_does_not_read_decide_nothing_for_it_and_those_of
         others = ["--learner.slda_shrinkage=0.5", "--learner.ranpac_width=7", "--learner.der_alpha=1"]
         assert decided(f"--learner.method={method}", *others) == decided(f"--learner.method={method}")
     slda = ["--learner.method=slda"]
-    assert decided(*slda, "--learner.epochs=9", "--learner.lr=0.5") == decided(*slda)
+    assert decided(*slda, "--learner.der_alpha=0.7", "--learner.views=3") == decided(*slda)
     assert decided(*slda, "--learner.slda_shrinkage=0.5") != decided(*slda)
     assert decided("--learner.epochs=9") != decided()
 

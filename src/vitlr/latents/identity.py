@@ -108,13 +108,18 @@ def _computed_by() -> dict[str, Any]:
 
 # The code between a file's bytes and a latent: modules, and packages with all that is in them.
 _COMPUTING = (
+    *(
+        f"vitlr.data.{name}"
+        for name in ("images", "arrays", "decoding", "formats", "jpeg", "pixels", "signatures")
+    ),
+    *(f"vitlr.data.{name}" for name in ("animation", "clips", "video", "video_colours")),
     "vitlr.device",
-    "vitlr.data.images",
     "vitlr.vit.backbone",
     "vitlr.vit.source",
     "vitlr.vit.families",
     "vitlr.vit.compute",
     "vitlr.latents.record",
+    "vitlr.latents.views",
 )
 
 
