@@ -310,7 +310,9 @@ def batch_kind(encode: Callable[[Tensor], Latents], image_size: int, size: int, 
 
 
 def _same_bits(a: Latents, b: Latents) -> bool:
-    return np.array_equal(_pack(a, "float32"), _pack(b, "float32"))
+    one, other = _pack(a, "float32"), _pack(b, "float32")
+    assert one is not None and other is not None  # float32 holds all numbers
+    return np.array_equal(one, other)
 
 
 def _digest(*parts: bytes) -> bytes:

@@ -27,7 +27,7 @@ from vitlr.learning.si import SynapticIntelligence
 __all__ = ["CLOSED_FORM", "METHODS", "check_method", "hook_of", "keeps_images"]
 
 
-def _table(*rows: tuple[str, str, str, bool, dict[str, Any]]) -> dict[str, Method]:
+def _table(*rows: tuple[str, str, bool, str, dict[str, Any]]) -> dict[str, Method]:
     return {
         name: Method(name=name, replay=replay, consolidate=consolidate, summary=summary, **others)
         for name, replay, consolidate, summary, others in rows  # type: ignore[misc]

@@ -152,13 +152,11 @@ class Trunk(nn.Module):
         )
         # For the class token alone a product has too few rows to gain from packed or 8-bit weights.
         self.last = _placed(blocks[-1], device, half) if self._class_token_only else None
-        highest = max(class_blocks, default=0)
-        above = family.blocks(backbone.model)[cut : highest - 1] if highest > cut else []
+        above = list(family.blocks(backbone.model))[cut : max(class_blocks, default=0)]
         self.above = nn.ModuleList(
-            FrozenBlock(family.parts(_placed(block, device, half)), linear) for block in above
+            FrozenBlock(family.parts(_placed(block, device, half)), linear) for block in above[:-1]
         )
-        top = family.blocks(backbone.model)[highest - 1] if highest > cut else None
-        self.top = None if top is None else _placed(top, device, half)
+        self.top = _placed(above[-1], device, half) if above else None
         self.requires_grad_(False)
         self.eval()
 
