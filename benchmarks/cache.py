@@ -1,11 +1,11 @@
-"""Runs that start from latents on disk: how long they take against the first one, and that they are the same.
+"""Compare a run that starts from latents on disk with the first one: its time, and that its results are the same.
 
-    python benchmarks/cache.py --frames 30 --json cache.json     # a tenth of the frames; the full time is derived
-    python benchmarks/cache.py                                   # 119,894 training images
+    python benchmarks/cache.py --frames 30 --json cache.json     # a tenth of the frames; the full time is
+    extrapolated python benchmarks/cache.py                                   # 119,894 training images
 
-The stream is that of ``stream.py``: NICv2-391 with rendered frames, ViT-B/32 at 128 px (random weights), cut 11, 1500
-latents. The first run encodes every image and leaves the latents; the second opens no image and loads no trunk, which
-is counted, and must leave the same records and weights bit by bit.
+The stream is that of ``stream.py``: NICv2-391 with rendered frames, ViT-B/32 at 128 px (random weights), cut 11,
+1500 latents. The first run encodes every image and stores the latents. The second must open no image and load no
+trunk, which is counted, and must end with the same records and weights bit by bit.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ from pathlib import Path
 from safetensors.numpy import load_file
 from stream import VIDEO, lay_out, run
 
+from vitlr.data.settings import DataConfig
+from vitlr.evaluation.records import read_metrics
+from vitlr.latents.settings import BackboneConfig
 from vitlr.rendered.dataset import render_dataset
 from vitlr.replay import MemoryConfig
-from vitlr.runs.settings import BackboneConfig, DataConfig, RunConfig
-from vitlr.runs.tracking import read_metrics
+from vitlr.runs.settings import RunConfig
 from vitlr.vit.compute import cut
 
 _opened: list[str] = []
@@ -31,7 +33,7 @@ _trunks: list[int] = []
 
 
 def watch() -> None:
-    """Count images that are opened and trunks that compute."""
+    """Count opened images and images that go through a trunk."""
 
     def hook(event: str, arguments: tuple) -> None:
         if event == "open" and str(arguments[0]).endswith(".png"):
@@ -48,7 +50,7 @@ def watch() -> None:
 
 
 def same(first: Path, second: Path) -> bool:
-    """Records but for the seconds, and the trained model's weights."""
+    """Whether records (without seconds) and weights of the trained model are the same."""
     a, b = ([{**line, "seconds": None} for line in read_metrics(path)] for path in (first, second))
     weights = [load_file(path / "model" / "model.safetensors") for path in (first, second)]
     return a == b and all((weights[0][name] == weights[1][name]).all() for name in weights[0])
@@ -58,8 +60,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--frames", type=int, default=VIDEO, help="a video, of 300 (default all)")
-    parser.add_argument("--distinct", type=int, default=12, help="rendered frames a video (default 12)")
+    parser.add_argument("--frames", type=int, default=VIDEO, help="per video, of 300 (default all)")
+    parser.add_argument("--distinct", type=int, default=12, help="rendered frames per video (default 12)")
     parser.add_argument("--backbone", default="random:B_32", help="default %(default)s")
     parser.add_argument("--cut", type=int, default=11, help="default %(default)s")
     parser.add_argument("--memory", type=int, default=1500, help="default %(default)s")
@@ -74,7 +76,7 @@ def main() -> None:
         root = Path(folder) / "frames"
         lay_out(root, rendered, options.frames, distinct)
         config = RunConfig(
-            data=DataConfig(dataset="core50", root=str(root), scenario="nicv2_391", run=1, test="reduced"),
+            data=DataConfig(dataset="core50", root=str(root), scenario="nicv2_391", order=1, test="reduced"),
             backbone=BackboneConfig(
                 name=options.backbone, image_size=128, cut=options.cut, cache=str(Path(folder) / "latents")
             ),

@@ -1,4 +1,4 @@
-"""Seconds to learn one experience, beside the published procedure and beside the floor, in one run.
+"""Seconds to learn one experience, compared with the published procedure and with a floor, in one run.
 
     python benchmarks/experience.py                      # cuts 12, 11, 10, 8 of ViT-B/32 at 128 px
     python benchmarks/experience.py --cuts 11 --json experience.json
@@ -8,17 +8,17 @@ One experience of CORe50's NICv2-391 is a video of 300 frames (15 seconds at 20 
 memory; mini-batches of 128; 4 epochs. Weights are random: they do not change the time.
 
 * ours: frames decoded once (in threads, ahead of the trunk), trunk once, head with the last block folded, memory
-  in its codec. ``from files`` is the rate of encoding from PNG files over that of the trunk on ready pixels. A
-  float32 trunk goes with training in float32, the others with what this processor trains in by default.
-* published: the same network, mini-batches and steps as the original procedure runs them: float32, the new
+  in its codec. ``from files`` is the rate of encoding from PNG files divided by that of the trunk on prepared pixels.
+  With a float32 trunk, training is in float32; with the others, in the default of this processor.
+* published: the same network, mini-batches and steps in the original procedure: float32, the new
   images of each mini-batch through the trunk again in every epoch (the frames decoded once and kept),
-  transformers' own blocks for all tokens in plain PyTorch, a float32 memory. With --published-products onednn its
-  linear layers use the products that ours use, which tells how much of the ratio is theirs.
-* floor: the FLOP of our work divided by the rate of a large matrix product in the same precision (int8: all of the
-  trunk's, though attention stays float32), the faster of PyTorch's and oneDNN's, measured in the same run. Decoding and
-  the memory are no matrix products and are not in the floor.
+  the blocks of transformers for all tokens in plain PyTorch, a float32 memory. With --published-products onednn its
+  linear layers use the same products as ours, which shows how much of the ratio comes from them.
+* floor: the FLOP of our procedure divided by the rate of a large matrix product in the same precision (int8: for
+  the whole trunk, though attention stays float32), the faster of PyTorch's and oneDNN's, measured in the same run.
+  Decoding and the memory are not matrix products and are left out.
 
-Ours and published alternate, so that a machine whose speed drifts slows both; medians are reported. With
+Ours and published alternate, so that drift of the machine's speed affects both; medians are reported. With
 --published-epochs 1 only one of the four equal epochs is timed and multiplied.
 """
 
@@ -51,7 +51,7 @@ NEW, BATCH, EPOCHS, CLASSES = 300, 128, 4, 50
 
 
 def product_rate(precision: str, size: int = 2048, repeats: int = 7) -> float:
-    """Operations a second of a large matrix product: the best of several, and of the kernels there are."""
+    """Operations per second of a large matrix product: the best of several repeats and of the available kernels."""
     dtype = getattr(torch, precision)
     a, b = (torch.randn(size, size).mul(40).to(dtype) for _ in range(2))
     kernels = [torch._int_mm if dtype == torch.int8 else torch.matmul]  # sums of bytes in 32-bit integers
@@ -86,7 +86,7 @@ class Ours:
         self.experience = 0
 
     def run(self, paths: list[str], root: Path) -> dict[str, float]:
-        """Decoding runs in threads ahead of the trunk, as in a run: what is counted is the waiting for it."""
+        """Decoding runs in threads ahead of the trunk, as in a run; only the time spent waiting for it counts."""
         latents, waited, computed = [], 0.0, 0.0
         last = time.perf_counter()
         for _, images in iter_batches(paths, root, size=128, batch_size=64):
@@ -111,14 +111,14 @@ class Ours:
         }
 
     def trunk_alone(self, images: np.ndarray) -> float:
-        """Seconds of the trunk on pixels that are decoded already."""
+        """Seconds of the trunk on decoded pixels."""
         start = time.perf_counter()
         for batch in torch.from_numpy(images).split(64):
             self.trunk(batch)
         return time.perf_counter() - start
 
     def _time_memory(self, latents: torch.Tensor, rng: np.random.Generator) -> float:
-        """What the memory's part of ``learn`` costs: the same draws, made once more on their own."""
+        """Seconds of the memory in ``learn``: the same draws, repeated on their own."""
         memory = self.learner.memory
         start = time.perf_counter()
         for _ in range(EPOCHS):
@@ -133,7 +133,7 @@ class Published:
     def __init__(self, backbone, cut: int, memory: int, products: str) -> None:
         self.backbone, self.cut = backbone, cut
         family, self.pixel_scale = backbone.family, pixel_scale(backbone)
-        model = deepcopy(backbone.model)  # transformers' own modules, trained above the cut
+        model = deepcopy(backbone.model)  # the modules of transformers, trained above the cut
         if products == "onednn":
             with_linears(model, trained)
         self.embeddings, blocks = family.embeddings(model), list(family.blocks(model))
@@ -141,7 +141,7 @@ class Published:
         self.norm = family.final_norm(model)
         self.trained = [p.requires_grad_() for part in (*self.blocks, self.norm) for p in part.parameters()]
         self.classifier = torch.zeros(CLASSES, backbone.width, requires_grad=True)
-        shape = (memory, backbone.tokens, backbone.width)  # all tokens, also at the last cut
+        shape = (memory, backbone.tokens, backbone.width)  # all tokens, even at the last cut
         self.latents = torch.randn(shape, generator=torch.Generator().manual_seed(0))
         self.labels = torch.from_numpy(np.random.default_rng(1).integers(0, CLASSES, memory))
 
@@ -175,7 +175,7 @@ class Published:
 
 
 def floor_seconds(backbone, cut: int, memory: int, trunk_rate: float, head_rate: float) -> float:
-    """FLOP of one experience over the rates of large matrix products."""
+    """FLOP of one experience divided by the rates of large matrix products."""
     cost = account(backbone, cut)
     rng = np.random.default_rng(0)
     latents = sum(len(new) + len(old) for new, old in epoch_minibatches(NEW, memory, BATCH, rng)) * EPOCHS
@@ -186,7 +186,7 @@ def floor_seconds(backbone, cut: int, memory: int, trunk_rate: float, head_rate:
 def measure(
     backbone, cut: int, precisions: list[str], options: argparse.Namespace, paths: list[str], root: Path
 ) -> dict[str, dict]:
-    """Figures of each precision of the trunk; all stand beside the same runs of the published procedure."""
+    """Figures for each precision of the trunk, all compared with the same runs of the published procedure."""
     ours = {p: Ours(backbone, cut, p, options.memory, options.codec) for p in precisions}
     published = Published(backbone, cut, options.memory, options.published_products)
     images = np.concatenate([batch for _, batch in iter_batches(paths, root, size=128, batch_size=64)])
@@ -238,7 +238,7 @@ def main() -> None:
     parser.add_argument(
         "--precision",
         default=",".join([default_precision(), *(["int8"] if int8_is_fast() else [])]),
-        help="of the trunk, or several with commas; the first one's figures are `cuts` in the JSON (default here"
+        help="of the trunk, comma-separated; the first one's figures are `cuts` in the JSON (default here"
         " %(default)s)",
     )
     parser.add_argument("--repeats", type=int, default=3, help="alternated pairs (default %(default)s)")
@@ -247,7 +247,7 @@ def main() -> None:
         type=int,
         default=1,
         choices=range(1, EPOCHS + 1),
-        help="epochs of the published procedure that are run; the rest is derived (default 1)",
+        help="epochs of the published procedure that are run; the others are extrapolated (default 1)",
     )
     parser.add_argument("--published-products", default="pytorch", choices=("pytorch", "onednn"))
     parser.add_argument("--json", type=Path, help="write the figures to this file")

@@ -1,14 +1,14 @@
-"""The frozen trunk in 8-bit integers: what each way of doing it takes and how far its latents are off.
+"""The frozen trunk in 8-bit integers: time and error of several implementations.
 
     python benchmarks/int8.py --json int8.json               # ViT-B/32 at 128 px, cut 11
-    pip install 'vitlr[onnx]' torchao                        # for the ways that need more than PyTorch
+    pip install 'vitlr[onnx]' torchao                        # for those that need more than PyTorch
 
-Ways: ``float32`` and ``bfloat16`` as this package runs them; ``plain bfloat16``, the network as transformers runs it;
-``int8`` of this package (PyTorch's int8 kernels, one
-scale a token); ONNX Runtime's dynamic quantisation of the exported trunk; PyTorch's export quantisation (PT2E,
-torchao's X86InductorQuantizer, compiled). Start-up is everything from the loaded network to the first latents. They
-alternate in one run; medians. The distance is |latents - float32 latents| / |float32 latents| on noise, the same
-for all; what it costs in accuracy is measured by training (docs/performance.md).
+Compared are ``float32`` and ``bfloat16`` of this package; ``plain bfloat16``, the network of transformers;
+``int8`` of this package (PyTorch's int8 kernels, one scale per token); ONNX Runtime's dynamic quantisation of the
+exported trunk; and PyTorch's export quantisation (PT2E, torchao's X86InductorQuantizer, compiled). Start-up is the
+time from the loaded network to the first latents. All alternate in one run; medians are reported. The distance is
+|latents - float32 latents| / |float32 latents| on the same noise for all. The cost in accuracy is measured by
+training (docs/performance.md).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Encode = Callable[[Tensor], Tensor]
 
 
 class FromPixels(nn.Module):
-    """The float32 trunk on pixels already normalised: what can be exported."""
+    """The float32 trunk on normalised pixels, the part that can be exported."""
 
     def __init__(self, backbone: Backbone, cut: int) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ def own(precision: str) -> Callable[[Trunk, Tensor, object], Encode]:
 
 
 def plain_bfloat16(trunk: Trunk, images: Tensor, backbone: Backbone) -> Encode:
-    """transformers' own blocks after ``model.bfloat16()``."""
+    """The blocks of transformers after ``model.bfloat16()``."""
     network = deepcopy(FromPixels(backbone, trunk.cut)).bfloat16()
     return lambda images: network(pixels_of(backbone, images).bfloat16()).float()
 
@@ -132,7 +132,9 @@ def main() -> None:
     parser.add_argument("--cut", type=int, default=11, help="default %(default)s")
     parser.add_argument("--batch-size", type=int, default=64, help="default %(default)s")
     parser.add_argument("--repeats", type=int, default=9, help="default %(default)s")
-    parser.add_argument("--only", action="append", choices=list(WAYS), help="only this way; again for more")
+    parser.add_argument(
+        "--only", action="append", choices=list(WAYS), help="measure only this one; may be repeated"
+    )
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -152,7 +154,7 @@ def main() -> None:
         except ImportError as error:
             print(f"{name}: not measured, {error.name} is not installed")
             continue
-        except Exception as error:  # another project's compiler: say so, and measure the rest
+        except Exception as error:  # another project's compiler failed: report it and measure the others
             print(f"{name}: not measured, {type(error).__name__}: {' '.join(str(error).split())[:160]}")
             continue
         distance = float((found - exact).norm() / exact.norm())

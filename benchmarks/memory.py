@@ -4,11 +4,11 @@
     python benchmarks/memory.py --rates-only                     # encode and decode rates, no data needed
 
 Accuracy: latent replay on NICv2-391, 300 latents, cut 11, orders 1, 2 and 3 of ``recipes/results-real.yaml``, with
-float32, bfloat16, int8 and int4 latents; runs that ``--out`` holds already are read. The difference to float32 is
-taken run by run (same order, same seed), so that its spread is that of the codec and not that of the orders.
+float32, bfloat16, int8 and int4 latents. Runs that exist in ``--out`` are reused. The difference to float32 is
+computed run by run (same order, same seed), so that its spread is that of the codec and not that of the orders.
 
 Rates: latents of ViT-B/32 at 128 px (17 tokens of 768), 1500 in memory, mini-batches of 107 rows drawn at random,
-beside a plain copy of the float32 rows in the same run.
+compared with a plain copy of the float32 rows in the same run.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from vitlr.evaluation.records import read_metrics
 from vitlr.replay import MemoryConfig
 from vitlr.replay.codec import CODECS
 from vitlr.replay.memory import ReplayMemory
-from vitlr.runs.compare import read_plan
-from vitlr.runs.tracking import machine, read_metrics
+from vitlr.runs.plan import read_plan
+from vitlr.runs.tracking import machine
 
 RECIPE = Path(__file__).resolve().parent.parent / "recipes" / "results-real.yaml"
 VARIANTS = {
@@ -40,7 +41,7 @@ VARIANTS = {
 
 
 def rates(repeats: int, rows: int = 1500, drawn: int = 107) -> dict[str, dict[str, float]]:
-    """Latents a second encoded (offered) and decoded (drawn), medians; codecs alternate."""
+    """Latents encoded (offered) and decoded (drawn) per second, medians; the codecs alternate."""
     rng = np.random.default_rng(0)
     latents = torch.randn(rows, 17, 768, generator=torch.Generator().manual_seed(0))
     labels = rng.integers(0, 50, rows)
@@ -67,7 +68,7 @@ def rates(repeats: int, rows: int = 1500, drawn: int = 107) -> dict[str, dict[st
 
 
 def accuracies(options: argparse.Namespace) -> dict[str, dict]:
-    """Final accuracy a run and bytes of each codec's memory."""
+    """Final accuracy of each run, and bytes of the memory, for each codec."""
     command = [sys.executable, "-m", "vitlr", "compare", str(RECIPE), "--out", str(options.out)]
     command += ["--data-root", options.data_root, "--backbone", options.backbone]
     for variant in VARIANTS.values():

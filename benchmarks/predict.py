@@ -1,11 +1,11 @@
-"""From a camera's array to a label: milliseconds a frame, and frames a second in batches.
+"""From a camera's array to a label: milliseconds per frame, and frames per second in batches.
 
     python benchmarks/predict.py                              # ViT-B/32 at 128 px, cut 11, 640 x 480 frames
     python benchmarks/predict.py --precisions float32,int8 --json predict.json
 
-Weights are random: they do not change the time. ``network alone`` is one forward pass of the same network by
-transformers on ready float32 pixels, with no resizing, no copying, no labels: what there is to lose. Precisions and
-it alternate in one run; medians.
+Weights are random, which does not change the time. ``network alone`` is one forward pass of the same network in
+transformers on prepared float32 pixels, with no resizing, copying or labels, for comparison. It alternates with the
+precisions in one run; medians are reported.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
 """The whole NICv2-391 protocol at full size: time, peak memory, growth along the stream, share of evaluation.
 
     python benchmarks/stream.py                                  # 119,894 training images
-    python benchmarks/stream.py --frames 60 --json stream.json   # a fifth of them; the full time is derived
+    python benchmarks/stream.py --frames 60 --json stream.json   # a fifth of them; the full time is extrapolated
 
-ViT-B/32 at 128 px (random weights: they do not change the time), cut 11, 1500 latents, mini-batch 128, 4 epochs;
-the reduced test set (2,249 frames) is encoded once and judged after every experience. Of each video ``--distinct``
-frames are rendered; the other frame numbers are links to them, so that rendering does not take longer than the
-run: files are opened and decoded as often as in the real tree, only accuracy means nothing here.
+ViT-B/32 at 128 px (random weights, which do not change the time), cut 11, 1500 latents, mini-batch 128, 4 epochs.
+The reduced test set (2,249 frames) is encoded once and evaluated after every experience. ``--distinct`` frames of
+each video are rendered; the other frame numbers are links to them, so that rendering does not take longer than the
+run. Files are opened and decoded as often as in the real tree; only the accuracy is meaningless.
 
-Derived figures of a part of the frames: encoding grows with the number of images, learning with the number of
-mini-batches; both are counted for the full stream, and the rest is taken as measured.
+Extrapolation from a part of the frames: encoding grows with the number of images, learning with the number of
+mini-batches. Both are counted for the full stream; the rest is taken as measured.
 """
 
 from __future__ import annotations
@@ -28,19 +28,22 @@ from vitlr.commands.console import Bar
 from vitlr.data import core50_lists, load_stream
 from vitlr.data.core50 import protocols, published_videos, video_frames
 from vitlr.data.experience import Stream
+from vitlr.data.settings import DataConfig
+from vitlr.evaluation.records import read_metrics
+from vitlr.latents.settings import BackboneConfig
 from vitlr.learning import LearnerConfig
 from vitlr.learning.minibatch import epoch_minibatches
 from vitlr.rendered.dataset import frame_numbers, render_dataset
 from vitlr.replay import MemoryConfig
-from vitlr.runs.settings import BackboneConfig, DataConfig, RunConfig
-from vitlr.runs.tracking import machine, read_metrics
+from vitlr.runs.settings import RunConfig
+from vitlr.runs.tracking import machine
 from vitlr.runs.train import train
 
 VIDEO = 300
 
 
 def lay_out(root: Path, rendered: Path, frames: int, distinct: int) -> None:
-    """All test videos whole and ``frames`` of each training video: links to the nearest rendered frames."""
+    """All frames of the test videos and ``frames`` of each training video, as links to the nearest rendered frames."""
     available, numbers = np.array(frame_numbers(distinct)), set(frame_numbers(frames))
     for session, object_ in published_videos():
         test = session in protocols()["sessions"]["test"]
@@ -54,7 +57,7 @@ def lay_out(root: Path, rendered: Path, frames: int, distinct: int) -> None:
 
 
 def minibatches(stream: Stream, capacity: int, batch_size: int) -> int:
-    """Mini-batches of one epoch, over all experiences, with the memory as full as it is by then."""
+    """Mini-batches of one epoch, summed over all experiences, with the memory as full as it is at that time."""
     rng, stored, steps = np.random.default_rng(0), 0, 0
     for experience in stream.experiences:
         steps += sum(1 for _ in epoch_minibatches(len(experience), stored, batch_size, rng))
@@ -66,8 +69,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--frames", type=int, default=VIDEO, help="a video, of 300 (default all)")
-    parser.add_argument("--distinct", type=int, default=12, help="rendered frames a video (default 12)")
+    parser.add_argument("--frames", type=int, default=VIDEO, help="per video, of 300 (default all)")
+    parser.add_argument("--distinct", type=int, default=12, help="rendered frames per video (default 12)")
     parser.add_argument("--backbone", default="random:B_32", help="default %(default)s")
     parser.add_argument("--cut", type=int, default=11, help="default %(default)s")
     parser.add_argument("--precision", default="auto", help="of the trunk (default %(default)s)")
@@ -83,7 +86,7 @@ def main() -> None:
         root = Path(folder) / "frames"
         lay_out(root, rendered, options.frames, options.distinct)
         config = RunConfig(
-            data=DataConfig(dataset="core50", root=str(root), scenario="nicv2_391", run=1, test="reduced"),
+            data=DataConfig(dataset="core50", root=str(root), scenario="nicv2_391", order=1, test="reduced"),
             backbone=BackboneConfig(
                 name=options.backbone,
                 image_size=128,
@@ -121,7 +124,7 @@ def run(config: RunConfig) -> dict:
     full = max(5, 1 + int(np.searchsorted(seen, config.memory.capacity)))
     batch, capacity = config.learner.batch_size, config.memory.capacity
     # Lists of the same order at full size need no images.
-    whole = core50_lists(config.data.scenario, config.data.run)
+    whole = core50_lists(config.data.scenario, config.data.order)
     full_images = sum(len(experience) for experience in whole.experiences)
     image_ratio = full_images / images
     step_ratio = minibatches(whole, capacity, batch) / minibatches(stream, capacity, batch)
@@ -136,8 +139,8 @@ def run(config: RunConfig) -> dict:
         "full_seconds": derived,
         "derived": images != full_images,
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        # Neighbours are averaged: one experience alone is at the mercy of whatever else the machine does. While the
-        # memory fills, which of all frames the first experience does, an experience has fewer mini-batches.
+        # Neighbours are averaged, because a single experience depends on what else the machine does. Experiences
+        # have fewer mini-batches until the memory is full; with all frames the first experience fills it.
         "full_since": full,
         "growth": float(np.median(cost[-10:]) / np.median(cost[full : full + 10])),
         "evaluation_share": part["evaluate"] / wall,
@@ -158,8 +161,8 @@ def report(figures: dict, options: argparse.Namespace) -> None:
     print(f"  full stream ({kind}): {figures['full_seconds'] / 60:.1f} min")
     print(f"  peak memory {figures['peak_memory_bytes'] / 2**30:.2f} GiB")
     print(
-        f"  an experience near 390 takes {figures['growth']:.2f} times one near {figures['full_since'] + 5}, where the"
-        " memory is full already (encoding and learning)"
+        f"  an experience near 390 takes {figures['growth']:.2f} times as long as one near {figures['full_since'] + 5},"
+        " when the memory is already full (encoding and learning)"
     )
 
 

@@ -1,9 +1,9 @@
-"""Forked children that die: at a moment, or at the n-th system call that writes; with or without what was flushed.
+"""Forked children that die, at a given time or at the n-th system call that writes, with or without unflushed data.
 
 A child is a fork of a process that has imported everything and started no thread, so that it costs
 milliseconds. Its calls that write below a directory are counted: opening for writing, writing, flushing,
-renaming, removing and making directories. At the one asked for it kills itself with SIGKILL, in a write after
-a part of the bytes.
+renaming, removing and making directories. In the requested call it kills itself with SIGKILL; a write is cut after
+a part of its bytes.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ __all__ = ["Death", "calls_of", "cut_unflushed", "run_child", "snapshot"]
 
 @dataclass(frozen=True, kw_only=True)
 class Death:
-    """How a child ended. ``seconds`` it lived, ``calls`` it made (where it lived to tell), ``flushed`` bytes
-    of each file by inode number."""
+    """How a child ended: ``seconds`` it lived, ``calls`` it made (if it lived to report them), and ``flushed``, the
+    flushed bytes of each file by inode number."""
 
     killed: bool
     code: int
@@ -35,7 +35,7 @@ class Death:
 
 
 class _Watch:
-    """Counts and reports a child's calls; ``at`` is the one that it dies in."""
+    """Counts and reports a child's calls; the child dies in call ``at``."""
 
     def __init__(self, below: Path, log: int, at: int | None) -> None:
         self.below, self.log, self.at = str(below.resolve()), log, at
@@ -100,7 +100,7 @@ def run_child(
     after: float | None = None,
     output: Path | None = None,
 ) -> Death:
-    """Fork, do ``work``, and die in call ``at``, or ``after`` so many seconds, or not at all."""
+    """Fork, do ``work``, and die in call ``at``, or ``after`` that many seconds, or not at all."""
     reader, writer = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -137,7 +137,7 @@ def run_child(
 
 
 def _read(reader: int, child: int, began: float, after: float | None) -> bytes:
-    """What the child reports until it ends; it is killed when its time has come."""
+    """What the child reports until it ends; it is killed after its time."""
     os.set_blocking(reader, False)
     parts, killed = [], False
     while True:
@@ -156,10 +156,10 @@ def _read(reader: int, child: int, began: float, after: float | None) -> bytes:
 
 
 def cut_unflushed(directory: Path, before: dict[int, int], flushed: dict[int, int]) -> int:
-    """As after a power cut: cut every file to what had reached the disk. Returns how many were cut.
+    """Simulate a power cut: cut every file to what had reached the disk. Returns how many were cut.
 
-    ``before``: sizes by inode number when the child began. Names are left as they are: the file systems in
-    common use keep the order of renames.
+    ``before``: sizes by inode number when the child began. Names stay as they are, because common file systems
+    keep the order of renames.
     """
     cut = 0
     for path in directory.rglob("*"):
@@ -179,15 +179,15 @@ def snapshot(directory: Path) -> dict[int, int]:
 
 
 def calls_of(work: Callable[[], int | None], below: Path, output: Path | None = None) -> list[str]:
-    """The calls that a child makes which is left alone."""
+    """The calls of a child that is not killed."""
     death = run_child(work, below, output=output)
     if death.code:
-        raise SystemExit(f"a run that nobody killed ended with code {death.code}")
+        raise SystemExit(f"a run that was not killed ended with code {death.code}")
     return death.calls
 
 
 def single_threaded() -> None:
-    """Called before anything else: a forked child must not wait for threads that only its parent had."""
+    """Called before anything else, because a forked child must not wait for threads that only its parent has."""
     import torch
 
     torch.set_num_threads(1)

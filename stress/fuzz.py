@@ -1,15 +1,15 @@
-"""Damaged and hostile input by the hundred thousand: a sentence for each, or an answer; nothing else.
+"""Damaged and hostile input, a hundred thousand times: each must be refused with a sentence, or answered.
 
     python stress/fuzz.py --json fuzz.json                    # 110,000 inputs
     python stress/fuzz.py --inputs 2000 --only images         # a few of one kind
 
 Real files of every kind that is read are damaged (bits, lengths, cuts, splices; JSON values, PNG chunks with right
 checksums, YAML words) and read by the function that the command line or the live page calls. An input is a fault
-where it raises anything but the package's own errors, where reading takes more than ``--seconds`` of the processor
-(or six times as long by the clock, on a machine that others use too), or where the process grows beyond ``--memory``.
-Every input follows from ``--seed`` and its number, which a fault names.
+if it raises anything but the package's own errors, if reading takes more than ``--seconds`` of processor time
+(or six times as much real time, on a machine that others use too), or if the process grows beyond ``--memory``.
+Every input is determined by ``--seed`` and its number, which a fault names.
 
-Only for the latent cache no error at all is right: damage there must give the same latents as without a cache, or
+The latent cache must raise no error at all: after damage it must return the same latents as without a cache, or
 none.
 """
 
@@ -60,10 +60,10 @@ BOUND = 1.0e9  # bytes a process may grow to, PyTorch and everything else includ
 
 
 class TooLongError(Exception):
-    """An input was not done in time."""
+    """An input took too long."""
 
 
-# -- what is damaged --------------------------------------------------------------------------------------
+# -- damage -----------------------------------------------------------------------------------------------
 
 
 def image_files() -> dict[str, bytes]:
@@ -108,7 +108,7 @@ def damaged_image(files: dict[str, bytes], rng: np.random.Generator) -> tuple[st
 
 
 def damage_safetensors(content: bytes, rng: np.random.Generator) -> bytes:
-    """Half of the time the header, with its length set right, so that what reads it is reached."""
+    """Damage the header half of the time, with its length corrected, so that its reader is reached."""
     if rng.random() < 0.5:
         return damage(content, rng)
     size = int.from_bytes(content[:8], "little")
@@ -125,7 +125,7 @@ def damage_safetensors(content: bytes, rng: np.random.Generator) -> bytes:
 def damaged_state(
     tensors: dict[str, Any], plain: dict[str, Any], rng: np.random.Generator
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What a saved state holds, with a tensor missing or of another shape, and other plain data."""
+    """The content of a saved state, with a tensor missing or of another shape, and changed plain data."""
     import torch
 
     chosen = dict(tensors)
@@ -141,7 +141,7 @@ def damaged_state(
     return chosen, json.loads(dumps(damage_json(plain, rng)))
 
 
-# -- who reads it -----------------------------------------------------------------------------------------
+# -- readers ----------------------------------------------------------------------------------------------
 
 
 def images(place: Path) -> Run:
@@ -220,7 +220,7 @@ def params_cfg(place: Path) -> Run:
 
 
 def recipes(place: Path) -> Run:
-    from vitlr.runs.compare import read_plan
+    from vitlr.runs.plan import read_plan
 
     folder = Path(__file__).resolve().parent.parent / "recipes"
     texts = ["\n".join(path.read_text().split("\n")[:24]) for path in sorted(folder.glob("results-*.yaml"))]
@@ -237,7 +237,7 @@ def recipes(place: Path) -> Run:
 
 
 def published_lists(place: Path) -> Run:
-    """The protocol file of the package: only the very bytes that belong to it are read."""
+    """The protocol file of the package: only its exact bytes are accepted."""
     from vitlr.data import core50
 
     name = "core50_protocols.json"
@@ -263,7 +263,7 @@ def _learned(place: Path) -> tuple[Path, Any]:
 
 
 def _damaged_tree(good: Path, target: Path, rng: np.random.Generator) -> None:
-    """A copy of which one file is damaged, missing or another one's."""
+    """A copy in which one file is damaged, missing or replaced by another."""
     if target.exists():
         shutil.rmtree(target)
     shutil.copytree(good, target)
@@ -286,10 +286,11 @@ def _damaged_tree(good: Path, target: Path, rng: np.random.Generator) -> None:
 
 
 def checkpoints(place: Path) -> Run:
-    """As ``train --resume`` reads them. Damage that the checksum tells is refused; half of it has a right one."""
+    """As ``train --resume`` reads them. The checksum detects damage; half of the inputs have a right one."""
     from vitlr.learning import LearnerConfig, new_learner
     from vitlr.replay import MemoryConfig
-    from vitlr.runs.checkpoint import load_checkpoint, load_state, save_checkpoint, save_state
+    from vitlr.runs.checkpoint import load_checkpoint, save_checkpoint
+    from vitlr.storage.state import load_state, save_state
     from vitlr.vit import Head, load_backbone
 
     backbone = load_backbone(str(save_network(place / "network")))
@@ -318,11 +319,11 @@ def checkpoints(place: Path) -> Run:
             state.write_bytes(damage_safetensors(good, rng))
         else:  # a right checksum over wrong content
             chosen, content = damaged_state(tensors, plain, rng)
-            with suppress(ValueError):  # no number that JSON has not is ever written
+            with suppress(ValueError):  # numbers that JSON lacks are never written
                 save_state(state.parent, chosen, content, kind="checkpoint", version=_version())
         again = fresh()
         load_checkpoint(run_dir, again, identity)
-        again.learn(latents, np.arange(8) % 3, 2)  # what was taken over must be fit to go on with
+        again.learn(latents, np.arange(8) % 3, 2)  # an accepted state must be able to learn on
         again.logits(latents)
 
     return run
@@ -335,10 +336,10 @@ def _version() -> int:
 
 
 def classifiers(place: Path) -> Run:
-    """As ``load`` reads them, asked and taught on. Half of the damage has a right checksum."""
+    """As ``load`` reads them; those accepted predict and learn on. Half of the damage has a right checksum."""
     from vitlr import LatentReplayClassifier
     from vitlr.classifier.classifier import KIND, VERSION
-    from vitlr.runs.checkpoint import load_state, save_state
+    from vitlr.storage.state import load_state, save_state
 
     good, _ = _learned(place)
     (network,) = good.glob("backbone-*.safetensors")
@@ -355,7 +356,7 @@ def classifiers(place: Path) -> Run:
             name = sorted(states)[int(rng.integers(2))]
             tensors, plain = damaged_state(*states[name], rng)
             kind, version = kinds[name]
-            with suppress(ValueError):  # no number that JSON has not is ever written
+            with suppress(ValueError):  # numbers that JSON lacks are never written
                 save_state(place / "damaged", tensors, plain, name=name, kind=kind, version=version)
         model = LatentReplayClassifier.load(place / "damaged")
         assert np.isfinite(model.predict_proba(frame)).all()
@@ -378,13 +379,14 @@ def networks(place: Path) -> Run:
 
 
 def records_and_reports(place: Path) -> Run:
-    import vitlr.report.report
+    import vitlr.report.sections
     from vitlr.cli import main
     from vitlr.commands.report import report_of
     from vitlr.report.gather import gather
+    from vitlr.runs.settings import RunConfig
 
-    # Figures are made and not drawn, which takes a second each.
-    vitlr.report.report.figure_bytes = lambda figure, kind: b'<svg width="1pt"></svg>'
+    # Figures are made but not drawn, since drawing takes a second each.
+    vitlr.report.sections.figure_bytes = lambda figure, kind: b'<svg width="1pt"></svg>'
 
     tree = save_core50(place / "tree", (1, 2, 3), (1, 2, 6, 7))
     good = place / "run"
@@ -399,7 +401,7 @@ def records_and_reports(place: Path) -> Run:
 
     def run(rng: np.random.Generator) -> None:
         _damaged_tree(good, place / "damaged", rng)
-        report_of(*gather([place / "damaged"]))
+        report_of(*gather([place / "damaged"], RunConfig))
 
     return run
 
@@ -487,7 +489,7 @@ KINDS: dict[str, Callable[[Path], Run]] = {
 
 
 def fuzz(kind: str, inputs: int, seed: int, seconds: float) -> dict[str, Any]:
-    """Counts of one kind, and its faults with the numbers that repeat them."""
+    """Counts for one kind, and its faults with the input numbers that reproduce them."""
     from vitlr.errors import VitLRError
 
     def too_long(*_: Any) -> None:
@@ -519,7 +521,7 @@ def fuzz(kind: str, inputs: int, seed: int, seconds: float) -> dict[str, Any]:
                 if not str(error).strip():
                     row["faults"].append(f"input {number}: a refusal without a sentence")
             except TooLongError:
-                row["faults"].append(f"input {number}: not done after {seconds:g} s of the processor")
+                row["faults"].append(f"input {number}: not done after {seconds:g} s of processor time")
             except BaseException as error:
                 where = traceback.extract_tb(error.__traceback__)[-1]
                 row["faults"].append(
@@ -539,13 +541,13 @@ def fuzz(kind: str, inputs: int, seed: int, seconds: float) -> dict[str, Any]:
 
 
 def in_a_process(kind: str, inputs: int, options: argparse.Namespace) -> dict[str, Any]:
-    """The same in a process of its own, so that a crash is counted and memory is that of this kind."""
+    """The same in a separate process, so that a crash is counted and the memory is that of this kind."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reader)
         null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, 2)  # libraries of image formats write there
+        os.dup2(null, 2)  # libraries for image formats write there
         try:
             answer = dumps(fuzz(kind, inputs, options.seed, options.seconds))
             with os.fdopen(writer, "wb") as pipe:
@@ -572,7 +574,9 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--inputs", type=int, default=110_000, help="of all kinds (default %(default)s)")
-    parser.add_argument("--only", action="append", choices=list(KINDS), help="only this kind; again for more")
+    parser.add_argument(
+        "--only", action="append", choices=list(KINDS), help="only this kind; may be repeated"
+    )
     parser.add_argument("--seconds", type=float, default=10.0, help="for an input (default %(default)s)")
     parser.add_argument("--memory", type=float, default=BOUND, help="bytes a process (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0)

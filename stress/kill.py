@@ -1,20 +1,20 @@
-"""Kill runs with SIGKILL and resume them: is the end bit for bit that of a run that nobody killed?
+"""Kill runs with SIGKILL and resume them: do they end bit for bit like a run that was never killed?
 
     python stress/kill.py --kills 100 --json kill.json
     python stress/kill.py --kills 100 --every-call      # and once at every single call that writes
 
 Half of the kills come at a random moment, half in a random system call that writes in the run directory
-(opening, writing, flushing, renaming, removing, making directories), in a write after half of its bytes. After
-those, whatever had not been flushed is cut off as well, as a power cut would do. A third of the resumed runs
-is killed again. A kill counts as identical where the run that it hit ends with the same metrics (without
-seconds and peak memory), predictions, model files and final checkpoint, byte for byte, as the run that was left
-alone.
+(opening, writing, flushing, renaming, removing, making directories); a write is cut after half of its bytes. After
+those, everything that was not flushed is cut off as well, as by a power cut. A third of the resumed runs
+is killed again. A kill counts as identical if the run that it hit ends with the same metrics (without
+seconds and peak memory), predictions, model files and final checkpoint, byte for byte, as a run that was not
+killed.
 
-Beside the runs, a saved classifier and exported models are overwritten by processes killed in every call:
-each time the old state or the new one must be there, whole.
+In addition, a saved classifier and exported models are overwritten by processes that are killed in every call:
+each time the old state or the new one must be there, complete.
 
-At the end the counts are printed as the Markdown table of docs/reliability.md; the exit code is 1 where anything was
-not as promised.
+At the end the counts are printed as the Markdown table of docs/reliability.md. The exit code is 1 if any promise was
+broken.
 
 Runs take about a second: a network of 3 blocks of width 16, 7 experiences of random pictures.
 """
@@ -52,7 +52,7 @@ METHODS = {
 
 
 class Runs:
-    """Runs of one setting, each in a directory of its own, with the same relative paths."""
+    """Runs of one setting, each in its own directory, with the same relative paths."""
 
     def __init__(self, place: Path, flags: list[str]) -> None:
         self.place, self.flags = place, [*flags, "--out=run", "--quiet"]
@@ -80,7 +80,7 @@ class Runs:
         self.directory.mkdir()
 
     def work(self) -> int:
-        """What a user does: start, or go on where there is something to go on with."""
+        """Start, or continue if there is a run to continue, as a user does."""
         from vitlr.cli import main
 
         os.chdir(self.directory)
@@ -88,7 +88,7 @@ class Runs:
         return main(["train", "--resume", "run", "--quiet"] if begun else ["train", *self.flags])
 
     def kill(self, *, at: int | None = None, after: float | None = None) -> bool:
-        """Kill one run; False where it was faster."""
+        """Kill one run; False if it finished first."""
         before = snapshot(self.directory)
         death = run_child(self.work, self.directory, at=at, after=after, output=self.log)
         if death.killed and at is not None:
@@ -98,7 +98,7 @@ class Runs:
         return death.killed
 
     def finish(self) -> str | None:
-        """Let it end; None where the end is the expected one, else what differs."""
+        """Let it end; None if the end is the expected one, else what differs."""
         death = run_child(self.work, self.directory, output=self.log)
         if death.code:
             return f"ended with code {death.code}: {self.log.read_text()[-500:]}"
@@ -112,7 +112,7 @@ class Runs:
 
 
 def outcome(run: Path) -> dict[str, Any]:
-    """All that a run leaves, without clocks and the process's memory."""
+    """Everything that a run leaves, without times and the process's memory."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     for line in lines:
         del line["seconds"]
@@ -182,7 +182,7 @@ def every_call(settings: list[Runs], say: Any) -> dict[str, Any]:
 def replaced(
     place: Path, old: Callable[[Path], Any], new: Callable[[Path], Any], read: Callable[[Path], Any], say: Any
 ) -> dict[str, Any]:
-    """Kill ``new`` in each of its calls while it takes the place of what ``old`` wrote."""
+    """Kill ``new`` in each of its calls while it replaces what ``old`` wrote."""
     place.mkdir(parents=True)
     target = place / "target"
     old(target)
@@ -250,7 +250,7 @@ def classifiers(place: Path, network: Path, say: Any) -> dict[str, Any]:
     found["exported model"] = replaced(
         place / "hf", before.export, lambda target: after.export(target), content, say
     )
-    # The exporter takes seconds; what it wrote is written again in the same way.
+    # The exporter takes seconds, so its output is written again in the same way.
     before.export(place / "one.onnx", "onnx")
     after.export(place / "two.onnx", "onnx")
     from vitlr.storage.files import write_atomically
@@ -291,7 +291,7 @@ def table_lines(report: dict[str, Any]) -> list[str]:
 
 
 def faults_of(report: dict[str, Any]) -> list[str]:
-    """What was not as promised, a sentence each."""
+    """The broken promises, one sentence each."""
     faults = [*report["faults"], *report.get("every_call", {}).get("faults", [])]
     faults += [
         f"{name}: neither the old state nor the new one, {counts['neither']} times"
@@ -306,7 +306,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--kills", type=int, default=100, help="of runs (default 100)")
-    parser.add_argument("--every-call", action="store_true", help="also kill a run in each of its calls")
+    parser.add_argument("--every-call", action="store_true", help="also kill a run once in each of its calls")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the counts")
     options = parser.parse_args()

@@ -2,9 +2,9 @@
 
     python stress/long_run.py --json long.json           # 2,000 experiences, about three minutes
 
-A tiny network learns 10 classes, 4 pictures an experience, with everything that a run does beside learning:
-evaluation, a record, TensorBoard events and a checkpoint after every single experience. Compared are the medians
-of the experiences after the first tenth with those of the last: until then the memory fills and libraries load.
+A tiny network learns 10 classes, 4 pictures per experience, with everything else that a run does:
+evaluation, a record, TensorBoard events and a checkpoint after every experience. The medians of the second tenth of
+the experiences are compared with those of the last; in the first tenth the memory fills and libraries load.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CLASSES, PICTURES, EACH = 10, 40, 4
 
 
 def stream(length: int, root: Path, seed: int) -> Stream:
-    """Experiences of one class each, over and over the same pictures."""
+    """Experiences of one class each, which repeat the same pictures."""
     for class_ in range(CLASSES):
         for number in range(PICTURES):
             path = root / f"{class_}-{number}.png"

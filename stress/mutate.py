@@ -60,7 +60,7 @@ def damage(content: bytes, rng: np.random.Generator, others: Sequence[bytes] = (
 
 
 def _at(data: bytearray, rng: np.random.Generator) -> int:
-    # Headers are where lengths are: half of the changes are near the beginning.
+    # Half of the changes are near the beginning, because headers contain the lengths.
     limit = len(data) if rng.random() < 0.5 else min(len(data), 64)
     return int(rng.integers(limit)) if limit else 0
 
@@ -122,7 +122,7 @@ _CHANGES: list[Callable[[bytearray, np.random.Generator, Sequence[bytes]], bytea
 
 
 def damage_png(content: bytes, rng: np.random.Generator) -> bytes:
-    """Change chunks and give them right checksums, so that what reads the chunks is reached."""
+    """Change chunks and give them right checksums, so that their readers are reached."""
     chunks, at = [], 8
     while at + 8 <= len(content):
         size = int.from_bytes(content[at : at + 4], "big")
@@ -156,7 +156,7 @@ def damage_png(content: bytes, rng: np.random.Generator) -> bytes:
 
 
 def _unpacked(body: bytes) -> bytes:
-    """What is compressed there; where that is damaged already, the bytes themselves."""
+    """The decompressed data, or the bytes themselves if they are already damaged."""
     try:
         return zlib.decompressobj().decompress(body, 10**6)
     except zlib.error:
@@ -249,7 +249,7 @@ _WORDS = [
 
 
 def damage_text(content: str, rng: np.random.Generator) -> bytes:
-    """Words put in, lines doubled, moved and removed; sometimes blind damage on top."""
+    """Insert words; double, move and remove lines; sometimes add blind damage."""
     lines = content.split("\n")
     for _ in range(int(rng.integers(1, 5))):
         row = int(rng.integers(len(lines)))
@@ -270,5 +270,5 @@ def damage_text(content: str, rng: np.random.Generator) -> bytes:
 
 
 def dumps(content: Any) -> bytes:
-    """JSON, with the numbers that JSON has not as Python writes them."""
+    """JSON, with numbers that JSON lacks (nan, infinity) as Python writes them."""
     return json.dumps(content).encode("utf-8", "replace")

@@ -1,15 +1,15 @@
-"""The live page measured: from letting go of "teach" to the right label on screen, and under load.
+"""Measure the live page: the time from releasing "teach" to the right label on screen, and its behaviour under load.
 
     python stress/serve.py latency --json latency.json      # needs playwright and chromium
     python stress/serve.py load --seconds 60 --json load.json
 
 latency: a real headless Chromium with a fake camera that plays rendered objects; ViT-B/32 at 128 px with random
-weights (the time is that of trained ones), cut 11. Two objects are taught, 30 frames each; the time runs from
-letting go of the button to the first label of that object on screen.
+weights (as fast as trained ones), cut 11. Two objects are taught, 30 frames each; the time runs from
+releasing the button to the first label of that object on screen.
 
-load: 50 clients ask for answers as fast as they get them, beside others that send decompression bombs, files that
-are no pictures, bodies that are too large or cut off, and names that are none. Counted: answers a second, errors
-by status, the server's peak memory, and whether it knows the same classes and answers the same afterwards.
+load: 50 clients ask for answers as fast as they get them, while others send decompression bombs, files that
+are not pictures, bodies that are too large or cut off, and invalid names. Reported are answers per second, errors
+by status, the server's peak memory, and whether it knows the same classes and gives the same answers afterwards.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from pathlib import Path
 from PIL import Image
 
 FRAMES = 30
-PATIENCE = 120_000  # milliseconds for the page to do what it should; nothing here is timed by it
+PATIENCE = 120_000  # milliseconds that the page may take; not part of any measurement
 
 
 @contextmanager
@@ -148,8 +148,8 @@ def _only_here(url: str, port: int, faults: list[str]) -> None:
 def choose_file(page, path: Path, tries: int = 4) -> None:
     """Unfold the part for files and choose one there.
 
-    Until Gradio has attached its handlers a click and a chosen file are lost without a word, and the page has
-    no sign of when that is; so both are done again until they are seen to have worked.
+    Until Gradio has attached its handlers, a click or a chosen file is silently lost, and the page does not show
+    when it is ready. Both are therefore repeated until they have worked.
     """
     from playwright.sync_api import TimeoutError as NotYet
 
@@ -173,7 +173,7 @@ def start_camera(page) -> None:
 
 
 def teach(page, name: str, frames: int = FRAMES) -> float:
-    """Hold the button for so many frames; seconds from letting go until the label is on screen."""
+    """Hold the button for that many frames; returns seconds from the release until the label is on screen."""
     page.fill("#live-root input[type=text]", name)
     box = page.locator("#live-root button.teach").bounding_box()
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
@@ -217,7 +217,7 @@ def latency(options: argparse.Namespace) -> dict:
                         seconds[title].append(teach(page, title))
                         assert not page.faults, page.faults
     rows = {title: {"median": statistics.median(each), "all": each} for title, each in seconds.items()}
-    print(f"{options.backbone} at 128 px, {FRAMES} frames, seconds from letting go to the label on screen")
+    print(f"{options.backbone} at 128 px, {FRAMES} frames, seconds from the release to the label on screen")
     for title, row in rows.items():
         print(f"  {title:<14} median {row['median']:.2f}   {', '.join(f'{each:.2f}' for each in row['all'])}")
     return {"backbone": options.backbone, "frames": FRAMES, "seconds": rows}
@@ -227,7 +227,7 @@ def latency(options: argparse.Namespace) -> dict:
 
 
 def hostile_bodies() -> dict[str, bytes]:
-    """Pictures that are none, or too much."""
+    """Data that is not a picture, or too large."""
     bomb, animated = io.BytesIO(), io.BytesIO()
     Image.new("1", (30000, 30000)).save(bomb, "PNG")
     Image.new("L", (64, 64)).save(
@@ -248,7 +248,7 @@ def hostile_bodies() -> dict[str, bytes]:
 
 
 def cut_off(port: int) -> None:
-    """A request whose body never comes."""
+    """A request whose body never arrives."""
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
         connection.sendall(
             b"POST /live/answer HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Vitlr: 1\r\nContent-Length: 100000\r\n\r\nhalf"
@@ -313,7 +313,7 @@ def load(options: argparse.Namespace) -> dict:
                             ).encode()
                             status, _ = post(port, f"/live/release?visitor=attacker-{number}", body)
                         else:
-                            # An animation is a picture: taught by a visitor, it would rightly change what is known.
+                            # A valid animation is a picture, so teaching it would rightly change what is known.
                             taught = [] if what == "animation" else [f"/live/frame?visitor=attacker-{number}"]
                             path = rng.choice(["/live/answer", *taught])
                             status, _ = post(port, path, hostile[what])

@@ -1,4 +1,4 @@
-"""A network and a data set so small that a whole run takes a second: for benchmarks of faults, not of speed."""
+"""A network and a data set so small that a whole run takes a second, for tests of faults."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def save_network(directory: Path, *, seed: int = 0) -> Path:
 
 
 def picture(class_: int, number: int) -> np.ndarray:
-    """A colour that says the class, and noise that says the picture: uint8 (32, 32, 3)."""
+    """uint8 (32, 32, 3): a colour that depends on the class, and noise that depends on the picture."""
     colour = np.random.default_rng([class_, 17]).integers(0, 200, 3)
     noise = np.random.default_rng([class_, number]).integers(0, 55, (SIDE, SIDE, 3))
     return (colour + noise).astype(np.uint8)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import hypothesis
@@ -46,3 +50,22 @@ def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyte
     directory = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("VITLR_CACHE", str(directory))
     return directory
+
+
+@contextmanager
+def _held_elsewhere(directory: Path) -> Iterator[None]:
+    script = (
+        "import sys\nfrom vitlr.storage.locks import locked\n"
+        f"with locked({str(directory)!r}):\n    print('held', flush=True)\n    sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
+        yield
+
+
+@pytest.fixture
+def held_elsewhere() -> Callable[[Path], AbstractContextManager[None]]:
+    """``with held_elsewhere(directory)``: another process holds it, as ``locked`` does."""
+    return _held_elsewhere

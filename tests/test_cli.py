@@ -8,6 +8,8 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from PIL import Image
 
 from tests.runs.conftest import save_tiny_vit, save_tree
 from vitlr.cli import main
-from vitlr.storage.files import holding, locked
+from vitlr.storage.locks import locked
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +50,7 @@ def train(vit: Path, root: Path, out: Path, *more: str) -> list[str]:
     ("flag", "named"),
     [
         ("--memory.capacity=-1", "memory.capacity must be >= 0"),
-        ("--data.run=10", "data.run must be 0 to 9"),
+        ("--data.run=10", "data.order must be 0 to 9"),
         ("--data.scenario=nicv3", "data.scenario must be one of ni, nc"),
         ("--backbone.cut=13", "cut 13 of 3"),
         ("--backbone.image_size=30", "8"),
@@ -408,7 +410,7 @@ def test_what_one_process_teaches_is_not_lost_to_another(
         *learned,
     }  # one that waited for too long says so, and is not counted
     monkeypatch.setattr("vitlr.commands.model._PATIENCE", 0.1)
-    with holding(robot):
+    with locked(robot):
         code = "import sys; from vitlr.commands import model; model._PATIENCE = 0.1; from vitlr.cli import main; "
         code += f"sys.exit(main(['forget', {str(robot)!r}, 'dark']))"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
@@ -539,11 +541,13 @@ def test_a_demo_with_bad_settings_leaves_an_earlier_demo_alone(
 
 
 def test_a_demo_and_a_comparison_are_refused_where_another_one_runs(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    held_elsewhere: Callable[[Path], AbstractContextManager[None]],
 ) -> None:
     (tmp_path / "demo.json").write_text("{}")
     (tmp_path / "recipe.yaml").write_text("title: none\nvariants: {a: {}}\nruns: [0]\n")
-    with locked(tmp_path):
+    with held_elsewhere(tmp_path):
         assert "in use by another process" in refused(capsys, "demo", "--out", tmp_path)
         assert "in use by another process" in refused(
             capsys, "compare", tmp_path / "recipe.yaml", "--out", tmp_path, "--quiet"

@@ -19,13 +19,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from safetensors.numpy import load_file
+import torch
+from safetensors.torch import load_file
 
 from vitlr.cli import main as vitlr
 
 _COMMON = (
     "--data.frames=1",
-    "--data.scenario=nic",
+    "--data.scenario=nc",
     "--memory.capacity=60",
     "--backbone.cache=off",
     "--quiet",
@@ -36,7 +37,11 @@ RUNS: dict[str, tuple[str, ...]] = {
     "latent_replay": (),
     "latent_replay cut 4": ("--backbone.cut=4",),
     "latent_replay cut 6": ("--backbone.cut=6",),
-    "latent_replay with lambda": ("--learner.si_lambda=100", "--seed=1", "--data.run=1"),
+    "latent_replay with lambda": (
+        "--learner.si_lambda=100",
+        "--seed=1",
+        "--data.order=1",
+    ),
     "ar1free": ("--learner.method=ar1free",),
     "ar1_replay": ("--learner.method=ar1_replay", "--learner.si_lambda=1000"),
     "native": ("--learner.method=native", *_RATE),
@@ -58,7 +63,12 @@ RUNS: dict[str, tuple[str, ...]] = {
     "trunk float32": ("--backbone.precision=float32",),
     "trunk bfloat16": ("--backbone.precision=bfloat16",),
     "trunk int8": ("--backbone.precision=int8",),
-    "training float32": ("--learner.train_precision=float32", "--backbone.precision=float32"),
+    "lwf": ("--learner.method=lwf", *_RATE),
+    "complementary": ("--learner.method=complementary", "--learner.views=1", "--memory.tokens=4"),
+    "training float32": (
+        "--learner.train_precision=float32",
+        "--backbone.precision=float32",
+    ),
 }
 
 
@@ -70,8 +80,14 @@ def tensors_of(path: Path) -> list[str]:
     """Digests of the tensors in a safetensors file, sorted: independent of their names."""
     if not path.is_file():
         return []
-    arrays = load_file(path).values()
-    return sorted(digest(f"{array.dtype}{array.shape}".encode() + array.tobytes()) for array in arrays)
+    tensors = load_file(path).values()
+    return sorted(
+        digest(
+            f"{a.dtype}{tuple(a.shape)}".encode()
+            + a.reshape(-1).contiguous().view(torch.uint8).numpy().tobytes()
+        )
+        for a in tensors
+    )
 
 
 def recorded(run: Path) -> dict[str, Any]:
@@ -92,12 +108,18 @@ def record(out: Path, data: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for number, (name, flags) in enumerate(RUNS.items()):
             run = Path(folder) / str(number)
-            arguments = ["train", f"--data.root={data}", f"--out={run}", *_COMMON, *flags]
+            arguments = [
+                "train",
+                f"--data.root={data}",
+                f"--out={run}",
+                *_COMMON,
+                *flags,
+            ]
             if code := vitlr(arguments):
                 sys.exit(f"{name} ended with {code}")
             results[name] = recorded(run)
+            out.write_text(json.dumps(results, indent=1) + "\n")
             print(f"{name}: {results[name]['test_accuracy']:.4f}", flush=True)
-    out.write_text(json.dumps(results, indent=1) + "\n")
 
 
 def compare(before: Path, after: Path) -> int:
@@ -117,7 +139,10 @@ if __name__ == "__main__":
     parser.add_argument("action", choices=("record", "compare"))
     parser.add_argument("files", nargs="+", type=Path)
     parser.add_argument(
-        "--data", type=Path, default=Path("/tmp/vitlr-recorded-objects"), help="rendered objects"
+        "--data",
+        type=Path,
+        default=Path("/tmp/vitlr-recorded-objects"),
+        help="rendered objects",
     )
     options = parser.parse_args()
     if options.action == "record":

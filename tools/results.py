@@ -1,14 +1,14 @@
-"""Make docs/results.md's tables and figures from the recipes, and write them into the page.
+"""Make the tables and figures of docs/results.md from the recipes, and write them into the page.
 
     python tools/results.py rendered real --data-root OBJECTS --backbone VIT_TINY
     python tools/results.py rendered                    # needs no download
     python tools/results.py rendered real --page-only   # from the runs that are finished
 
 Every variant of ``recipes/results-PART.yaml`` is run on orders 1, 2 and 3, each run in one thread,
-``--processes`` of them side by side; native replay on NICv2-391, which takes hours, with --slow alone. Started
-again, it goes on where it was. Seconds are those of the median experience in the fastest of the orders. The
-page's text is written by hand; what stands between ``<!-- NAME -->`` and ``<!-- end -->`` is replaced, but the
-row of a variant whose runs are not all finished here stays as it is, and a figure is drawn only where all of
+``--processes`` of them side by side; native replay on NICv2-391, which takes hours, only with --slow. If started
+again, it continues where it was. Seconds are those of the median experience in the fastest of the orders. The
+page's text is written by hand. The text between ``<!-- NAME -->`` and ``<!-- end -->`` is replaced, except that the
+row of a variant whose runs are not all finished here stays as it is. A figure is drawn only if all of
 its variants are finished.
 """
 
@@ -27,11 +27,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from vitlr.errors import VitLRError
-from vitlr.report.figures import accuracy_curves, figure_bytes
+from vitlr.evaluation.records import read_metrics
+from vitlr.report.figures import figure_bytes, spread_curves
 from vitlr.report.tradeoffs import Point, accuracy_against_bytes, accuracy_against_cut
-from vitlr.runs.compare import Outcome, Plan, read_plan, summarise
+from vitlr.runs.plan import Plan, read_plan
 from vitlr.runs.settings import RunConfig, to_yaml
-from vitlr.runs.tracking import machine, read_metrics
+from vitlr.runs.summary import Outcome, summarise
+from vitlr.runs.tracking import machine
 from vitlr.storage.files import write_atomically
 
 HERE = Path(__file__).resolve().parent.parent
@@ -40,7 +42,7 @@ SLOW = "native replay"  # names of variants that only --slow runs
 
 
 def given(plan: Plan, options: argparse.Namespace) -> Plan:
-    """The plan over the images and the network that the command line names."""
+    """The plan with the images and the network that the command line names."""
     rooms = {"data": ("root", options.data_root), "backbone": ("name", options.backbone)}
     base = dict(plan.base)
     for room, (name, value) in rooms.items():
@@ -49,7 +51,7 @@ def given(plan: Plan, options: argparse.Namespace) -> Plan:
 
 
 def run_flags(config: RunConfig) -> list[str]:
-    """Flags of ``vitlr train`` that begin this run, or go on with it."""
+    """Flags of ``vitlr train`` that start this run or continue it."""
     if (config.run_dir / "checkpoint").is_dir():
         return ["--resume", str(config.run_dir)]
     settings = config.run_dir.with_suffix(".yaml")
@@ -60,7 +62,7 @@ def run_flags(config: RunConfig) -> list[str]:
 
 
 def one_run(config: RunConfig) -> str:
-    """Run it in a process of its own, in one thread; returns why it failed, or nothing."""
+    """Run it in its own process, in one thread; returns the reason if it failed."""
     try:
         command = [sys.executable, "-m", "vitlr", "train", "--quiet", *run_flags(config)]
         done = subprocess.run(
@@ -72,9 +74,9 @@ def one_run(config: RunConfig) -> str:
 
 
 def work(plan: Plan, options: argparse.Namespace, out: Path) -> list[str]:
-    """Run what is not finished, a run a process; returns what failed."""
+    """Run what is not finished, one process per run; returns the failures."""
     tasks: queue.Queue[tuple[str, int]] = queue.Queue()
-    for run in plan.runs:
+    for run in plan.orders:
         for variant in plan.variants:
             tasks.put((variant, run))
     total, failed, lock = tasks.qsize(), [], threading.Lock()
@@ -86,7 +88,7 @@ def work(plan: Plan, options: argparse.Namespace, out: Path) -> list[str]:
                 variant, run = tasks.get_nowait()
             except queue.Empty:
                 return
-            config = next(iter(replace(plan, runs=(run,)).configs(variant, out)))
+            config = next(iter(replace(plan, orders=(run,)).configs(variant, out)))
             state = "found"
             if not (config.run_dir / "summary.json").is_file():
                 began = time.perf_counter()
@@ -116,8 +118,8 @@ def finished_runs(plan: Plan, out: Path) -> list[Outcome]:
 
 
 def learn_seconds(outcomes: list[Outcome]) -> dict[str, float]:
-    """Seconds to learn a run's median experience, by variant, in the fastest of its runs: one that waited for the
-    machine does not count."""
+    """Seconds to learn a run's median experience, by variant, in the fastest of its runs, so that a run that had to
+    wait for the machine does not count."""
     found: dict[str, list[float]] = {}
     for outcome in outcomes:
         spent = statistics.median(line["seconds"]["learn"] for line in outcome.metrics)
@@ -132,7 +134,7 @@ def table(
     seconds: dict[str, float],
     standing: dict[str, str],
 ) -> str:
-    """The rows as Markdown; ``standing``: the page's own by variant, kept where not all runs are finished."""
+    """The rows as Markdown; ``standing``: the page's rows by variant, kept if not all runs are finished."""
     lines = [
         "| | final accuracy, % | average along the stream, % | learning, s an experience | memory, kB |",
         "|---|---|---|---|---|",
@@ -162,7 +164,7 @@ def _md(name: str) -> str:
 
 
 def groups(plan: Plan, last: int) -> dict[str, list[str]]:
-    """Which variants stand in which table: by their names."""
+    """The variants of each table, by their names."""
     names = list(plan.variants)
     memory = [n for n in names if "memory" in n or re.search(r"bfloat16|int\d", n)]
     streams = [n for n in names if n.startswith(("NICv2-79", "NC "))]
@@ -182,7 +184,7 @@ def _point(row: dict, x: float, name: str = "") -> Point:
 def figures(part: str, plan: Plan, rows: dict[str, dict], outcomes: list[Outcome], note: str) -> dict:
     grouped = groups(plan, BLOCKS[part])
     made = {}
-    expected = len(plan.runs) * len(plan.seeds)
+    expected = len(plan.orders) * len(plan.seeds)
     whole = {
         group for group, names in grouped.items() if all(rows[name]["runs"] == expected for name in names)
     }
@@ -191,9 +193,7 @@ def figures(part: str, plan: Plan, rows: dict[str, dict], outcomes: list[Outcome
             name: [[line["test_accuracy"] for line in o.metrics] for o in outcomes if o.variant == name]
             for name in grouped["methods"]
         }
-        made["methods"] = accuracy_curves(
-            curves, title=f"{plan.title}, NICv2-391", note=note, size=(9.4, 5.4)
-        )
+        made["methods"] = spread_curves(curves, title=f"{plan.title}, NICv2-391", note=note, size=(9.4, 5.4))
     if "cuts" in whole:
         points = [_point(rows[n], int(re.search(r"cut (\d+)", n)[1])) for n in grouped["cuts"]]  # type: ignore[index]
         made["cuts"] = accuracy_against_cut(
@@ -210,11 +210,11 @@ def figures(part: str, plan: Plan, rows: dict[str, dict], outcomes: list[Outcome
         label = codec[0] if codec else (count[1] if count else "300")
         if codec and count:
             key, label = f"cut {cut}, {codec[0]} by number of latents", count[1]
-            fewer = rows[f"latent replay (cut {cut}, {codec[0]})"]  # where this line begins
+            fewer = rows[f"latent replay (cut {cut}, {codec[0]})"]  # the start of this line
             series.setdefault(key, []).append(_point(fewer, fewer["memory_bytes"]))
         point = _point(rows[name], rows[name]["memory_bytes"], label)
         series.setdefault(key, []).append(point)
-        if name == f"latent replay (cut {BLOCKS[part] - 1})":  # in both lines: it is where they meet
+        if name == f"latent replay (cut {BLOCKS[part] - 1})":  # in both lines, which meet there
             series.setdefault(f"cut {cut}, by codec", []).append(replace(point, name="float32"))
     made["memory"] = accuracy_against_bytes(series, title=plan.title, note=note)
     return made
@@ -224,7 +224,7 @@ def write_page(part: str, plan: Plan, out: Path, page: Path) -> None:
     outcomes = finished_runs(plan, out)
     rows = {row["variant"]: row for row in summarise(plan, outcomes)}
     note = (
-        f"orders {', '.join(map(str, plan.runs))}; seed {', '.join(map(str, plan.seeds))}; mean and sample s.d.;"
+        f"orders {', '.join(map(str, plan.orders))}; seed {', '.join(map(str, plan.seeds))}; mean and sample s.d.;"
         f" {machine()['processor']}, one thread a run"
     )
     text = page.read_text(encoding="utf-8")
@@ -232,7 +232,7 @@ def write_page(part: str, plan: Plan, out: Path, page: Path) -> None:
     for group, names in groups(plan, BLOCKS[part]).items():
         place = _place(text, f"{part}-{group}")
         standing = {line.split(" | ")[0].removeprefix("| "): line for line in place[2].splitlines()}
-        made = table(rows, names, len(plan.runs) * len(plan.seeds), seconds, standing)
+        made = table(rows, names, len(plan.orders) * len(plan.seeds), seconds, standing)
         text = f"{text[: place.start(2)]}{made}\n{text[place.end(2) :]}"
     folder = page.parent / "figures"
     folder.mkdir(exist_ok=True)
@@ -242,7 +242,7 @@ def write_page(part: str, plan: Plan, out: Path, page: Path) -> None:
 
 
 def _place(text: str, name: str) -> re.Match[str]:
-    """Where the page has this table: its second group."""
+    """The position of this table in the page, as the second group."""
     found = re.search(rf"(<!-- {name} -->\n)(.*?)(<!-- end -->)", text, re.DOTALL)
     if found is None:
         raise SystemExit(f"the page has no <!-- {name} --> … <!-- end -->")
@@ -256,12 +256,14 @@ def main() -> None:
     parser.add_argument(
         "parts", nargs="+", choices=("rendered", "real"), metavar="PART", help="rendered, real"
     )
-    parser.add_argument("--data-root", help="folder of the real images, in place of the recipe's")
-    parser.add_argument("--backbone", help="network for the real images, in place of the recipe's")
+    parser.add_argument("--data-root", help="folder of the real images, instead of the recipe's")
+    parser.add_argument("--backbone", help="network for the real images, instead of the recipe's")
     parser.add_argument("--out", type=Path, default=Path("runs/results"), help="default %(default)s")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="default %(default)s")
-    parser.add_argument("--slow", action="store_true", help="also native replay on NICv2-391: hours more")
-    parser.add_argument("--only", action="append", metavar="NAME", help="only this variant; again for more")
+    parser.add_argument("--slow", action="store_true", help="also run native replay on NICv2-391: hours more")
+    parser.add_argument(
+        "--only", action="append", metavar="NAME", help="run only this variant; may be repeated"
+    )
     parser.add_argument("--page", type=Path, default=HERE / "docs" / "results.md")
     parser.add_argument("--page-only", action="store_true", help="run nothing")
     options = parser.parse_args()

@@ -3,8 +3,9 @@
     python tools/search.py --data-root OBJECTS --backbone VIT_TINY
     python tools/search.py … --page-only          # from the runs that are finished
 
-One thread; started again, it goes on where it was. The page's text is written by hand; what stands between
-``<!-- search -->`` and ``<!-- end -->`` is replaced, but the row of a setting without a run here stays as it is.
+It uses one thread and, if started again, continues where it was. The page's text is written by hand. The text
+between ``<!-- search -->`` and ``<!-- end -->`` is replaced, except that the row of a setting without a run here
+stays as it is.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from vitlr.commands.compare import run_plan
+from vitlr.evaluation.records import read_metrics
 from vitlr.learning import LearnerConfig
-from vitlr.runs.compare import Outcome, Plan, read_plan, summarise
-from vitlr.runs.tracking import read_metrics
+from vitlr.runs.plan import Plan, read_plan
+from vitlr.runs.summary import Outcome, summarise
 from vitlr.runs.train import FAILURE
 from vitlr.storage.files import write_atomically
 
@@ -35,7 +37,7 @@ HERE = Path(__file__).resolve().parent.parent
 
 
 def ended(plan: Plan, out: Path) -> list[Outcome]:
-    """The runs that came to their end, and those that failed on the way."""
+    """The finished runs, and those that failed."""
     outcomes = []
     for variant in plan.variants:
         for config in plan.configs(variant, out):
@@ -50,14 +52,14 @@ def ended(plan: Plan, out: Path) -> list[Outcome]:
 
 
 def method_of(plan: Plan, variant: str) -> tuple[str, int]:
-    """Method and cut: what settings are compared within."""
+    """Method and cut, within which settings are compared."""
     settings = plan.variants[variant]
     cut = settings.get("backbone", {}).get("cut", plan.base["backbone"]["cut"])
     return settings.get("learner", {}).get("method", LearnerConfig.method), cut
 
 
 def settings_of(plan: Plan, variant: str) -> str:
-    """The settings that the search varies within the method, with their defaults where they are not given."""
+    """The settings that the search varies within the method, with defaults for those not given."""
     method, _ = method_of(plan, variant)
     given = plan.variants[variant].get("learner", {})
     values = {name: given.get(name, getattr(LearnerConfig, name)) for name in SEARCHED.get(method, ("lr",))}
@@ -68,7 +70,7 @@ def settings_of(plan: Plan, variant: str) -> str:
 
 
 def table(plan: Plan, rows: dict[str, dict[str, Any]], standing: str) -> str:
-    """The rows as Markdown, those without a run as they are in ``standing``; each method's best is bold."""
+    """The rows as Markdown, those without a run as in ``standing``; the best of each method is bold."""
     kept = {tuple(cells[:2]): cells[2:] for cells in map(_cells, standing.splitlines()) if len(cells) == 4}
     lines = [
         "| method | settings | final accuracy, % | average along the stream, % |",

@@ -1,17 +1,17 @@
-"""How well "unknown" works: is an object that was never taught told from the taught ones by its score?
+"""How well "unknown" works: does the score distinguish an object that was never taught from the taught ones?
 
     python tools/unknown.py --data-root OBJECTS --backbone VIT_TINY --json unknown.json
 
-A choice says which objects of a data set in CORe50's layout are taught, one after the other, from the training
-sessions; asked are all images of the test sessions 3, 7 and 10, of taught objects and of those held out. Objects
-come in fives of a kind: ``alike`` takes any objects, so that what is held out mostly looks like something taught;
-``other kinds`` takes whole kinds, so that it never does.
+A choice determines which objects of a data set in CORe50's layout are taught, one after the other, from the training
+sessions. The classifier is then asked about all images of the test sessions 3, 7 and 10, of taught and of held-out
+objects. Objects come in groups of five of one kind: ``alike`` takes any objects, so that most held-out ones look like
+something taught; ``other kinds`` takes whole kinds, so that none does.
 
-Printed, mean ± sample s.d. over the choices: AUROC of the score that the classifier states (the largest cosine) and
-of the largest probability, each 1 where every taught image scores above every other and .5 where it says nothing;
-then what the default threshold does: the share of taught images that keep their label, and of others that are
-answered "unknown"; and the accuracy on taught images without a threshold. All settings are the classifier's defaults,
-but the trunk runs in float32 on every machine; one thread. Choice 0 is for comparing scores and is not reported.
+Printed as mean ± sample s.d. over the choices: AUROC of the classifier's score (the largest cosine) and of the
+largest probability, each 1 if every taught image scores above every other and .5 at chance; the effect of the
+default threshold, as the share of taught images that keep their label and of others that are answered "unknown";
+and the accuracy on taught images without a threshold. All settings are the classifier's defaults, except that the
+trunk runs in float32 on every machine; one thread. Choice 0 is for comparing scores and is not reported.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.metrics import roc_auc_score
 from torch import Tensor
+from vitlr.classifier.parts import Network, Taught
 
 from vitlr import LatentReplayClassifier
-from vitlr.classifier.parts import Network, Taught
 from vitlr.data.core50 import parse_frame
-from vitlr.evaluation.metrics import accuracy, auroc, mean_and_sd
+from vitlr.evaluation.metrics import accuracy, mean_and_sd
 from vitlr.learning import GradientLearner, LearnerConfig
 from vitlr.replay import MemoryConfig
 from vitlr.runs.tracking import machine
@@ -42,7 +43,7 @@ TASKS = {"2 objects": (2, 1), "10 objects": (10, 1), "25 objects": (25, 1), "25 
 
 
 class EncodedOnce(Network):
-    """A network that keeps the latent of every path: choices differ in what is taught, not in the images."""
+    """A network that keeps the latent of every path, because all choices use the same images."""
 
     def encode_rows(self, images: Iterable[Any]) -> Iterator[tuple[list[int], Tensor]]:
         images = list(images)
@@ -54,7 +55,7 @@ class EncodedOnce(Network):
 
 
 def chosen(choice: int, number: int, together: int) -> np.ndarray:
-    """Objects that are taught, 1 to 50, in this order: ``number`` groups of so many neighbours."""
+    """The taught objects, 1 to 50, in their order: ``number`` groups of neighbours."""
     groups = np.random.default_rng(choice).permutation(OBJECTS // together)[:number]
     return (groups[:, None] * together + np.arange(together) + 1).ravel()
 
@@ -77,8 +78,8 @@ def measured(network: Network, videos: dict[tuple[bool, int], list[str]], taught
     above_N = scores_N >= defaults.threshold
     answers_N = np.array(snapshot.labels)[logits_NC.argmax(dim=1).numpy()]
     return {
-        "auroc": auroc(scores_N[known_N], scores_N[~known_N]),
-        "auroc_probability": auroc(largest_N[known_N], largest_N[~known_N]),
+        "auroc": float(roc_auc_score(known_N, scores_N)),
+        "auroc_probability": float(roc_auc_score(known_N, largest_N)),
         "taught_kept": float(above_N[known_N].mean()),
         "others_unknown": float((~above_N[~known_N]).mean()),
         "accuracy": accuracy(objects_N[known_N], answers_N[known_N]),
@@ -112,7 +113,9 @@ def main() -> None:
         found = [measured(network, videos, chosen(choice, number, together)) for choice in choices]
         row = {name: mean_and_sd([each[name] for each in found]) for name in names}
         rows.append({"taught": title, "choices": choices, "all": found, "mean_and_sd": row})
-        cells = (f"{100 * mean:.1f} ± {100 * spread:.1f}" for mean, spread in row.values())
+        cells = (
+            f"{100 * pair[0]:.1f} ± {100 * (pair[1] or 0):.1f}" if pair else "-" for pair in row.values()
+        )
         print(f"{title:<22}" + "".join(f"{cell:>20}" for cell in cells), flush=True)
     if options.json:
         content = {"machine": machine(), "backbone": options.backbone, "rows": rows}

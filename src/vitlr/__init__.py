@@ -12,7 +12,7 @@ from vitlr.errors import VitLRError
 if TYPE_CHECKING:
     from vitlr.classifier import LatentReplayClassifier
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"  # the only place; the package's metadata is made from it
 
 __all__ = ["LatentReplayClassifier", "VitLRError", "__version__"]
 

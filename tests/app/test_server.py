@@ -78,7 +78,7 @@ def test_what_was_taught_over_http_is_recognised(client) -> None:
         ("/live/answer", b"", 400, "empty"),
         ("/live/answer", bytes(300_000), 413, "at most"),
         ("/live/frame?visitor=visitor-2", b"GIF8", 400, "not an image"),
-        ("/live/frame?visitor=../../etc", jpeg(9), 400, "load the page again"),
+        ("/live/frame?visitor=../../etc", jpeg(9), 400, "reload the page"),
         ("/live/release?visitor=visitor-2", b"{}", 400, "name first"),
         ("/live/release?visitor=visitor-2", b"[" * 9999, 400, "name first"),
         ("/live/release?visitor=visitor-2", b'{"label": "mug"}', 400, "no frame was taken"),
@@ -121,5 +121,5 @@ def test_the_page_loads_nothing_from_elsewhere(client) -> None:
     reply = client.get("/")
     assert reply.status_code == 200 and "default-src 'self'" in reply.headers["content-security-policy"]
     assert "/live/live.js" in reply.text and "fonts.googleapis" not in reply.text
-    assert client.get("/live/live.js").text.startswith("// The camera's half")
+    assert client.get("/live/live.js").text.startswith("// The camera's part")
     assert not list(Path(".").glob("flagged"))

@@ -123,7 +123,7 @@ def test_a_class_taught_by_a_video_has_its_first_frame_as_thumbnail(
     [
         (b"", "empty"),
         (b"GIF89a nonsense", "damaged|not an image"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "in EPS format, which is not read here"),
         (bytes(5 * 2**20), "at most"),
     ],
 )
@@ -191,7 +191,7 @@ def test_answers_come_while_learning_waits_and_the_queue_is_bounded(
         pass
     assert session.answer(picture(40)).label == "dark"
     waiting = [session.teach([picture(200)], "bright") for _ in range(2)]
-    with pytest.raises(BusyError, match="too much is waiting"):
+    with pytest.raises(BusyError, match="too many experiences are waiting"):
         session.teach([picture(200)], "bright")
     gate.set()
     assert [session.wait(job).state for job in (first, *waiting)] == ["done"] * 3

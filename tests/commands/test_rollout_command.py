@@ -211,7 +211,7 @@ def test_an_earlier_page_is_replaced_and_no_other_picture_is(
         Image.new("RGB", (8, 8)).save(tmp_path / f"{name}.png")
     content = (tmp_path / "mine.png").read_bytes()
     told = refused(capsys, vit, tmp_path / "shown.png", "--out", tmp_path / "mine.png")
-    assert "is no page of attention" in told and (tmp_path / "mine.png").read_bytes() == content
+    assert "is not a page of attention" in told and (tmp_path / "mine.png").read_bytes() == content
     for _ in range(2):
         line = ["rollout", vit, tmp_path / "shown.png", "--out", tmp_path / "page.png", "--quiet"]
         assert main([str(word) for word in line]) == 0

@@ -9,6 +9,7 @@ import sys
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
@@ -442,7 +443,7 @@ def test_a_disk_that_fills_up_is_a_sentence_and_keeps_the_part(
         raise OSError(28, "No space left on device")
 
     ask.part.write_bytes(ARCHIVE[:5000])
-    monkeypatch.setattr(transfer, "_copy", full)
+    monkeypatch.setattr(transfer, "ensure_space", full)
     assert "No space left on device" in ask.refused(server.url)
     assert ask.part.read_bytes() == ARCHIVE[:5000]
 
@@ -554,11 +555,11 @@ def test_what_cannot_be_done_is_one_sentence(
 
 @pytest.mark.usefixtures("small")
 def test_two_downloads_into_one_directory_are_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    held_elsewhere: Callable[[Path], AbstractContextManager[None]],
 ) -> None:
-    from vitlr.storage.files import locked
-
-    with locked(tmp_path):
+    with held_elsewhere(tmp_path):
         assert command(tmp_path, "--url", "http://127.0.0.1:9/a.zip") == 2
     assert "in use by another process" in capsys.readouterr().err
 
@@ -569,10 +570,10 @@ def test_ctrl_c_says_how_to_go_on(
     def interrupt(*args: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(transfer, "_ensure_space", interrupt)
+    monkeypatch.setattr(transfer, "ensure_space", interrupt)
     (tmp_path / "core50_128x128.zip.part").write_bytes(ARCHIVE[:100])
     assert command(tmp_path, "--url", server.url) == 130
-    assert "is kept; the same command goes on from there" in capsys.readouterr().err
+    assert "is kept; the same command continues from there" in capsys.readouterr().err
     assert os.path.getsize(tmp_path / "core50_128x128.zip.part") == 100
 
 

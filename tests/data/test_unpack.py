@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vitlr.data.unpack import Limits, unpack
-from vitlr.errors import DataError
+from vitlr.errors import DataError, RunError
+from vitlr.storage import files
 
 module = sys.modules["vitlr.data.unpack"]
 NOISE = bytes(range(256)) * 40
@@ -116,6 +117,7 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     "absolute": (lambda: renamed("/tmp/escaped-absolute"), "leaves its folder"),
     "two slashes": (lambda: renamed("top//escaped"), "leaves its folder"),
     "here": (lambda: renamed("top/./escaped"), "leaves its folder"),
+    "no name": (lambda: renamed("\0escaped"), "leaves its folder"),
     "drive": (lambda: renamed("C:escaped"), "not safe"),
     "stream": (lambda: renamed("top/a.png:escaped"), "not safe"),
     "backslashes": (lambda: renamed("top\\..\\..\\escaped"), "not safe"),
@@ -213,7 +215,7 @@ def test_too_little_space_is_said_before_anything_is_written(
     assert not list(into.iterdir())
 
 
-@pytest.mark.parametrize("call", ["write", "fsync", "rename"])
+@pytest.mark.parametrize("call", ["write", "fsync", "replace"])
 def test_a_disk_that_refuses_leaves_nothing_half_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
@@ -225,8 +227,8 @@ def test_a_disk_that_refuses_leaves_nothing_half_done(
     if call == "write":
         monkeypatch.setattr(module, "_write", refuse)
     else:
-        monkeypatch.setattr(module.os, call, refuse)
-    with pytest.raises(DataError, match="No space left on device"):
+        monkeypatch.setattr(files.os, call, refuse)
+    with pytest.raises(RunError, match="No space left on device"):
         unpack(archive, into, "top")
     assert not list(into.iterdir())
 
@@ -235,13 +237,13 @@ def test_ctrl_c_leaves_nothing_and_what_a_killed_process_left_is_removed(tmp_pat
     archive, into = place(tmp_path, packed(GOOD))
 
     def interrupt(done: int, total: int) -> None:
-        assert any(path.name.endswith(".unpacking") for path in into.iterdir())
+        assert any(path.name.endswith(".tmp") for path in into.iterdir())
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         unpack(archive, into, "top", progress=interrupt)
     assert not list(into.iterdir())
-    (into / ".top.abc.unpacking" / "top").mkdir(parents=True)
+    (into / ".top.0123abcd.tmp" / "top").mkdir(parents=True)
     unpack(archive, into, "top")
     assert [path.name for path in into.iterdir()] == ["top"]
 

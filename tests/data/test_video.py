@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from tests.runs.conftest import save_tiny_vit
 
+import vitlr.data.animation as animation_module
 import vitlr.data.video as module
 from vitlr.classifier import LatentReplayClassifier
 from vitlr.cli import main
@@ -115,7 +116,11 @@ def test_frames_are_evenly_spread_and_never_more_than_asked_for(
 ) -> None:
     drawn = [np.full((1, 1, 3), (n % 256, n // 256, 0), np.uint8) for n in range(num)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_decoded", lambda path: (partial(Image.fromarray, image) for image in drawn))
+        patch.setattr(
+            module,
+            "decoded_frames",
+            lambda path, needed, notes: (partial(Image.fromarray, image) for image in drawn),
+        )
         said: list[Sampled] = []
         images = read_video(Video("clip.mp4", every, limit, said.append))
     taken = [int(image[0, 0, 0]) + 256 * int(image[0, 0, 1]) for image in images]
@@ -229,10 +234,10 @@ def test_a_file_that_names_other_files_or_addresses_is_no_video(tmp_path: Path, 
 
 def test_what_is_no_file_has_no_end_and_is_not_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.mp4")
-    assert "is not a file" in refusal(tmp_path / "pipe.mp4")
-    assert "is not a file" in refusal("/dev/zero")
-    assert "is not a file" in refusal(tmp_path)
-    assert "cannot be read (No such file or directory)" in refusal(tmp_path / "missing.mp4")
+    assert "is a pipe, not a file" in refusal(tmp_path / "pipe.mp4")
+    assert "is a device, not a file" in refusal("/dev/zero")
+    assert "is a folder, not a file" in refusal(tmp_path)
+    assert "does not exist; check the path" in refusal(tmp_path / "missing.mp4")
     (tmp_path / "empty.mp4").touch()
     assert "is empty (0 bytes)" in refusal(tmp_path / "empty.mp4")
 
@@ -242,7 +247,8 @@ def test_frames_and_their_pixels_have_bounds(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(module, "MAX_DECODED", 11)
     assert "more than 11 frames; cut it" in refusal(film) and "more than 11 frames" in refusal(gif)
     assert len(read_video(Video(film, every=1, max_frames=11))) == 11
-    monkeypatch.setattr(module, "MAX_PIXELS", 64 * 64 - 1)
+    for place in (module, animation_module):
+        monkeypatch.setattr(place, "MAX_PIXELS", 64 * 64 - 1)
     assert "frames of 64x64, more than 4,095 pixels" in refusal(film)
     assert "frames of 64x64, more than 4,095 pixels" in refusal(gif)
 

@@ -16,7 +16,7 @@ from vitlr.errors import RunError
 from vitlr.latents import cache as cache_module
 from vitlr.latents.cache import LatentCache, batch_kind, cache_entries, clear_cache
 from vitlr.latents.record import Latents
-from vitlr.storage import files, locks
+from vitlr.storage import files
 from vitlr.vit import load_backbone, split
 
 IDENTITY = {"weights": "w", "cut": 2}
@@ -117,10 +117,10 @@ def test_a_trunk_in_bfloat16_gives_numbers_that_bfloat16_holds(directories: dict
 
 
 def test_class_tokens_come_back_beside_the_tokens_at_the_cut(tmp_path: Path) -> None:
-    identity = IDENTITY | {"class_blocks": [1, 2]}
+    identity = IDENTITY | {"class_tokens": [2, 10**9]}
     made = Latents(latents([1, 2]), torch.stack([latents([3])[0][:2], latents([4])[0][:2]]))
     cache = LatentCache(tmp_path, identity, "tiny")
-    cache.describe((SHAPE[0] + 2, SHAPE[1]), bfloat16=False)
+    cache.describe((SHAPE[0] + 2, SHAPE[1]), bfloat16=False, class_tokens=2)
     cache.put(keys(cache, [1, 2]), made)
     cache.commit()
     got = LatentCache(tmp_path, identity).get(keys(cache, [1, 2]))
@@ -384,11 +384,11 @@ def test_a_reader_keeps_to_what_it_opened_while_another_writes(tmp_path: Path) -
     assert present(reader, [1, 2, 3]) == [1, 2, 3]
 
 
-def test_a_writer_that_waits_in_vain_says_so(tmp_path: Path, monkeypatch) -> None:
+def test_a_writer_that_waits_in_vain_says_so(tmp_path: Path, monkeypatch, held_elsewhere) -> None:
     monkeypatch.setattr(cache_module, "LOCK_SECONDS", 0.05)
     cache = opened(tmp_path)
     put(cache, [1])
-    with locks.locked(tmp_path):
+    with held_elsewhere(tmp_path):
         cache.commit()
     assert len(cache.notes) == 1 and "in use" in cache.notes[0]
 

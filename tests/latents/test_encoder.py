@@ -60,13 +60,13 @@ def equal(one: Latents, other: Latents) -> bool:
 
 
 def in_memory(directory: Path, kind: type[Network] = Network) -> Network:
-    return kind(load_backbone(directory), cut=2, class_blocks=(1, 3), compute=resolved("cpu", "float32"))
+    return kind(load_backbone(directory), cut=2, class_tokens=(2, 10**9), compute=resolved("cpu", "float32"))
 
 
 def cached(directory: Path, root: Path, **settings: Any) -> Network:
     """A network with its latents on disk below ``root``."""
     config = BackboneConfig(name=str(directory), cut=2, precision="float32", cache=str(root), **settings)
-    return Network.open(config, cached=True, class_blocks=(1, 3))
+    return Network.open(config, cached=True, class_tokens=(2, 10**9))
 
 
 # -- latents ----------------------------------------------------------------------------------------------
@@ -277,7 +277,7 @@ def test_latents_of_a_gpu_come_to_the_host_where_those_of_the_cache_are(
     config = BackboneConfig(
         name=str(directories["vit"]), cut=2, precision="float32", cache=str(tmp_path / "cache"), batch_size=4
     )
-    encoder = Encoder(OnGpu.open(config, cached=True, class_blocks=(1, 3)), batch_size=4)
+    encoder = Encoder(OnGpu.open(config, cached=True, class_tokens=(2, 10**9)), batch_size=4)
     if hold:
         encoder.hold(folder)
     assert equal(encoder(folder).latents, expected)
@@ -313,7 +313,7 @@ def test_held_latents_have_the_same_bits_in_every_order(
         config = BackboneConfig(
             name=str(directories["vit"]), cut=2, precision="float32", cache=str(tmp_path), batch_size=4
         )
-        network: Network = InCompany.open(config, cached=True, class_blocks=(1, 3))
+        network: Network = InCompany.open(config, cached=True, class_tokens=(2, 10**9))
     else:
         network = in_memory(directories["vit"], InCompany)
     free = Encoder(network, batch_size=4)(folder[::-1]).latents

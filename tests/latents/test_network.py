@@ -99,7 +99,7 @@ def test_class_tokens_of_a_coarser_trunk_are_near(directories: dict[str, Path], 
 
 
 def test_a_network_gives_them_beside_the_tokens_and_of_no_images_too(directories: dict[str, Path]) -> None:
-    network = Network(load_backbone(directories["vit"]), cut=1, class_blocks=(2,))
+    network = Network(load_backbone(directories["vit"]), cut=1, class_tokens=(1, 10**9))
     for num in (2, 0):
         latents = network.encode(random_images(num, 32))
         assert latents.tokens_NTD.shape == (num, 17, 32) and latents.class_tokens_NKD.shape == (num, 1, 32)

@@ -10,47 +10,38 @@ from vitlr.latents.record import Encoded, Latents
 
 
 def numbered(first: int, num: int, blocks: int = 2, views: int = 0) -> Latents:
-    """Latents of ``num`` images in which every number says which image it belongs to."""
+    """Latents of ``num`` images, with that many views of each, in which every number says which image it is of."""
     images = torch.arange(first, first + num, dtype=torch.float32)
+    rows = np.repeat(np.arange(num), views)
     return Latents(
         images[:, None, None].expand(num, 3, 4).clone(),
         images[:, None, None].expand(num, blocks, 4).clone(),
-        images[:, None, None, None].expand(num, views, blocks, 4).clone(),
+        images[torch.from_numpy(rows)][:, None, None].expand(num * views, blocks, 4).clone(),
+        rows,
     )
 
 
 def images_of(latents: Latents) -> list[int]:
     """Which images these are, as every part says."""
-    parts = [latents.tokens_NTD, latents.class_tokens_NKD, latents.views_NVKD]
-    for part in parts:
-        if part.numel():
-            assert torch.equal(
-                part.flatten(1), latents.tokens_NTD[:, 0, :1].expand(len(part), part[0].numel())
-            )
-    return latents.tokens_NTD[:, 0, 0].int().tolist()
+    images = latents.tokens_NTD[:, 0, 0]
+    assert bool((latents.tokens_NTD == images[:, None, None]).all())
+    assert bool((latents.class_tokens_NKD == images[:, None, None]).all())
+    assert bool((latents.views_MKD == images[torch.from_numpy(latents.view_rows_M)][:, None, None]).all())
+    return images.int().tolist()
 
 
 def test_class_tokens_and_views_are_none_unless_given() -> None:
     latents = Latents(torch.zeros(5, 3, 4, dtype=torch.bfloat16))
-    assert latents.class_tokens_NKD.shape == (5, 0, 4) and latents.views_NVKD.shape == (5, 0, 0, 4)
+    assert latents.class_tokens_NKD.shape == (5, 0, 4) and latents.views_MKD.shape == (0, 0, 4)
     assert latents.class_tokens_NKD.dtype == torch.bfloat16
     assert len(latents) == 5 and latents.nbytes == 5 * 3 * 4 * 2
 
 
-@pytest.mark.parametrize(
-    ("rows", "expected"),
-    [
-        (np.array([2, 0, 2]), [12, 10, 12]),
-        (torch.tensor([1]), [11]),
-        (np.array([True, False, True, False]), [10, 12]),
-        (slice(1, 3), [11, 12]),
-        (np.array([], dtype=np.int64), []),
-    ],
-)
-def test_all_parts_of_the_images_asked_for_come_in_that_order(rows: object, expected: list[int]) -> None:
-    latents = numbered(10, 4, views=3)[rows]  # type: ignore[index]
-    assert images_of(latents) == expected
-    assert latents.views_NVKD.shape == (len(expected), 3, 2, 4)
+@pytest.mark.parametrize("rows", [[2, 0], [1], [], [3, 2, 1, 0]])
+def test_all_parts_of_the_images_asked_for_come_in_that_order(rows: list[int]) -> None:
+    latents = numbered(10, 4, views=3)[np.array(rows, dtype=np.int64)]
+    assert images_of(latents) == [10 + row for row in rows]
+    assert latents.views_MKD.shape == (3 * len(rows), 2, 4)
 
 
 def test_groups_are_joined_in_order() -> None:
@@ -64,7 +55,7 @@ def test_bytes_are_those_of_all_parts() -> None:
 
 def test_all_parts_go_to_a_device_together() -> None:
     moved = numbered(0, 3, views=2).to(torch.device("meta"))
-    parts = (moved.tokens_NTD, moved.class_tokens_NKD, moved.views_NVKD)
+    parts = (moved.tokens_NTD, moved.class_tokens_NKD, moved.views_MKD)
     assert {part.device.type for part in parts} == {"meta"}
     assert moved[np.array([1, 0])].tokens_NTD.shape == (2, 3, 4)
 
@@ -73,7 +64,7 @@ def test_parts_of_different_images_are_refused() -> None:
     with pytest.raises(ValueError, match="of the same images"):
         Latents(torch.zeros(5, 3, 4), torch.zeros(4, 2, 4))
     with pytest.raises(ValueError, match="of the same images"):
-        Latents(torch.zeros(5, 3, 4), torch.zeros(5, 2, 4), torch.zeros(6, 1, 2, 4))
+        Latents(torch.zeros(5, 3, 4), torch.zeros(5, 2, 4), torch.zeros(6, 2, 4))
 
 
 def test_as_many_were_encoded_as_there_are_rows() -> None:

@@ -21,9 +21,10 @@ from vitlr.classifier import LatentReplayClassifier
 from vitlr.errors import ConfigError
 from vitlr.latents.network import Network
 from vitlr.latents.record import Latents
+from vitlr.latents.settings import BackboneConfig
 from vitlr.learning import GradientLearner, LearnerConfig, gradient
 from vitlr.replay import MemoryConfig, ReplayMemory
-from vitlr.runs.settings import BackboneConfig, parse
+from vitlr.runs.settings import parse
 from vitlr.vit import Backbone, Head, Trunk, random_backbone
 
 COPIES = ("_to_copy", "copy_")

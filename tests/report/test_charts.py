@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 
 from vitlr.errors import DataError
-from vitlr.report.charts import class_heat_map, memory_composition, spread_curves, time_per_experience
+from vitlr.report.charts import class_heat_map, memory_composition, time_per_experience
 from vitlr.report.confusion import confusion_matrix
-from vitlr.report.figures import accuracy_curves, figure_bytes
-from vitlr.report.report import PUBLISHED
+from vitlr.report.figures import figure_bytes, spread_curves
+from vitlr.report.sections import PUBLISHED
 
 
 def drawn(figure: Figure) -> Figure:
@@ -43,20 +44,43 @@ def test_published_levels_are_named_beside_the_axes_and_no_name_lies_over_anothe
     rising = np.linspace(0.05, 0.75, 50)
     figure = drawn(spread_curves({"method": [rising, rising]}, ylabel="accuracy", lines=levels))
     axes = figure.axes[0]
-    boxes = {text.get_text(): text.get_window_extent() for text in axes.texts}
-    assert sorted(boxes) == sorted(f"{name} {level:.1%}" for name, level in levels.items())
+    boxes = {text.get_text(): text.get_window_extent() for text in axes.texts if text.get_text()}
+    every = {**levels, "method": 0.75}
+    assert sorted(boxes) == sorted(f"{name} {level:.1%}" for name, level in every.items())
     pairs = [(a, b) for a in boxes for b in boxes if a < b]
     assert not any(boxes[a].overlaps(boxes[b]) for a, b in pairs)
     assert all(box.x0 >= axes.bbox.x1 and box.x1 <= figure.bbox.x1 for box in boxes.values())
 
 
-def test_the_legend_of_many_long_names_lies_within_the_figure_and_leaves_the_axes_their_height() -> None:
-    few = drawn(spread_curves({"a": [[0.1, 0.2]]}, ylabel="accuracy"))
+def labels(figure: Figure) -> dict[str, Bbox]:
+    return {text.get_text(): text.get_window_extent() for text in figure.axes[0].texts if text.get_text()}
+
+
+def test_many_long_names_stand_within_the_figure_and_leave_the_axes_their_size() -> None:
+    few = drawn(spread_curves({"a": [[0.1, 0.2]]}))
     names = [f"latent replay (cut 11, trunk and training in 16 bits), variant {n}" for n in range(32)]
-    many = drawn(spread_curves({name: [[0.1, 0.2]] for name in names}, ylabel="accuracy"))
-    box = many.legends[0].get_window_extent()
-    assert box.x0 >= 0 and box.x1 <= many.bbox.x1 and box.y1 <= many.axes[0].bbox.y0
+    many = drawn(spread_curves({name: [[0.1, 0.2]] for name in names}))
+    boxes = list(labels(many).values())
+    assert len(boxes) == 32 and not any(a.overlaps(b) for n, a in enumerate(boxes) for b in boxes[:n])
+    assert all(box.x1 <= many.bbox.x1 and box.y0 >= 0 and box.y1 <= many.bbox.y1 for box in boxes)
     assert many.axes[0].bbox.height > 0.8 * few.axes[0].bbox.height
+    assert many.axes[0].bbox.width > 0.4 * many.bbox.width
+
+
+def test_a_legend_of_many_long_names_lies_within_the_figure() -> None:
+    names = [f"latent replay (cut 11, trunk and training in 16 bits), variant {n}" for n in range(32)]
+    figure = drawn(time_per_experience({name: [0.1, 0.2] for name in names}, {}))
+    box = figure.legends[0].get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.axes[0].bbox.y0
+
+
+def test_a_line_may_fall_below_zero_and_one_without_values_is_named_without_one() -> None:
+    nan = float("nan")
+    figure = drawn(
+        spread_curves({"better": [[nan, -0.2, -0.1]], "one": [[nan, nan, nan]]}, ylabel="forgetting")
+    )
+    assert sorted(labels(figure)) == ["better -10.0%", "one"] and figure.axes[0].get_ylim()[0] < -0.2
+    assert drawn(spread_curves({"a": [[0.4, 0.5]]})).axes[0].get_ylim()[0] == 0
 
 
 def test_names_are_drawn_letter_by_letter_and_none_is_left_out_or_breaks_the_layout() -> None:
@@ -66,11 +90,13 @@ def test_names_are_drawn_letter_by_letter_and_none_is_left_out_or_breaks_the_lay
         figure = drawn_as_files(spread_curves({name: [[0.1, 0.2]] for name in names}, ylabel="accuracy"))
         drawn_as_files(class_heat_map(np.zeros((3, 5)), names))
         drawn_as_files(memory_composition(np.ones((3, 5)), names))
-        drawn_as_files(accuracy_curves({name: [[0.1, 0.2]] for name in names}, title="cost $5 vs $6"))
+        drawn_as_files(spread_curves({name: [[0.1, 0.2]] for name in names}, title="cost $5 vs $6"))
+        drawn_as_files(time_per_experience({name: [0.1, 0.2] for name in names}, {}))
         drawn_as_files(confusion_matrix(np.eye(5), names, title=names[1]))
-    shown = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert len(shown) == len(names) and "cost" in shown[0] and max(map(len, shown)) <= 60
-    assert figure.axes[0].bbox.width > 0.5 * figure.bbox.width
+    shown = [text.get_text() for text in figure.axes[0].texts if text.get_text()]
+    assert len(shown) == len(names) and "cost" in "".join(shown)
+    assert max(len(each.rpartition(" ")[0]) for each in shown) <= 60
+    assert figure.axes[0].bbox.width > 4.5 * figure.dpi
 
 
 def test_a_class_that_is_not_known_yet_is_grey_in_the_heat_map() -> None:
@@ -150,10 +176,13 @@ def test_titles_stay_on_the_figure(title: str) -> None:
 @pytest.mark.filterwarnings("ignore:Glyph")
 @pytest.mark.parametrize("letter", ["W", "i", "\u82f9"])
 def test_legends_of_wide_letters_stay_on_the_figure(letter: str) -> None:
-    figure = spread_curves({letter * 21 + str(i): [[0.1, 0.2]] for i in range(6)}, ylabel="accuracy")
+    figure = time_per_experience({letter * 21 + str(i): [0.1, 0.2] for i in range(6)}, {})
     figure.draw_without_rendering()
     box = figure.legends[0].get_window_extent()
     assert box.x0 >= 0 and box.x1 <= figure.bbox.x1
+    figure = spread_curves({letter * 21 + str(i): [[0.1, 0.2]] for i in range(6)})
+    figure.draw_without_rendering()
+    assert all(box.x1 <= figure.bbox.x1 for box in labels(figure).values())
 
 
 def test_the_memory_of_many_classes_has_a_row_for_each() -> None:

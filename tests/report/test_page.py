@@ -7,9 +7,9 @@ import re
 import numpy as np
 from matplotlib.figure import Figure
 
-from vitlr.report.charts import memory_composition, spread_curves
+from vitlr.report.charts import memory_composition
 from vitlr.report.confusion import confusion_matrix
-from vitlr.report.figures import COLOURS, accuracy_curves, figure_bytes
+from vitlr.report.figures import COLOURS, figure_bytes, spread_curves
 from vitlr.report.page import Part, html_page
 
 INK, PAPER = "#e6e9ed", "#1a1f26"
@@ -39,7 +39,7 @@ def contrast(one: str, other: str) -> float:
 
 def test_on_a_dark_page_paper_is_dark_and_every_method_s_line_stands_out() -> None:
     curves = {f"method {n}": [[0.1, 0.2 + n / 20], [0.2, 0.3]] for n in range(len(COLOURS))}
-    for figure in (accuracy_curves(curves), spread_curves(curves, ylabel="y", lines={"published": 0.4})):
+    for figure in (spread_curves(curves), spread_curves(curves, lines={"published": 0.4})):
         colours = colours_when_dark(figure)
         assert PAPER in colours and INK in colours and not colours & {"#ffffff", "#000000"}
         shown = [colour for colour in colours if colour not in (PAPER, "#59636e")]  # the grid is faint

@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 
 from vitlr.cli import main
-from vitlr.evaluation import metrics
 from vitlr.evaluation.records import class_matrix, forward_transfer, running_forgetting
-from vitlr.report.gather import gather, named_by_difference
+from vitlr.report import gather as gathering
+from vitlr.report.gather import RunData
 from vitlr.report.report import make_report, measures
+from vitlr.runs.settings import RunConfig
 
 RECIPE = """
 title: tiny
@@ -31,6 +32,14 @@ variants:
   naive: {{learner: {{method: naive}}}}
 runs: [0, 1]
 """
+
+
+def gather(paths: list[Path]) -> tuple[list[RunData], list[str]]:
+    return gathering.gather(paths, RunConfig)
+
+
+def named_by_difference(settings: list[dict], name: str = "") -> list[str]:
+    return gathering.named_by_difference(settings, RunConfig, name)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +56,7 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures are made but not drawn, which takes most of a report's time."""
-    monkeypatch.setattr("vitlr.report.report.figure_bytes", lambda figure, kind: b'<svg width="1pt"></svg>')
+    monkeypatch.setattr("vitlr.report.sections.figure_bytes", lambda figure, kind: b'<svg width="1pt"></svg>')
 
 
 def test_the_page_needs_no_network_and_every_id_is_used_once(comparison: Path, tmp_path: Path) -> None:
@@ -140,14 +149,43 @@ def test_the_running_forgetting_ends_where_the_measure_is(comparison: Path) -> N
     assert failures == []
     for run in runs:
         matrix_EC, learned_C = class_matrix(run.metrics)
-        known = learned_C < len(matrix_EC)
-        assert running_forgetting(run.metrics)[-1] == pytest.approx(
-            metrics.forgetting(matrix_EC[:, known], learned_C[known]), nan_ok=True
-        )
+        earlier_EC = matrix_EC[:, learned_C < len(matrix_EC) - 1]
+        expected = np.nanmean(np.fmax.reduce(earlier_EC[:-1], axis=0) - earlier_EC[-1])
+        assert running_forgetting(run.metrics)[-1] == pytest.approx(expected)
+        assert measures(run)["forgetting"] == pytest.approx(run.metrics[-1]["forgetting"])
         told = run.predictions
         assert told is not None
         hits = np.array(told["labels"]) == np.array(told["predictions"])
         assert measures(run)["test_accuracy"] == pytest.approx(hits.mean())
+
+
+def test_the_calibration_error_of_a_report_is_the_one_of_the_records_over_images_of_classes_seen(
+    comparison: Path,
+) -> None:
+    run = gather([comparison / "naive"])[0][0]
+    assert measures(run)["calibration_error"] == run.metrics[-1]["calibration_error"]
+    found = run.predictions
+    assert found is not None
+    unseen = {
+        **found,
+        "labels": [label + 1 for label in found["labels"]],
+    }  # all wrong, if it were judged again
+    assert measures(replace(run, predictions=unseen)) == measures(run)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_what_accuracy_costs_is_drawn_for_methods_to_compare_and_named_by_method(comparison: Path) -> None:
+    figures = make_report(*gather([comparison])).figures
+    for name, label in (("accuracy-bytes", "replay memory"), ("accuracy-seconds", "seconds to learn")):
+        (axes,) = figures[name].axes
+        assert axes.get_xlabel().startswith(label)
+        assert [text.get_text() for text in axes.texts] == ["latent replay", "naive"]
+    # Naive training keeps nothing: it is drawn at 0, left of the others.
+    left = [
+        line.get_xdata()[0] for line in figures["accuracy-bytes"].axes[0].lines if len(line.get_xdata()) == 1
+    ]
+    assert min(left) == 0 < max(left)
+    assert "accuracy-bytes" not in make_report(*gather([comparison / "naive"])).figures
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -156,8 +194,8 @@ def test_an_unfinished_run_and_one_that_failed_are_named(comparison: Path, tmp_p
     (tmp_path / "runs" / "naive" / "run1-seed0" / "summary.json").unlink()
     (tmp_path / "runs" / "latent-replay" / "run1-seed0" / "metrics.jsonl").unlink()
     report = make_report(*gather([tmp_path / "runs"]))
-    assert "naive, run 1, seed 0: not finished" in report.html
-    assert "latent replay, run 1, seed 0: failed: there is no record of it" in report.html
+    assert "naive, order 1, seed 0: not finished" in report.html
+    assert "latent replay, order 1, seed 0: failed: there is no record of it" in report.html
     assert [(row["failed"], row["not_finished"]) for row in report.rows] == [(1, 0), (0, 1)]
 
 
@@ -172,9 +210,9 @@ def test_a_run_that_failed_in_a_comparison_is_named_once_with_its_reason(
     assert "0, 2 failed" in capsys.readouterr().out
     table = (tmp_path / "runs" / "table.md").read_text()
     assert "| diverging | 0, 2 failed | failed |" in table
-    assert "* failed: diverging, run 0, seed 0: the loss became" in table
+    assert "* failed: diverging, order 0, seed 0: the loss became" in table
     report = make_report(*gather([tmp_path / "runs"]))
-    assert report.html.count("diverging, run 0, seed 0: failed: the loss became") == 1
+    assert report.html.count("diverging, order 0, seed 0: failed: the loss became") == 1
     assert report.html.count('class="bad"') == 2
     # In the order of the recipe, which also gives the colours.
     assert [row["method"] for row in report.rows] == ["latent replay", "diverging", "naive"]
@@ -188,7 +226,7 @@ def test_a_run_that_failed_on_its_own_tells_why_until_it_is_run_again(
     out = tmp_path / "run"
     one = ["train", *flags, "--quiet", f"--out={out}"]
     assert main([*one, "--learner.lr=1e30", "--learner.first_lr=1e30"]) == 2
-    assert "run 0, seed 0: failed: the loss became" in make_report(*gather([out])).html
+    assert "order 0, seed 0: failed: the loss became" in make_report(*gather([out])).html
     assert main([*one, "--overwrite"]) == 0
     assert not (out / "failure.json").exists()
     assert 'class="bad"' not in make_report(*gather([out])).html
@@ -318,7 +356,7 @@ def test_variants_that_left_no_directory_have_a_row_also_from_the_folder_above(
         **content["rows"][0],
         "variant": "no network",
         "runs": 0,
-        "failures": ["run 0, seed 0: not there"],
+        "failures": ["run 0, seed 0: not there"],  # as version 0.1 wrote it
     }
     summary.write_text(json.dumps({**content, "rows": [*content["rows"], lost]}))
     shutil.move(tmp_path / "all" / "runs" / "latent-replay", tmp_path / "all" / "runs" / "Latent-Replay")
@@ -326,7 +364,7 @@ def test_variants_that_left_no_directory_have_a_row_also_from_the_folder_above(
         report = make_report(*gather([given]))
         told = {row["method"]: (row["runs"], row["failed"]) for row in report.rows}
         assert told == {"Latent Replay": (2, 0), "naive": (2, 0), "no network": (0, 1)}
-        assert report.html.count("no network, run 0, seed 0: failed: not there") == 1
+        assert report.html.count("no network, order 0, seed 0: failed: not there") == 1
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -338,7 +376,7 @@ def test_variants_that_left_no_directory_have_a_row_also_from_the_folder_above(
         ("metrics.jsonl", {"session_accuracy": {"x": 0.5}}),
         ("metrics.jsonl", {"category_accuracy": "good"}),
         ("summary.json", {"peak_memory_bytes": "much"}),
-        ("predictions.json", {"confidence": ["high"] * 9}),
+        ("metrics.jsonl", {"calibration_error": "low"}),
     ],
 )
 def test_a_record_with_a_value_of_the_wrong_kind_names_the_run(
@@ -348,8 +386,6 @@ def test_a_record_with_a_value_of_the_wrong_kind_names_the_run(
     damaged = tmp_path / "runs" / "naive" / "run0-seed0" / name
     lines = [json.loads(line) for line in damaged.read_text().splitlines()] if name[0] == "m" else None
     content = [json.loads(damaged.read_text())] if lines is None else lines
-    if "confidence" in change:
-        change = {"confidence": ["high"] * len(content[0]["labels"])}
     damaged.write_text("".join(json.dumps({**each, **change}) + "\n" for each in content))
     assert main(["report", str(tmp_path / "runs"), "--out", str(tmp_path / "report"), "--quiet"]) == 2
     told = capsys.readouterr().err
@@ -407,12 +443,20 @@ def test_published_figures_are_not_drawn_beside_a_part_of_the_frames(comparison:
 
 
 def test_runs_are_named_by_what_differs_but_order_and_seed() -> None:
-    base = {"learner.method": "latent_replay", "memory.capacity": 300, "seed": 0, "data.run": 0}
+    base = {"learner.method": "latent_replay", "memory.capacity": 300, "seed": 0, "data.order": 0}
     assert named_by_difference([base, base | {"seed": 1}]) == ["latent replay", "latent replay"]
     assert named_by_difference([base, base | {"memory.capacity": 100}]) == [
         "latent replay (capacity 300)",
         "latent replay (capacity 100)",
     ]
+
+
+def test_settings_that_decide_no_result_and_those_that_a_method_does_not_read_give_no_name() -> None:
+    slda = {"learner.method": "slda", "learner.lr": 0.1, "data.workers": 1, "out": "a", "tensorboard": True}
+    other = {"learner.lr": 0.2, "data.workers": 9, "out": "b", "tensorboard": False}
+    assert named_by_difference([slda, slda | other]) == ["slda", "slda"]
+    naive = slda | {"learner.method": "naive"}
+    assert named_by_difference([naive, naive | other]) == ["naive (lr 0.1)", "naive (lr 0.2)"]
 
 
 def test_a_setting_that_an_older_run_does_not_know_does_not_tell_it_from_later_ones() -> None:

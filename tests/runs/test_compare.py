@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.runs.conftest import save_tree
 from vitlr.cli import main
 from vitlr.commands.compare import numbers
 from vitlr.errors import ConfigError
-from vitlr.runs.compare import read_plan, table_cells, table_lines
-from vitlr.runs.tracking import read_metrics
+from vitlr.evaluation.records import read_metrics
+from vitlr.runs.plan import read_plan
+from vitlr.runs.settings import parse
+from vitlr.runs.summary import table_cells, table_lines
+from vitlr.runs.train import read_config, train
 
 
 def recipe(folder: Path, text: str) -> Path:
@@ -29,7 +35,7 @@ def test_a_variants_settings_go_over_those_of_the_base(tmp_path: Path) -> None:
     )
     plan = read_plan(recipe(tmp_path, text))
     small = list(plan.configs("small", tmp_path / "out"))
-    assert [config.data.run for config in small] == [1, 2]
+    assert [config.data.order for config in small] == [1, 2]
     assert {(config.memory.capacity, config.memory.codec) for config in small} == {(5, "int8")}
     assert next(iter(plan.configs("plain", tmp_path / "out"))).memory.capacity == 20
 
@@ -42,11 +48,11 @@ def test_a_variants_settings_go_over_those_of_the_base(tmp_path: Path) -> None:
         ("variants: {a: 2020-01-01}\n", "'a' must hold settings"),
         ("variants: [a]\n", "must hold 'variants'"),
         ("variants: {a: {}}\nrun: [1]\n", "unknown keys run"),
-        ("variants: {a: {}}\nruns: 3\n", "runs must be a list of whole numbers"),
+        ("variants: {a: {}}\nruns: 3\n", "orders must be a list of whole numbers"),
         ("variants: {a: {}", "not valid YAML"),
         ("variants: {}\n", "has no variants"),
-        ("variants: {a: {data: 5}}\n", "data of 'a' must hold settings, got 5"),
-        ("variants: {a: {}}\nbase: {memory: [1]}\n", "memory of 'base' must hold settings"),
+        ("variants: {a: {data: 5}}\n", "'a': data must hold settings such as data.dataset, got 5"),
+        ("variants: {a: {}}\nbase: {memory: [1]}\n", "'base': memory must hold settings"),
         ("variants: {CWR: {}, CWR*: {}}\n", "'CWR' and 'CWR\\*' would share the directory CWR"),
         ("variants: {naive: {}, Naive: {}}\n", "would share the directory Naive"),
         ("variants: {summary.json: {}}\n", "cannot be called 'summary.json'"),
@@ -62,7 +68,7 @@ def test_a_recipe_that_says_something_else_is_refused_by_name(
 
 def test_the_same_order_twice_is_run_once_and_an_empty_room_is_none(tmp_path: Path) -> None:
     plan = read_plan(recipe(tmp_path, "variants: {a: }\nbase: {data: }\nruns: [0, 2, 0]\nseeds: [1, 1]\n"))
-    assert (plan.runs, plan.seeds, plan.base) == ((0, 2), (1,), {"data": {}})
+    assert (plan.orders, plan.seeds, plan.base) == ((0, 2), (1,), {"data": {}})
 
 
 def test_names_in_any_alphabet_have_directories_of_their_own(tmp_path: Path) -> None:
@@ -120,11 +126,96 @@ def test_train_repeats_one_method_over_orders_and_seeds_with_one_summary(
     assert (out / names[0] / "metrics.jsonl").stat().st_mtime_ns == before
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        "--data.workers=1",
+        "--tensorboard=false",
+        "--checkpoint_every=3",
+        "--backbone.cache=off",
+        "--data.root=MOVED",
+    ],
+)
+def test_a_comparison_goes_on_if_what_changed_decides_no_result(
+    flags: list[str], tmp_path: Path, other: str
+) -> None:
+    tree = tmp_path / "core50"
+    shutil.copytree(flags[1].partition("=")[2], tree)
+    out = tmp_path / "many"
+    one = ["train", *flags, f"--data.root={tree}", "--learner.epochs=1", "--quiet", f"--out={out}"]
+    assert main([*one, "--runs=0"]) == 0
+    done = out / "latent-replay" / "run0-seed0" / "metrics.jsonl"
+    before = done.stat().st_mtime_ns
+    if "MOVED" in other:
+        tree.rename(tmp_path / "moved")
+    assert main([*one, other.replace("MOVED", str(tmp_path / "moved")), "--runs=0-1"]) == 0
+    assert done.stat().st_mtime_ns == before
+    assert (out / "latent-replay" / "run1-seed0" / "summary.json").is_file()
+
+
+def test_a_comparison_and_a_recipe_that_say_run_for_order_are_continued(
+    flags: list[str], tmp_path: Path
+) -> None:
+    out, one = tmp_path / "many", ["train", *flags, "--learner.epochs=1", "--quiet"]
+    assert main([*one, "--orders=1", f"--out={out}"]) == 0
+    run = out / "latent-replay" / "run1-seed0"
+    for path, new, old in (
+        (run / "config.yaml", "  order: 1", "  run: 1"),
+        (out / "summary.json", '"orders"', '"runs"'),
+    ):
+        assert new in path.read_text()
+        path.write_text(path.read_text().replace(new, old))
+    before = (run / "metrics.jsonl").stat().st_mtime_ns
+    assert main([*one, "--runs=1", f"--out={out}"]) == 0
+    assert main([*one, "--data.run=2", "--seeds=0", f"--out={out}"]) == 0
+    assert (run / "metrics.jsonl").stat().st_mtime_ns == before
+    assert json.loads((out / "summary.json").read_text())["orders"] == [1, 2]
+    assert read_config(run).data.order == 1
+    plan = read_plan(recipe(tmp_path, "base: {data: {run: 3}}\nvariants: {a: }\nruns: [4]\n"))
+    assert (plan.base, plan.orders) == ({"data": {"order": 3}}, (4,))
+
+
+@pytest.mark.parametrize("other", ["--learner.lr=0.5", "--data.root=OTHER", "--data.root=GONE"])
+def test_a_comparison_of_other_settings_or_images_is_refused(
+    flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], other: str
+) -> None:
+    tree = save_tree(tmp_path / "other", objects=(1, 2, 6))
+    out = tmp_path / "many"
+    one = ["train", *flags, "--learner.epochs=1", "--quiet", "--runs=0", f"--out={out}"]
+    assert main(one) == 0
+    assert main([*one, other.replace("OTHER", str(tree)).replace("GONE", str(tmp_path / "gone"))]) == 2
+    said = capsys.readouterr().err
+    assert "does not exist" in said if "GONE" in other else "was made with other settings or images (" in said
+
+
+def test_a_run_is_resumed_from_a_tree_that_was_moved_with_other_workers(
+    flags: list[str], tmp_path: Path
+) -> None:
+    tree = tmp_path / "core50"
+    shutil.copytree(flags[1].partition("=")[2], tree)
+    config = parse([*flags, f"--data.root={tree}", f"--out={tmp_path / 'run'}"])
+
+    class Stopped(Exception):
+        pass
+
+    def stop(record) -> None:
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        train(config, on_record=stop)
+    tree.rename(tmp_path / "moved")
+    data = replace(config.data, root=str(tmp_path / "moved"), workers=1)
+    others = replace(config, data=data, tensorboard=False, checkpoint_every=3)
+    positions = []
+    train(others, resume=True, on_start=lambda _, start: positions.append(start))
+    assert positions == [1] and len(read_metrics(tmp_path / "run")) == 7
+
+
 def test_a_single_run_has_no_spread_and_one_that_failed_is_counted_beside_those_that_did_not() -> None:
     row = {
         "variant": "naive",
         "runs": 1,
-        "failures": ["run 2, seed 0: the loss became nan"],
+        "failures": ["order 2, seed 0: the loss became nan"],
         "test_accuracy": (0.5, None),
         "average_test_accuracy": (0.25, None),
         "forgetting": None,
@@ -132,7 +223,7 @@ def test_a_single_run_has_no_spread_and_one_that_failed_is_counted_beside_those_
         "memory_bytes": 0,
     }
     assert table_cells(row) == ("naive", "1, 1 failed", "50.0%", "25.0%", "-", "0.100", "0.0")
-    assert table_lines([row])[-1] == "* failed: naive, run 2, seed 0: the loss became nan"
+    assert table_lines([row])[-1] == "* failed: naive, order 2, seed 0: the loss became nan"
 
 
 @pytest.mark.parametrize("more", [["--overwrite"], ["--resume=x"], ["--data.run=99"]])
@@ -161,7 +252,7 @@ def test_a_run_that_finds_too_little_memory_fails_alone(
     assert main(["train", *flags, "--seeds=0,1", "--learner.epochs=1", f"--out={out}", "--quiet"]) == 1
     (row,) = json.loads((out / "summary.json").read_text())["rows"]
     assert row["runs"] == 1
-    assert row["failures"] == ["run 0, seed 0: RuntimeError: DefaultCPUAllocator: can't allocate memory"]
+    assert row["failures"] == ["order 0, seed 0: RuntimeError: DefaultCPUAllocator: can't allocate memory"]
 
 
 def test_a_part_of_a_comparison_leaves_the_others_runs_in_the_summary(
@@ -172,7 +263,7 @@ def test_a_part_of_a_comparison_leaves_the_others_runs_in_the_summary(
     before = json.loads((out / "summary.json").read_text())
     assert main([*one, "--learner.method=naive", "--runs", "2", f"--out={out}"]) == 0
     after = json.loads((out / "summary.json").read_text())
-    assert (after["runs"], after["seeds"]) == ([0, 1, 2], [0])
+    assert (after["orders"], after["seeds"]) == ([0, 1, 2], [0])
     assert after["rows"][0] == before["rows"][0]
     assert [(row["variant"], row["runs"]) for row in after["rows"]] == [("latent replay", 2), ("naive", 1)]
     assert after["rows"][1]["test_accuracy"][1] is None  # one run has no spread

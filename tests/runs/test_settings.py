@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
 from vitlr.errors import ConfigError, RunError
-from vitlr.runs.settings import parse
+from vitlr.runs.settings import RunConfig, from_settings, parse
 from vitlr.runs.train import check_run_dir
 
 
@@ -65,6 +66,91 @@ def test_yaml_that_its_reader_stumbles_over_is_refused_by_name(tmp_path: Path, t
     path.write_text(text)
     with pytest.raises(ConfigError, match=r"odd\.yaml is not valid YAML"):
         parse(["--config", str(path)])
+
+
+# A text that contains itself, and one of 370 bytes that stands for gigabytes.
+ALIASES = [
+    "base: &b {data: *b}\nvariants: {one: {}}\n",
+    "variants: &v {one: *v}\n",
+    "data: &a {root: x}\nmemory: {<<: *a}\n",
+    f"variants: {{one: {{}}}}\nseeds: [&a0 [{','.join('x' * 10)}]"
+    + "".join(f", &a{i} [{','.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 8))
+    + "]\n",
+]
+
+
+@pytest.mark.parametrize("text", ALIASES)
+def test_aliases_are_refused_by_name_before_anything_is_built(tmp_path: Path, text: str) -> None:
+    from vitlr.report.gather import gather
+    from vitlr.runs.plan import read_plan
+
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    tracemalloc.start()
+    try:
+        for read in (
+            lambda: parse(["--config", str(path)]),
+            lambda: read_plan(path),
+            lambda: gather([tmp_path], RunConfig),
+        ):
+            with pytest.raises(ConfigError, match=r"config\.yaml is not valid YAML \(alias \*\w+: write out"):
+                read()
+        with pytest.raises(ConfigError, match=r"--config is not valid YAML \(alias"):
+            parse(["--config", text])
+        assert tracemalloc.get_traced_memory()[1] < 10e6
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [
+        ("--lable=x", "unknown setting lable; did you mean data.labels?"),
+        ("--learner.epochs=many", "learner.epochs must be of type int, got many; see --help"),
+        ("--out.x=3", "out must be of type str or null"),
+        ("--data=c.yaml", "unknown setting data; did you mean data."),
+        ("--config={data: {ordr: 3}}", "--config: unknown setting data.ordr; did you mean data.order?"),
+        ("--config=nowhere.yaml", "nowhere.yaml cannot be read (No such file"),
+        ("stray", "unknown setting stray"),
+        ("--memory.capacity", "--memory.capacity: expected one argument"),
+    ],
+)
+def test_a_slip_in_a_flag_is_one_sentence(flag: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse([flag])
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_files_and_flags_win_in_the_order_given_and_short_flags_are_settings(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("data: {scenario: nc, frames: 3}\n")
+    file = f"--config={tmp_path / 'c.yaml'}"
+    flags = ["--data.scenario=ni", file, "--data.frames", "5", "--trunk", "int8", "--on-bad-image=skip"]
+    config = parse([*flags, "--device=auto"])
+    assert (config.data.scenario, config.data.frames, config.data.on_bad_image) == ("nc", 5, "skip")
+    assert (config.backbone.precision, config.backbone.device) == ("int8", "auto")
+    assert parse(["--data.frames=5", file]).data.frames == 3
+
+
+def test_an_order_is_read_by_its_older_name_too_but_not_by_both(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("data: {run: 3}\n")
+    for given in (["--data.run", "3"], ["--data.run=3"], [f"--config={tmp_path / 'c.yaml'}"]):
+        assert parse(given) == parse(["--data.order=3"])
+    assert parse(["--data.order=1", "--data.run=3"]).data.order == 3
+    with pytest.raises(ConfigError, match=r"data\.order is given twice"):
+        parse(["--config={data: {order: 1, run: 2}}"])
+
+
+def test_params_cfg_gives_way_to_every_flag(tmp_path: Path) -> None:
+    (tmp_path / "p.cfg").write_text("rm_sz = 5\nmb_size = 7\n")
+    config = parse(["--learner.batch_size=9", f"--params-cfg={tmp_path / 'p.cfg'}"])
+    assert (config.memory.capacity, config.learner.batch_size) == (5, 9)
+
+
+def test_nested_settings_are_checked_as_flags_are() -> None:
+    assert from_settings({"learner": {"lr": "1e-3"}, "memory": {"bytes": "20MB"}}).learner.lr == 1e-3
+    assert from_settings({"data": {"scenario": "nc"}}) == parse(["--data.scenario=nc"])
+    with pytest.raises(ConfigError, match=r"learner\.epochs must be of type int, got many"):
+        from_settings({"learner": {"epochs": "many"}})
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,11 @@ import torch
 from safetensors.torch import load_file
 
 from vitlr.errors import ConfigError, RunError
+from vitlr.evaluation.records import read_metrics
 from vitlr.runs import train as runs
 from vitlr.runs.materials import build_learner, prepare
 from vitlr.runs.settings import parse
-from vitlr.runs.tracking import EventWriter, read_metrics
+from vitlr.runs.tracking import EventWriter
 from vitlr.runs.train import read_config, train
 
 
@@ -173,7 +174,7 @@ def test_a_full_disk_is_one_sentence_also_where_events_are_written(tmp_path: Pat
     resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 9, limits[1]))
     try:
         with pytest.raises(
-            RunError, match=r"TensorBoard events cannot be written to .*; free some space and resume"
+            RunError, match=r"TensorBoard events in .* cannot be written: .*; free some space and resume"
         ):
             events.write(line, {})
     finally:

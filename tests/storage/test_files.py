@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +12,8 @@ import pytest
 
 from vitlr.errors import RunError
 from vitlr.storage import files
-from vitlr.storage.files import clear_directory, locked, making, new_directory, write_atomically
+from vitlr.storage.files import clear_directory, new_directory, write_atomically
+from vitlr.storage.locks import locked
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows keeps others from open files by itself")
 
@@ -103,63 +102,6 @@ def test_a_directory_is_flushed_with_all_it_holds_before_it_gets_its_name(
     assert {"file", "deep", new.name} <= set(done[:renamed]) and done[renamed + 1 :] == [tmp_path.name]
 
 
-def test_one_makes_what_several_need_and_the_others_wait_for_it(tmp_path: Path) -> None:
-    path, made, waited = tmp_path / "tree", [], []
-    begin = threading.Barrier(4)
-
-    def need(number: int) -> None:
-        begin.wait()
-        with making(path, lambda: waited.append(number)):
-            if not path.exists():
-                made.append(number)
-                threading.Event().wait(0.2)
-                path.mkdir()
-
-    threads = [threading.Thread(target=need, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(timeout=30)
-    assert len(made) == 1 and names(tmp_path) == {"tree"}
-    assert set(waited) == set(range(4)) - set(made)
-
-
-def test_what_a_killed_process_was_making_is_made_by_the_next(tmp_path: Path) -> None:
-    script = (
-        "import sys, time\nfrom vitlr.storage.files import making, new_directory\n"
-        f"with making({str(tmp_path / 'tree')!r}), new_directory({str(tmp_path / 'tree')!r}):\n"
-        "    print('at it', flush=True)\n    time.sleep(60)\n"
-    )
-    child = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
-    assert child.stdout is not None and child.stdout.readline() == b"at it\n"
-    assert len(names(tmp_path)) == 2  # its lock and its unfinished directory
-    child.send_signal(signal.SIGKILL)
-    child.wait()
-    child.stdout.close()
-    with making(tmp_path / "tree"):
-        put(tmp_path / "tree", "whole")
-    assert names(tmp_path) == {"tree"}
-
-
-def test_who_waits_for_a_directory_gets_it_or_is_refused_in_time(tmp_path: Path) -> None:
-    release = threading.Event()
-
-    def hold() -> None:
-        with locked(tmp_path):
-            entered.set()
-            release.wait(30)
-
-    entered, thread = threading.Event(), threading.Thread(target=hold)
-    thread.start()
-    entered.wait(30)
-    with pytest.raises(RunError, match="in use by another process"), locked(tmp_path, wait=0.05):
-        pass
-    threading.Timer(0.1, release.set).start()
-    with locked(tmp_path, wait=30):
-        pass
-    thread.join()
-
-
 def test_a_directory_is_cleared_of_all_but_its_lock_and_its_sign_goes_last(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -172,3 +114,11 @@ def test_a_directory_is_cleared_of_all_but_its_lock_and_its_sign_goes_last(
         (tmp_path / "model" / "file").write_text("")
         clear_directory(tmp_path, last="config.yaml")
     assert removed[-1] == "config.yaml" and names(tmp_path) == {".lock"}
+
+
+def test_files_locks_and_the_cache_root_are_imported_without_torch_and_filelock() -> None:
+    script = (
+        "import sys\nimport vitlr.storage.cache_root, vitlr.storage.files, vitlr.storage.locks\n"
+        "sys.exit(len({'torch', 'filelock', 'numpy'} & set(sys.modules)))\n"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

@@ -57,7 +57,7 @@ def test_a_configuration_that_asks_for_what_is_not_there_is_refused(
 def test_an_index_cannot_lead_out_of_its_directory(network: Path, name: str) -> None:
     (network / "model.safetensors").rename(network.parent / "elsewhere.safetensors")
     (network / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"x": name}}))
-    with pytest.raises(BackboneError, match="no safetensors file beside it"):
+    with pytest.raises(BackboneError, match="not a safetensors file beside it"):
         load_backbone(str(network))
 
 
@@ -86,5 +86,5 @@ def test_an_adapter_is_refused(network: Path) -> None:
 def test_weights_that_are_cut_off_are_refused(network: Path, keep: int) -> None:
     path = network / "model.safetensors"
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(BackboneError, match="damaged or no safetensors"):
+    with pytest.raises(BackboneError, match="damaged or not a safetensors"):
         load_backbone(str(network))

@@ -1,4 +1,4 @@
-"""The page as Gradio draws it; the camera's half is in ``static/live.js``."""
+"""The part of the page that Gradio draws; the camera's part is in ``static/live.js``."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def static(name: str) -> str:
 
 
 def page_options() -> dict[str, Any]:
-    """What is given where the page is mounted: looks that need no network, and the script."""
+    """Options for mounting the page: a theme that needs no network, and the script."""
     fonts = ["system-ui", "sans-serif"]
     return {
         "theme": gr.themes.Default(font=fonts, font_mono=["ui-monospace", "monospace"]),
@@ -62,10 +62,10 @@ def page_options() -> dict[str, Any]:
 
 
 def build_page(session: LiveSession) -> gr.Blocks:
-    """Camera on the left, what is known on the right."""
+    """Camera on the left, known objects on the right."""
     limits = session.limits
     with gr.Blocks(title="ViT-LR live", analytics_enabled=False, delete_cache=(600, 3600)) as page:
-        gr.Markdown("# Teach it by showing\nShow an object, name it, and it is known seconds later.")
+        gr.Markdown("# Teach it by showing\nShow an object, name it, and it is recognised seconds later.")
         seen = gr.State("")
         with gr.Row():
             with gr.Column(scale=3, min_width=320):
@@ -74,7 +74,7 @@ def build_page(session: LiveSession) -> gr.Blocks:
                 known = gr.HTML(_class_list([], limits.classes), elem_id="live-classes")
                 with gr.Row(equal_height=True):
                     which = gr.Dropdown(
-                        choices=[], label="One to forget", interactive=True, scale=3, min_width=150
+                        choices=[], label="Object to forget", interactive=True, scale=3, min_width=150
                     )
                     forget = gr.Button("Forget", scale=1, min_width=90)
                 with gr.Row():
@@ -89,7 +89,7 @@ def build_page(session: LiveSession) -> gr.Blocks:
                     name = gr.Textbox(label="name of the object", max_length=60)
                     with gr.Row():
                         teach = gr.Button("Teach these")
-                        look = gr.Button("What is on the first?")
+                        look = gr.Button("What is in the first one?")
                     shares = gr.Label(show_label=False, num_top_classes=5, visible=False)
         views = [seen, known, which]
 
@@ -103,7 +103,7 @@ def build_page(session: LiveSession) -> gr.Blocks:
             return [now, _class_list(classes, limits.classes), gr.Dropdown(choices=names, value=value)]
 
         def told(act, *values, uploads: Sequence[str] | None = None) -> str:
-            """The sentence for the page, of success or of what was wrong; uploads go by the visitor's names."""
+            """The sentence for the page, about success or the error; uploads appear under the visitor's file names."""
             try:
                 return _by_name(act(*values), uploads)
             except VitLRError as error:
@@ -132,7 +132,7 @@ def build_page(session: LiveSession) -> gr.Blocks:
                 return (
                     f"**{answer.label}**, score {answer.score:.2f}"
                     if answer.label
-                    else "Nothing was taught yet."
+                    else "Nothing has been taught yet."
                 )
 
             text = told(act, uploads=paths)
@@ -149,7 +149,7 @@ def build_page(session: LiveSession) -> gr.Blocks:
 
 
 def _class_list(classes: Sequence[tuple[str, int, np.ndarray | None]], most: int) -> str:
-    """HTML: a heading, and name, number of images and thumbnail of each class; names are visitors' text."""
+    """HTML: a heading, and name, number of images and thumbnail of each class. Names are escaped."""
     cards = []
     for name, count, thumbnail in classes:
         shown = html.escape(name)
@@ -163,7 +163,7 @@ def _class_list(classes: Sequence[tuple[str, int, np.ndarray | None]], most: int
 
 
 def _as_url(thumbnail_HWC: np.ndarray) -> str:
-    """The picture itself as an address, so that the page asks for nothing more."""
+    """The picture as a data URL, so that the page needs no further request."""
     buffer = io.BytesIO()
     Image.fromarray(thumbnail_HWC).save(buffer, "JPEG", quality=85)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
@@ -197,7 +197,7 @@ def _first(paths: list[str] | None) -> str:
 
 
 def _by_name(sentence: str, uploads: Sequence[str] | None) -> str:
-    """The sentence with files named as the visitor knows them, not by where they lie on this machine."""
+    """The sentence with the visitor's file names instead of paths on this machine."""
     for path in uploads or ():
         sentence = sentence.replace(path, Path(path).name)
     return sentence

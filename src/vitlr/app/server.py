@@ -1,7 +1,7 @@
 """The page's server: frames and answers over HTTP, and Gradio for the rest.
 
 A page of another site cannot use it: hosts are checked (DNS rebinding), requests need a header that browsers
-send across sites only after asking, which is never granted, and nothing is loaded from elsewhere.
+send across sites only after a preflight request, which is never granted, and nothing is loaded from elsewhere.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["LOOPBACK", "listen", "make_app", "serve_forever"]
 import gradio as gr
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-_BODY_SECONDS = 20.0  # in which a request must be here
+_BODY_SECONDS = 20.0  # in which a request must have arrived
 _POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; "
@@ -40,7 +40,7 @@ _POLICY = (
 
 
 def make_app(session: LiveSession, *, host: str = "127.0.0.1") -> FastAPI:
-    """The application; ``host`` is what it will be bound to."""
+    """The application; ``host`` is the address that it will listen on."""
     app = FastAPI(title="ViT-LR live", docs_url=None, redoc_url=None, openapi_url=None)
     if host in LOOPBACK:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]", "::1"])
@@ -98,7 +98,7 @@ def make_app(session: LiveSession, *, host: str = "127.0.0.1") -> FastAPI:
 
 
 class _Guard:
-    """Turns away posts that no page of ours sent, and tells browsers what a page may load.
+    """Refuses posts that this page did not send, and sets the headers that restrict what a page may load.
 
     Plain ASGI: Starlette's ``BaseHTTPMiddleware`` puts a queue between Gradio's event streams and the browser.
     """
@@ -128,7 +128,7 @@ class _Guard:
 
 
 async def _told(request: Request, session: LiveSession, act: Callable[[bytes], dict[str, Any]]) -> Response:
-    """What ``act`` makes of the request's body, in a thread; a sentence where it refuses."""
+    """Run ``act`` on the request's body in a thread; if it refuses, answer with its sentence."""
     try:
         body = await asyncio.wait_for(_body(request, session.limits.frame_bytes), _BODY_SECONDS)
         return JSONResponse(await to_thread.run_sync(partial(act, body)))
@@ -141,7 +141,7 @@ async def _told(request: Request, session: LiveSession, act: Callable[[bytes], d
 
 
 async def _body(request: Request, limit: int) -> bytes:
-    size = f"the picture is larger than {limit / 1e6:.1f} MB; at most that is taken"
+    size = f"the picture is larger than {limit / 1e6:.1f} MB; send one of at most that size"
     length = request.headers.get("content-length", "")
     if length.isdigit() and int(length) > limit:
         raise DataError(size)
@@ -159,7 +159,7 @@ def _refused(status: int, sentence: str) -> Response:
 
 def _checked(visitor: str) -> str:
     if not 8 <= len(visitor) <= 64 or not all(sign.isalnum() or sign == "-" for sign in visitor):
-        raise DataError("the page's visitor number is missing; load the page again")
+        raise DataError("the page's visitor number is missing; reload the page")
     return visitor
 
 
@@ -195,10 +195,10 @@ def _job_json(job: Job) -> dict[str, Any]:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that is bound; ``port`` 0 takes a free one.
+    """A bound socket; ``port`` 0 takes a free one.
 
     Raises:
-        RunError: it cannot be had.
+        RunError: the address or port cannot be used.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM)
@@ -209,13 +209,13 @@ def listen(host: str, port: int) -> socket.socket:
         bound.close()
         reason = getattr(error, "strerror", None) or error
         raise RunError(
-            f"{host}:{port} cannot be listened on ({reason}); choose another --port or --host"
+            f"{host}:{port} is not available ({reason}); choose another --port or --host"
         ) from error
     return bound
 
 
 def serve_forever(session: LiveSession, bound: socket.socket, *, host: str) -> None:
-    """Answer until interrupted, then finish what is being learned."""
+    """Answer until interrupted, then finish the current experience."""
     settings = uvicorn.Config(
         make_app(session, host=host),
         log_level="error",

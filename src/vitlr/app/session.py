@@ -1,6 +1,6 @@
-"""What the live page does, without a page: frames in, answers out, learning in a thread of its own.
+"""The live page without its HTML: frames in, answers out, learning in a thread of its own.
 
-One classifier is shared by all who look at it. Answers come from the last finished experience and never wait
+All visitors share one classifier. Answers come from the last finished experience and never wait
 for learning; experiences wait for each other in a queue of bounded length.
 """
 
@@ -41,21 +41,21 @@ _KEPT_JOBS = 20
 
 
 class BusyError(VitLRError):
-    """Too much is waiting already; try again in a moment."""
+    """Too many requests are waiting; try again in a moment."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a visitor may ask for; every number at least 1.
+    """Limits on what visitors may ask for; every number is at least 1.
 
     Attributes:
-        classes: that may be known.
-        frames: of one object taught at once.
-        frame_bytes: of one picture as it is sent; a picture's pixels have Pillow's limit besides.
-        upload_bytes: of one uploaded file.
+        classes: classes that may be known.
+        frames: frames of one object taught at once.
+        frame_bytes: size of one picture as it is sent; Pillow's limit on its pixels also applies.
+        upload_bytes: size of one uploaded file.
         waiting: experiences that wait to be learned.
         holds: visitors who show something at the same time.
-        answers: pictures that are recognised or wait for it at the same time.
+        answers: pictures that are being recognised or wait for it at the same time.
     """
 
     classes: int = 200
@@ -74,13 +74,13 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What a picture shows.
+    """The answer to a picture.
 
     Attributes:
-        label: the most probable class, or ``unknown``; None where nothing is known yet.
+        label: the most probable class, or ``unknown``; None if nothing is known yet.
         probabilities: of the most probable classes, highest first.
         score: how much it looks like something known, -1..1.
-        attention_hw: what the network looked at, 0..1, where asked for.
+        attention_hw: what the network looked at, 0..1, if asked for.
     """
 
     label: str | None
@@ -91,7 +91,7 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One experience on its way: ``waiting``, ``learning``, ``done`` or ``failed``."""
+    """One experience: ``waiting``, ``learning``, ``done`` or ``failed``."""
 
     number: int
     label: str
@@ -103,7 +103,7 @@ class Job:
 
 @dataclass
 class _Hold:
-    """Frames of somebody who keeps "teach" pressed."""
+    """Frames of a visitor who holds the button "Hold to teach"."""
 
     frames: list[np.ndarray] = field(default_factory=list)
     touched: float = 0.0
@@ -115,11 +115,11 @@ class LiveSession:
     Args:
         model: the classifier.
         directory: where ``save`` writes and ``load`` reads; nothing else is ever written.
-        autosave: save after each experience and each class forgotten.
+        autosave: save after each experience and each forgotten class.
         reopen: opens what is saved there, for ``load``; by default with its own settings.
 
     Raises:
-        VitLRError: what is saved in the directory cannot be used.
+        VitLRError: the saved state in the directory cannot be used.
     """
 
     def __init__(
@@ -137,9 +137,9 @@ class LiveSession:
         self.limits = Limits() if limits is None else limits
         self.autosave = autosave and self.directory is not None
         self._holds: OrderedDict[str, _Hold] = OrderedDict()
-        self._lock = threading.Lock()  # of the small parts below; never held while anything is computed
+        self._lock = threading.Lock()  # guards the small parts below; never held during computation
         self._answering = threading.BoundedSemaphore(self.limits.answers)
-        self._one = threading.Lock()  # one picture at a time: the cores are shared with learning
+        self._one = threading.Lock()  # answers one picture at a time, since learning uses the same cores
         self._thumbnails: dict[str, np.ndarray] = (
             {} if directory is None else _read_thumbnails(Path(directory))
         )
@@ -150,21 +150,22 @@ class LiveSession:
         self._worker.start()
 
     def close(self) -> None:
-        """Stop learning after what is being learned."""
+        """Stop learning after the current experience."""
         self._queue.put(None)
         self._worker.join(timeout=60)
 
     # -- answers ------------------------------------------------------------------------------------
 
     def answer(self, content: Any, *, attention: bool = False, top: int = 5) -> Answer:
-        """What a picture shows.
+        """Recognise a picture.
 
         Args:
-            content: the bytes of an image file, or whatever ``vitlr.data.images.read_image`` takes.
-            attention: also tell what the network looked at (another pass through it).
+            content: the bytes of an image file, or anything that ``vitlr.data.images.read_image`` takes.
+            attention: also return what the network looked at (another pass through it).
 
         Raises:
-            DataError: no picture, or one that is too large. BusyError: too many are waiting.
+            DataError: not a picture, or too large.
+            BusyError: too many pictures are waiting.
         """
         if not self._answering.acquire(blocking=False):
             raise BusyError("too many pictures are waiting; send fewer at once")
@@ -191,15 +192,15 @@ class LiveSession:
         return Answer(label=label, probabilities=best, score=score, attention_hw=map_hw)
 
     def _picture(self, content: Any) -> np.ndarray:
-        """(H, W, 3) uint8, small enough to be kept by the hundred."""
+        """(H, W, 3) uint8, small enough to store hundreds of them."""
         if isinstance(content, (bytes, bytearray)):
             limit = self.limits.frame_bytes
             if len(content) > limit:
                 size = len(content) / 1e6
-                raise DataError(f"the picture has {size:.1f} MB; at most {limit / 1e6:.1f} are taken")
+                raise DataError(f"the picture has {size:.1f} MB; send at most {limit / 1e6:.1f}")
         picture = read_image(content)
         longest = max(picture.shape[:2])
-        if longest > 512:  # no network here reads more; 300 frames of a camera would take gigabytes
+        if longest > 512:  # no network here reads more, and 300 full frames of a camera take gigabytes
             shrunk = Image.fromarray(picture)
             shrunk.thumbnail((512, 512), Image.Resampling.BICUBIC, reducing_gap=3.0)
             picture = np.asarray(shrunk)
@@ -208,35 +209,37 @@ class LiveSession:
     # -- teaching -----------------------------------------------------------------------------------
 
     def take(self, visitor: str, content: Any) -> int:
-        """One more frame of what a visitor shows; returns how many there are.
+        """Add one frame of the object that a visitor shows; returns how many there are.
 
         Raises:
-            DataError: no picture, or too many. BusyError: too many visitors show something.
+            DataError: not a picture, or too many frames.
+            BusyError: too many visitors are teaching.
         """
         picture = self._picture(content)
         with self._lock:
             now = time.monotonic()
             for key in [key for key, hold in self._holds.items() if now - hold.touched > 60]:
-                del self._holds[key]  # gone without letting go
+                del self._holds[key]  # visitors who left without releasing the button
             if visitor not in self._holds and len(self._holds) >= self.limits.holds:
                 raise BusyError("too many visitors are teaching at once; try again in a moment")
             hold = self._holds.setdefault(visitor, _Hold())
             if len(hold.frames) >= self.limits.frames:
-                raise DataError(f"{self.limits.frames} frames are enough: let go to learn them")
+                raise DataError(f"{self.limits.frames} frames are enough: release the button to learn them")
             hold.frames.append(picture)
             hold.touched = now
             return len(hold.frames)
 
     def drop(self, visitor: str) -> None:
-        """Forget the frames that a visitor showed."""
+        """Discard the frames that a visitor showed."""
         with self._lock:
             self._holds.pop(visitor, None)
 
     def release(self, visitor: str, label: Any) -> Job:
-        """Learn what a visitor showed since the last release.
+        """Learn the frames that a visitor showed since the last release.
 
         Raises:
-            DataError: nothing was shown, or the name cannot be used. BusyError: too much is waiting.
+            DataError: nothing was shown, or the name cannot be used.
+            BusyError: too many experiences are waiting.
         """
         with self._lock:
             hold = self._holds.pop(visitor, None)
@@ -245,10 +248,11 @@ class LiveSession:
         return self.teach(hold.frames, label)
 
     def teach(self, images: Sequence[Any], label: Any) -> Job:
-        """Learn images, in the order in which this was asked; returns at once.
+        """Queue images to be learned, in the order of the calls; returns at once.
 
         Raises:
-            DataError: the name cannot be used, no image, or too many. BusyError: too much is waiting.
+            DataError: the name cannot be used, or there is no image, or there are too many.
+            BusyError: too many experiences are waiting.
         """
         name = self._name(label)
         if not 0 < len(images) <= self.limits.frames:
@@ -259,7 +263,9 @@ class LiveSession:
             try:
                 self._queue.put_nowait((job.number, images))
             except queue.Full:
-                raise BusyError("too much is waiting to be learned; try again in a moment") from None
+                raise BusyError(
+                    "too many experiences are waiting to be learned; try again in a moment"
+                ) from None
             self._jobs[job.number] = job
             for number in list(self._jobs)[:-_KEPT_JOBS]:
                 if self._jobs[number].state in ("done", "failed"):
@@ -277,18 +283,18 @@ class LiveSession:
         with self._lock:
             waiting = {job.label for job in self._jobs.values() if job.state in ("waiting", "learning")}
         if len({*map(str, self.known), *waiting, name}) > self.limits.classes:
-            raise DataError(f"{self.limits.classes} classes are known, no more are taken; forget one first")
+            raise DataError(f"{self.limits.classes} classes are known, which is the limit; forget one first")
         return name
 
     def job(self, number: int) -> Job:
-        """How far an experience is; DataError for one that never was, or was long ago."""
+        """State of an experience; DataError if it does not exist or is no longer stored."""
         with self._lock:
             if number not in self._jobs:
                 raise DataError(f"there is no job {number}")
             return self._jobs[number]
 
     def wait(self, job: Job, seconds: float = 60.0) -> Job:
-        """The job once it is done or failed, or as it is after that many seconds."""
+        """The job once it is done or failed, or its state after that many seconds."""
         until = time.monotonic() + seconds
         while (now := self.job(job.number)).state in ("waiting", "learning") and time.monotonic() < until:
             time.sleep(0.01)
@@ -309,11 +315,11 @@ class LiveSession:
                 self._set(number, state="done", seconds=seconds, message=note)
             except VitLRError as error:
                 self._set(number, state="failed", message=str(error))
-            except Exception as error:  # a fault of ours must not end the thread that learns
+            except Exception as error:  # a bug must not end the thread that learns
                 self._set(number, state="failed", message=f"it could not be learned ({type(error).__name__})")
 
     def _as_known(self, name: str) -> Label:
-        """A label that is there already keeps its type: the class 3 is taught as ``3``."""
+        """A known label keeps its type: the class 3 is taught as ``3``."""
         return next((label for label in self.known if str(label) == name), name)
 
     def _set(self, number: int, **changes: Any) -> None:
@@ -328,7 +334,7 @@ class LiveSession:
         try:
             picture = Image.fromarray(_one_picture(source))
         except VitLRError:
-            return  # what could be learned a moment ago is gone
+            return  # forgotten in the meantime
         width, height = picture.size
         side = min(width, height)
         left, top = (width - side) // 2, (height - side) // 2
@@ -354,7 +360,7 @@ class LiveSession:
             return [(str(label), count, self._thumbnails.get(str(label))) for label, count in counts.items()]
 
     def forget(self, name: str) -> int:
-        """Remove a class; returns how many latents it had. DataError: there is none of that name."""
+        """Remove a class; returns how many latents it had. Raises DataError if there is no class of that name."""
         removed = self.model.forget(self._as_known(str(name))) if self.known else 0
         with self._lock:
             self._thumbnails.pop(str(name), None)
@@ -365,7 +371,8 @@ class LiveSession:
         """Save classifier and thumbnails into the directory.
 
         Raises:
-            ConfigError: no directory was given at the start. RunError: it cannot be written.
+            ConfigError: no directory was given at the start.
+            RunError: it cannot be written.
         """
         if self.directory is None:
             raise ConfigError("no directory was given at the start; start the page as: vitlr serve MODEL")
@@ -379,10 +386,11 @@ class LiveSession:
         return self.directory
 
     def load(self) -> Path:
-        """Go back to what the directory holds.
+        """Go back to the saved state in the directory.
 
         Raises:
-            ConfigError: no directory was given. RunError: nothing that can be used is saved there.
+            ConfigError: no directory was given.
+            RunError: the directory holds no usable state.
         """
         if self.directory is None:
             raise ConfigError("no directory was given at the start; start the page as: vitlr serve MODEL")
@@ -411,7 +419,7 @@ def _one_picture(source: Any) -> np.ndarray:
 
 
 def _read_thumbnails(directory: Path) -> dict[str, np.ndarray]:
-    """Those that are there and whole; a missing picture is no reason not to start."""
+    """The thumbnails that can be read; a missing one must not prevent the start."""
     path = directory / THUMBNAILS
     try:
         if path.stat().st_size > 64 * 2**20:

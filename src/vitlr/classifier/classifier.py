@@ -30,7 +30,8 @@ from vitlr.classifier.labels import Label, checked_images, checked_label, checke
 from vitlr.errors import BackboneError, ConfigError, DataError, RunError, VitLRError
 from vitlr.latents.network import Network
 from vitlr.latents.settings import BackboneConfig
-from vitlr.learning import CLOSED_FORM, LearnerConfig, LearnStats, new_learner
+from vitlr.latents.views import ViewPlan
+from vitlr.learning import CLOSED_FORM, LearnerConfig, LearnStats, needs_of, new_learner
 from vitlr.learning.methods import keeps_images
 from vitlr.replay import MemoryConfig
 from vitlr.replay.codec import codec_named
@@ -40,7 +41,11 @@ from vitlr.vit.exports.card import SHOWN, model_card
 
 __all__ = ["LatentReplayClassifier", "MachineWarning", "NotFittedError", "check_threshold"]
 
-_NETWORK_SETTINGS = ("image_size", "blocks", "cut", "precision", "device")
+# Settings that decide what the network gives.
+_NETWORK_SETTINGS = (
+    *("image_size", "blocks", "cut", "precision", "device"),
+    *("method", "tokens", "class_tokens", "statistics_bytes"),
+)
 
 
 class MachineWarning(UserWarning):
@@ -66,9 +71,10 @@ class LatentReplayClassifier:
         blocks: transformer blocks kept; all by default.
         cut: blocks that stay frozen; all but the last by default.
         memory: latents kept at most, or their bytes such as ``"20MB"``.
-        policy, codec: which latents are kept and how; see ``vitlr.replay.MemoryConfig``.
+        policy, codec, tokens: which latents are kept and how; see ``vitlr.replay.MemoryConfig``.
         method: any but ``native``; see ``vitlr.learning.LearnerConfig``, as for the settings that follow.
         epochs, batch_size, first_lr, lr, classifier_lr_scale, momentum, weight_decay, train_precision: of training.
+        class_tokens, statistics_bytes, views, view_budget: of the method ``complementary``.
         si_lambda, der_alpha, der_beta, lwf_lambda, lwf_temperature, slda_shrinkage, ranpac_width, ranpac_ridge: of
             single methods.
         precision: of the frozen part, float32, bfloat16 or int8; by default what is native to this processor.
@@ -98,6 +104,11 @@ class LatentReplayClassifier:
         si_lambda: float = LearnerConfig.si_lambda,
         der_alpha: float = LearnerConfig.der_alpha,
         der_beta: float = LearnerConfig.der_beta,
+        tokens: str | int = MemoryConfig.tokens,
+        class_tokens: int = LearnerConfig.class_tokens,
+        statistics_bytes: str | int = LearnerConfig.statistics_bytes,
+        views: int = LearnerConfig.views,
+        view_budget: int = LearnerConfig.view_budget,
         lwf_lambda: float = LearnerConfig.lwf_lambda,
         lwf_temperature: float = LearnerConfig.lwf_temperature,
         slda_shrinkage: float = LearnerConfig.slda_shrinkage,
@@ -127,6 +138,11 @@ class LatentReplayClassifier:
         self.si_lambda = si_lambda
         self.der_alpha = der_alpha
         self.der_beta = der_beta
+        self.tokens = tokens
+        self.class_tokens = class_tokens
+        self.statistics_bytes = statistics_bytes
+        self.views = views
+        self.view_budget = view_budget
         self.lwf_lambda = lwf_lambda
         self.lwf_temperature = lwf_temperature
         self.slda_shrinkage = slda_shrinkage
@@ -447,28 +463,31 @@ class LatentReplayClassifier:
                     f"method {config.method} keeps images and this classifier latents: choose latent_replay,"
                     " or vitlr train for a comparison"
                 )
-            memory = _memory_config(self.memory, self.policy, self.codec)
+            memory = _memory_config(self.memory, policy=self.policy, codec=self.codec, tokens=self.tokens)
             if network is None:
-                network = _open(params, resolved(params["device"], params["precision"]))
+                kept = saved.kept_by(config, memory)
+                network = _open(params, resolved(params["device"], params["precision"]), kept)
             rng = np.random.default_rng(params["random_state"])
             # ConfigError if the codec cannot hold such latents.
             codec_named(memory.codec).bytes_per_latent(*network.latent_shape)
-            learner = new_learner(network.new_head(), config, memory, rng)
+            learner = new_learner(network.new_head(), config, memory, rng, len(network.class_blocks))
         except VitLRError:
             raise
         except (TypeError, ValueError) as error:
             raise ConfigError(f"a setting has a value of the wrong type or range: {error}") from error
-        return Knowledge(network=network, learner=learner, params=params)
+        needs, seed = needs_of(config), params["random_state"] or 0
+        views = ViewPlan(views=needs.views, budget=needs.view_budget, seed=seed)
+        return Knowledge(network=network, learner=learner, params=params, views=views)
 
 
-def _open(params: dict[str, Any], compute: Compute) -> Network:
+def _open(params: dict[str, Any], compute: Compute, kept: dict[str, Any]) -> Network:
     config = BackboneConfig(
         name=str(params["backbone"]),
         image_size=params["image_size"],
         blocks=params["blocks"],
         cut=params["cut"],
     )
-    return Network.open(config, compute=compute)
+    return Network.open(config, compute=compute, **kept)
 
 
 def _compute_on_load(model: LatentReplayClassifier, asked: dict[str, Any]) -> Compute:
@@ -509,7 +528,10 @@ def _with_settings(kind: type[LatentReplayClassifier], params: dict[str, Any]) -
     return kind(**params)
 
 
-_WHOLE = ("image_size", "blocks", "cut", "epochs", "batch_size", "random_state")
+_WHOLE = (
+    *("image_size", "blocks", "cut", "epochs", "batch_size", "random_state"),
+    *("class_tokens", "views", "view_budget"),
+)
 
 
 def _check_settings(params: dict[str, Any]) -> dict[str, Any]:
@@ -541,11 +563,11 @@ def _settings() -> tuple[str, ...]:
     return tuple(inspect.signature(LatentReplayClassifier).parameters)
 
 
-def _memory_config(memory: int | str, policy: str, codec: str) -> MemoryConfig:
+def _memory_config(memory: int | str, **others: Any) -> MemoryConfig:
     if isinstance(memory, str):
-        return MemoryConfig(bytes=memory, policy=policy, codec=codec)
+        return MemoryConfig(bytes=memory, **others)
     if isinstance(memory, (int, np.integer)) and not isinstance(memory, bool):
-        return MemoryConfig(capacity=int(memory), policy=policy, codec=codec)
+        return MemoryConfig(capacity=int(memory), **others)
     raise ConfigError(f"memory must be a number of latents or a size such as 20MB, got {memory!r}")
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from vitlr.errors import DataError, RunError
 from vitlr.latents.encoder import Encoder
 from vitlr.latents.network import Network
 from vitlr.latents.record import Latents
+from vitlr.latents.views import ViewPlan
 from vitlr.learning import Learner, LearnStats
 
 __all__ = ["Knowledge", "MemorySummary"]
@@ -50,6 +51,7 @@ class Knowledge:
 
     Attributes:
         params: the settings it was made from.
+        views: random views of taught images that are learned too.
         names: label of each class index; None once forgotten. An index is never given to a second label.
         images: taught of each class index.
         lessons: experiences learned.
@@ -59,6 +61,7 @@ class Knowledge:
     network: Network
     learner: Learner
     params: dict[str, Any]
+    views: ViewPlan = field(default_factory=ViewPlan)
     names: tuple[Label | None, ...] = ()
     images: tuple[int, ...] = ()
     lessons: int = 0
@@ -85,7 +88,7 @@ class Knowledge:
                 index[label] = len(names)
                 names.append(label)
                 images.append(0)
-        encoded = Encoder(self.network)(sources)
+        encoded = Encoder(self.network, views=self.views)(sources, views=True)
         indices_N = np.array([index[labels[row]] for row in encoded.rows_N], dtype=np.int64)
         learner = copy.copy(self.learner)
         stats = learner.learn(encoded.latents, indices_N, self.lessons)
@@ -161,8 +164,9 @@ class Knowledge:
             raise _misfit()
         restored = replace(self, learner=learner, names=names, images=images, lessons=lessons)
         if known:  # one latent through the head shows if what is stored is of this network and codec
-            shape = self.network.latent_shape
-            learner.answer(Latents(torch.zeros(1, *shape)))
+            tokens, width = self.network.latent_shape
+            class_tokens = torch.zeros(1, len(self.network.class_blocks), width)
+            learner.answer(Latents(torch.zeros(1, tokens, width), class_tokens))
         return restored
 
 

@@ -7,6 +7,7 @@ for information, and needs neither. Format 2 is written; format 1, of version 0.
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,20 @@ from vitlr.classifier.knowledge import Knowledge
 from vitlr.errors import RunError
 from vitlr.latents.network import Network
 from vitlr.latents.settings import BackboneConfig
+from vitlr.learning import LearnerConfig, needs_of
+from vitlr.replay import MemoryConfig
 from vitlr.storage.locks import locked
 from vitlr.storage.state import checksum, load_state, write_state
 from vitlr.vit.compute.precision import Compute
 from vitlr.vit.stored import backbone_state
 
-__all__ = ["KIND", "VERSION", "find_network", "read", "write"]
+__all__ = ["KIND", "VERSION", "find_network", "kept_by", "read", "write"]
 
 KIND, VERSION = "classifier", 2
+_LATER = (
+    *("tokens", "class_tokens", "statistics_bytes", "views", "view_budget", "lwf_lambda", "lwf_temperature"),
+    *("slda_shrinkage", "ranpac_width", "ranpac_ridge"),
+)
 
 
 def write(
@@ -66,7 +73,7 @@ def read(directory: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         RunError: nothing is saved there, or it is damaged or of a later format.
     """
-    tensors, plain = load_state(directory, kind=KIND, version=(1, VERSION))
+    tensors, plain = load_state(directory, kind=KIND, version=VERSION, oldest=1)
     if "lessons" not in plain:
         _migrate_from_1(tensors, plain)
     return tensors, plain
@@ -89,8 +96,8 @@ def _migrate_from_1(tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
     plain["backbone"]["traits"] = plain["backbone"].pop("outline", {})
     plain["backbone"]["rounded"] = network["cut"] if precision == "bfloat16" else 0
     for settings in (plain["params"], plain["params_in_use"]):
-        settings.setdefault("lwf_lambda", 1.0)
-        settings.setdefault("lwf_temperature", 2.0)
+        for name in _LATER:  # settings that 0.1 did not have, which its methods do not read
+            settings.setdefault(name, getattr(MemoryConfig if name == "tokens" else LearnerConfig, name))
 
 
 def find_network(
@@ -102,12 +109,14 @@ def find_network(
         RunError: it is missing, damaged or has other weights. BackboneError: there is none of that name.
     """
     params, saved = plain["params_in_use"], plain["backbone"]
+    learner = {field.name: params[field.name] for field in fields(LearnerConfig)}
+    kept = kept_by(LearnerConfig(**learner), MemoryConfig(tokens=params["tokens"]))
     name, cut = params["backbone"] if elsewhere is None else str(elsewhere), plain["network"]["cut"]
     if saved["included"] and elsewhere is None:
-        found = Network.restore(directory, saved["sha256"], name, cut=cut, compute=compute)
+        found = Network.restore(directory, saved["sha256"], name, cut=cut, compute=compute, **kept)
     else:
         config = BackboneConfig(name=name, blocks=params["blocks"], image_size=params["image_size"], cut=cut)
-        found = Network.open(config, compute=compute)
+        found = Network.open(config, compute=compute, **kept)
         if _digest_of(found, saved.get("rounded")) != saved["sha256"]:
             raise RunError(
                 f"the network {name} has other weights or another normalisation than the one that {directory} was"
@@ -120,6 +129,12 @@ def find_network(
             f" with has {saved['traits'][other[0]]!r}: give the directory of that one as backbone"
         )
     return found
+
+
+def kept_by(learner: LearnerConfig, memory: MemoryConfig) -> dict[str, Any]:
+    """What of an image the network keeps for this method and memory, as ``Network.open`` takes it."""
+    needs = needs_of(learner)
+    return {"class_tokens": (needs.class_tokens, needs.statistics_bytes), "grid": memory.grid}
 
 
 def _digest_of(network: Network, rounded: int | None) -> str:

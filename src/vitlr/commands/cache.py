@@ -1,4 +1,4 @@
-"""``vitlr cache``: what is kept of earlier runs, so that later ones start from it."""
+"""``vitlr cache``: latents of earlier runs, kept for later ones."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
     parser = commands.add_parser(
         "cache",
         help="latents kept on disk: list, clear, path",
-        description="Latents of earlier runs, kept so that later runs over the same images and trunk compute none."
-        " VITLR_CACHE or --backbone.cache says where; --backbone.cache off keeps none.",
+        description="Latents of earlier runs, kept so that later runs over the same images and trunk need not"
+        " compute them. VITLR_CACHE or --backbone.cache sets the directory; --backbone.cache off keeps none.",
         epilog="example: vitlr cache list",
         **common,
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=type(parser))
     listing = actions.add_parser(
         "list",
-        help="trunks whose latents are kept, the last used first",
+        help="list the trunks whose latents are kept, the last used first",
         epilog="example: vitlr cache list --json",
         **common,
     )
     listing.add_argument("--json", action="store_true", help="print as JSON")
     clear = actions.add_parser(
         "clear",
-        help="remove them, or those under the keys given",
+        help="remove all of them, or those with the given keys",
         epilog="example: vitlr cache clear 3f2a",
         **common,
     )
@@ -40,11 +40,11 @@ def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
     clear.add_argument("--quiet", action="store_true", help="print nothing")
     clear.add_argument("keys", nargs="*", metavar="KEY", help="as vitlr cache list shows them")
     path = actions.add_parser(
-        "path", help="print the directory they lie in", epilog="example: vitlr cache path", **common
+        "path", help="print their directory", epilog="example: vitlr cache path", **common
     )
     for action, run in ((listing, list_entries), (clear, clear_entries), (path, print_path)):
         action.add_argument(
-            "--dir", default="auto", help="directory given as backbone.cache (default: the user's)"
+            "--dir", default="auto", help="directory that was given as backbone.cache (default: the user's)"
         )
         action.set_defaults(run_command=run)
 
@@ -117,5 +117,5 @@ def _root(options: argparse.Namespace):
 
     root = latents_root(options.dir)
     if root is None:
-        raise ConfigError("--dir off is no directory; give the one that the runs were given, or leave it out")
+        raise ConfigError("--dir off is not a directory; give the one that the runs used, or leave it out")
     return root

@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vitlr.commands.console import Bar, err, out
+from vitlr.commands.console import Bars, notes, out
 from vitlr.errors import ConfigError
 
 __all__ = ["add_parsers", "finish", "numbers", "print_table", "run_plan"]
@@ -24,13 +23,13 @@ def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
         "compare",
         help="variants over orders and seeds: table, figure, mean and s.d.",
         description="Run every variant of a recipe on its orders and seeds and write run directories, summary.json,"
-        " table.md and accuracy.png. Started again, it goes on where it was.",
-        epilog="example: vitlr compare recipes/rendered-nicv2-391.yaml --out runs/comparison --runs 1-3",
+        " table.md and accuracy.png. Started again, it continues.",
+        epilog="example: vitlr compare recipes/rendered-nicv2-391.yaml --out runs/comparison --orders 1-3",
         **common,
     )
-    parser.add_argument("recipe", type=Path, help="YAML with title, base, variants, runs and seeds")
+    parser.add_argument("recipe", type=Path, help="YAML with title, base, variants, orders and seeds")
     parser.add_argument("--out", type=Path, required=True, help="directory for runs and summary")
-    parser.add_argument("--runs", help="published orders in place of the recipe's: 0-9 or 1,2,3")
+    parser.add_argument("--orders", "--runs", help="orders in place of the recipe's: 0-9 or 1,2,3")
     parser.add_argument("--seeds", help="seeds in place of the recipe's, written likewise")
     parser.add_argument(
         "--only", action="append", metavar="NAME", help="only this variant; may be given again"
@@ -55,11 +54,11 @@ def numbers(text: str, flag: str) -> tuple[int, ...]:
 
 
 def compare_variants(options: argparse.Namespace) -> int:
-    from vitlr.runs.compare import read_plan
+    from vitlr.runs.plan import read_plan
 
     plan = read_plan(options.recipe)
-    if options.runs:
-        plan = replace(plan, runs=numbers(options.runs, "--runs"))
+    if options.orders:
+        plan = replace(plan, orders=numbers(options.orders, "--orders"))
     if options.seeds:
         plan = replace(plan, seeds=numbers(options.seeds, "--seeds"))
     base = dict(plan.base)
@@ -80,44 +79,34 @@ def compare_variants(options: argparse.Namespace) -> int:
 
 
 def finish(title: str, rows: list[dict[str, Any]], where: Path, *, as_json: bool) -> int:
-    """Print the summary; returns the exit code, 1 where a run failed."""
+    """Print the summary; returns the exit code, 1 if a run failed."""
     if as_json:
         print(json.dumps(rows, indent=2))
     else:
         print_table(title, rows)
-        if (where / "accuracy.png").is_file():  # not where every run failed
+        if (where / "accuracy.png").is_file():  # unless every run failed
             print(where / "accuracy.png")
     return 1 if any(row["failures"] for row in rows) else 0
 
 
 def run_plan(plan: Any, where: Path, *, quiet: bool) -> list[dict[str, Any]]:
     """Compare with a progress bar for each stage and run; returns the summary's rows."""
-    from vitlr.runs.compare import compare, summarise
+    from vitlr.runs.compare import compare
+    from vitlr.runs.summary import summarise
 
-    with ExitStack() as stack:
-        bars: dict[str, Bar] = {}
-        notes: list[str] = []
-
-        def bar(title: str) -> Bar:
-            if title not in bars:
-                stack.pop_all().close()  # one bar at a time
-                bars[title] = stack.enter_context(Bar(title, quiet=quiet))
-            return bars[title]
-
+    caches: list[str] = []
+    with Bars(quiet=quiet) as bars:
         outcomes = compare(
             plan,
             where,
-            on_progress=lambda stage, done, total: bar(stage).update(done, total),
-            on_record=lambda name, done, total, record: bar(name).update(
-                done, total, f"test accuracy {record.evaluation.test_accuracy:.3f}"
+            on_progress=bars.update,
+            on_record=lambda name, done, total, record: bars.update(
+                name, done, total, f"test accuracy {record.evaluation.test_accuracy:.3f}"
             ),
-            on_note=notes.append,
+            on_note=caches.append,
         )
-    for note in notes:
-        err().print(note, markup=False, soft_wrap=True)
-    for outcome in outcomes:
-        if outcome.failure:
-            err().print(f"failed: {outcome.config.run_dir}: {outcome.failure}", markup=False, soft_wrap=True)
+    notes(caches)
+    notes(f"failed: {outcome.config.run_dir}: {outcome.failure}" for outcome in outcomes if outcome.failure)
     return summarise(plan, outcomes)
 
 
@@ -126,7 +115,7 @@ def print_table(title: str, rows: list[dict[str, Any]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from vitlr.runs.compare import HEADINGS, table_cells
+    from vitlr.runs.summary import HEADINGS, table_cells
 
     table = Table(title=Text(title), title_justify="left")  # text as it is: names may hold brackets
     for heading in HEADINGS:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-__all__ = ["Bar", "Stages", "err", "out"]
+__all__ = ["Bar", "Bars", "err", "notes", "out"]
 
 
 def out() -> Console:
@@ -26,8 +26,14 @@ def err() -> Console:
     return Console(file=sys.stderr, highlight=False)
 
 
+def notes(sentences: Iterable[str]) -> None:
+    """Sentences for the user, a line each, as they are."""
+    for sentence in sentences:
+        err().print(sentence, markup=False, soft_wrap=True)
+
+
 class Bar:
-    """A progress bar on stderr; where that is no terminal, a line for every tenth of the way.
+    """A progress bar on stderr; a line for every tenth of the way if stderr is no terminal.
 
     ``quiet`` shows nothing. Use as a context manager and call ``update(done, total, note)``.
     """
@@ -86,34 +92,38 @@ class Bar:
             self._progress.stop()
 
 
-class Stages:
-    """One bar after the other: what is counted in ``downloading`` and ``checking`` is shown in megabytes."""
+class Bars:
+    """One bar after the other, each with its title."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._quiet = quiet
-        self._stage = ""
+        self._title = ""
         self._bar: Bar | None = None
 
-    def __enter__(self) -> Stages:
+    def __enter__(self) -> Bars:
         return self
 
-    def update(self, stage: str, done: int, total: int) -> None:
-        """``done`` of ``total`` in a stage; a total of 0 is one that is not known."""
-        if self._bar is None or stage != self._stage:
+    def update(self, title: str, done: int, total: int, note: str = "") -> None:
+        """``done`` of ``total`` under a title; a new title begins a new bar."""
+        if self._bar is None or title != self._title:
             self._close()
-            self._stage, self._bar = stage, Bar(stage, quiet=self._quiet).__enter__()
-        if stage == "unpacking":
-            self._bar.update(done, total)
+            self._title, self._bar = title, Bar(title, quiet=self._quiet).__enter__()
+        self._bar.update(done, total, note)
+
+    def megabytes(self, title: str, done: int, total: int) -> None:
+        """The same for bytes, shown in megabytes, except of what is unpacked; a total of 0 is not known yet."""
+        whole = -(-total // 10**6)
+        if title == "unpacking":
+            self.update(title, done, total)
         elif total:
-            whole = -(-total // 10**6)
-            self._bar.update(whole if done == total else done // 10**6, whole, "MB")
+            self.update(title, whole if done == total else done // 10**6, whole, "MB")
         else:
-            self._bar.update(0, 1, f"{done // 10**6} MB")
+            self.update(title, 0, 1, f"{done // 10**6} MB")
 
     def say(self, sentence: str) -> None:
-        """A sentence between two bars, also where they are not shown."""
+        """A sentence between two bars, also if these are not shown."""
         self._close()
-        err().print(sentence, soft_wrap=True, markup=False)
+        notes([sentence])
 
     def _close(self) -> None:
         if self._bar is not None:

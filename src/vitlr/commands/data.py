@@ -8,14 +8,14 @@ import json
 import sys
 from pathlib import Path
 
-from vitlr.commands.console import Bar, Stages
+from vitlr.commands.console import Bar, Bars
 from vitlr.errors import DataError
 
 __all__ = ["add_parsers"]
 
 
 def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
-    """Add ``data`` and what follows it."""
+    """Add ``data`` and its subcommands."""
     data = commands.add_parser(
         "data", help="list, download, verify or render data", description=__doc__, **common
     )
@@ -23,7 +23,7 @@ def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
 
     one = actions.add_parser(
         "list",
-        help="CORe50's published lists, one line a frame; needs no images",
+        help="CORe50's published lists, one line per frame; needs no images",
         description="Print I<TAB>path<TAB>label for each frame, with 'test' in place of I for test frames.",
         epilog="example: vitlr data list --scenario nicv2_391 --run 0 --experience 3",
         **common,
@@ -31,14 +31,14 @@ def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
     one.add_argument("--scenario", required=True, help="ni, nc, nic, nicv2_79, nicv2_196 or nicv2_391")
     one.add_argument("--run", type=int, default=0, help="published order, 0 to 9 (default 0)")
     one.add_argument("--experience", type=int, help="only this one, counted from 0 (default: all)")
-    one.add_argument("--test", help="full or reduced: print the test frames (after the experience asked for)")
+    one.add_argument("--test", help="full or reduced: print the test frames too (after the training frames)")
     one.add_argument("--labels", default="object", help="object, category or appearance (default object)")
     one.set_defaults(run_command=list_frames)
 
     two = actions.add_parser(
         "verify",
-        help="what of CORe50 is in a folder, and whether it is whole",
-        description="Compare a folder with the published list and decode every image. Exit code 1 if a frame is"
+        help="check which frames of CORe50 a folder holds, and whether they are intact",
+        description="Compare a folder with the published list and decode every image. The exit code is 1 if a frame is"
         " missing, damaged or of another size.",
         epilog="example: vitlr data verify ~/core50_128x128",
         **common,
@@ -58,11 +58,14 @@ def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
         **common,
     )
     three.add_argument("root", type=Path, help="new or empty folder")
-    three.add_argument("--frames", type=int, default=6, help="a video, 1 to 300 (default 6)")
-    three.add_argument("--seed", type=int, default=0, help="of everything that is drawn (default 0)")
-    three.add_argument("--processes", type=int, help="default: one a core")
+    three.add_argument("--frames", type=int, default=6, help="frames per video, 1 to 300 (default 6)")
+    three.add_argument("--seed", type=int, default=0, help="seed of everything that is drawn (default 0)")
+    three.add_argument("--processes", type=int, help="processes that render (default: one per core)")
     three.add_argument(
-        "--contact-sheet", type=Path, metavar="FILE", help="also a picture of all objects by all sessions"
+        "--contact-sheet",
+        type=Path,
+        metavar="FILE",
+        help="also draw a picture of all objects in all sessions",
     )
     three.add_argument("--quiet", action="store_true", help="no progress")
     three.add_argument("--json", action="store_true", help="print what was written as JSON")
@@ -72,30 +75,36 @@ def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
 def _add_download(actions: argparse._SubParsersAction, common: dict) -> None:
     parser = actions.add_parser(
         "download",
-        help="CORe50's images: downloaded, checked, unpacked and verified",
-        description="Fetch CORe50's archive or take one that is on disk, check its published MD5, unpack it to"
-        " DIR/core50_128x128 and verify every frame. What was cut off is continued by the same command. Exit code"
-        " 1 if a frame is missing, damaged or of another size.",
+        help="download, check, unpack and verify CORe50's images",
+        description="Download CORe50's archive or use one on disk, check its published MD5, unpack it to"
+        " DIR/core50_128x128 and verify every frame. The same command continues an interrupted download. The exit"
+        " code is 1 if a frame is missing, damaged or of another size.",
         epilog="example: vitlr data download core50 ~/data --url http://example.org/core50_128x128.zip",
         **common,
     )
     parser.add_argument("dataset", choices=("core50",), help="core50")
     parser.add_argument("root", type=Path, metavar="DIR", help="directory for the archive and the images")
     parser.add_argument(
-        "--url", action="append", default=[], help="address of the archive; repeated: mirrors, tried in turn"
+        "--url",
+        action="append",
+        default=[],
+        help="address of the archive; may be repeated for mirrors, which are tried in turn",
     )
     parser.add_argument(
         "--archive",
         type=Path,
         metavar="FILE",
-        help="unpack this one (default: core50_128x128.zip in DIR, if there)",
+        help="unpack this file (default: core50_128x128.zip in DIR, if it exists)",
     )
-    parser.add_argument("--md5", metavar="HEX", help="of the archive (default: as published)")
+    parser.add_argument("--md5", metavar="HEX", help="checksum of the archive (default: the published one)")
     parser.add_argument(
-        "--keep-archive", action="store_true", help="do not remove a fetched archive afterwards"
+        "--keep-archive", action="store_true", help="do not remove a downloaded archive afterwards"
     )
     parser.add_argument(
-        "--retries", type=int, default=5, help="of an address that cuts the connection, in a row (default 5)"
+        "--retries",
+        type=int,
+        default=5,
+        help="retries in a row if an address cuts the connection (default 5)",
     )
     parser.add_argument("--workers", type=int, default=2, help="threads that verify (default 2)")
     parser.add_argument("--json", action="store_true", help="print the report of the verification as JSON")
@@ -116,12 +125,12 @@ def list_frames(options: argparse.Namespace) -> int:
 
 def download(options: argparse.Namespace) -> int:
     from vitlr.data.download import CORE50_ARCHIVE, CORE50_MD5, download_core50
-    from vitlr.storage.files import locked
+    from vitlr.storage.locks import locked
 
     _at_least("--workers", options.workers, 1)
     _at_least("--retries", options.retries, 0)
-    stages = Stages(quiet=options.quiet or options.json)
-    with locked(options.root), stages:
+    bars = Bars(quiet=options.quiet or options.json)
+    with locked(options.root), bars:
         try:
             root = download_core50(
                 options.root,
@@ -130,13 +139,13 @@ def download(options: argparse.Namespace) -> int:
                 md5=options.md5 or CORE50_MD5,
                 keep_archive=options.keep_archive,
                 retries=options.retries,
-                progress=stages.update,
-                say=stages.say,
+                progress=bars.megabytes,
+                say=bars.say,
             )
         except KeyboardInterrupt:
             part = options.root / f"{CORE50_ARCHIVE}.part"
             if part.exists():
-                stages.say(f"{part} is kept; the same command goes on from there")
+                bars.say(f"{part} is kept; the same command continues from there")
             raise
     return _verify(root, options)
 
@@ -171,8 +180,10 @@ def render(options: argparse.Namespace) -> int:
 
     sheet = options.contact_sheet
     kind = None if sheet is None else Image.registered_extensions().get(sheet.suffix.lower())
-    if sheet is not None and kind not in Image.SAVE:  # known before minutes of rendering
-        raise DataError(f"{sheet} is no picture that can be written; give a file name such as sheet.png")
+    if sheet is not None and kind not in Image.SAVE:  # checked before minutes of rendering
+        raise DataError(
+            f"{sheet} is not a picture format that can be written; give a file name such as sheet.png"
+        )
     if sheet is not None and sheet.exists():
         raise DataError(f"{sheet} exists; choose another --contact-sheet, or remove it first")
     if sheet is not None and not sheet.absolute().parent.is_dir():

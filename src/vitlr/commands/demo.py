@@ -9,11 +9,12 @@ from typing import Any
 
 from vitlr.commands.compare import print_table, run_plan
 from vitlr.errors import RunError
-from vitlr.storage.files import clear_directory, locked, write_atomically
+from vitlr.storage.files import clear_directory, write_atomically
+from vitlr.storage.locks import locked
 
 __all__ = ["add_parsers", "demo_plan"]
 
-MARKER = "demo.json"  # says that a directory is a demo's, which a later one may replace
+MARKER = "demo.json"  # in the directory of a demo, which a later demo may replace
 
 
 def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
@@ -37,7 +38,7 @@ def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
 
 def demo_plan(out: Path, frames: int) -> Any:
     """Latent replay, naive and cumulative on NICv2-391, order 0, seed 0; settings as in recipes/."""
-    from vitlr.runs.compare import Plan
+    from vitlr.runs.plan import Plan
 
     return Plan(
         title="NICv2-391 on rendered objects: 391 experiences, one video each",
@@ -57,7 +58,7 @@ def demo_plan(out: Path, frames: int) -> Any:
             "naive": {"learner": {"method": "naive", "lr": 1e-3}},
             "cumulative": {"learner": {"method": "cumulative", "epochs": 1}},
         },
-        runs=(0,),
+        orders=(0,),
         seeds=(0,),
     )
 
@@ -66,9 +67,7 @@ def demo(options: argparse.Namespace) -> int:
     where = options.out
     plan = demo_plan(where, options.frames)
     for variant in plan.variants:
-        list(
-            plan.configs(variant, where)
-        )  # a setting that is wrong is refused before anything is removed or made
+        list(plan.configs(variant, where))  # a wrong setting is refused before anything is removed or made
     _check_place(where)
     with locked(where):  # not while another demo runs there
         _check_place(where)
@@ -84,7 +83,7 @@ def demo(options: argparse.Namespace) -> int:
 
 
 def _check_place(where: Path) -> None:
-    """RunError where there is something else than a demo."""
+    """Raises RunError if the directory holds something else than a demo."""
     if where.exists() and not where.is_dir():
         raise RunError(f"{where} is a file; choose another --out")
     known = not where.exists() or (where / MARKER).is_file()

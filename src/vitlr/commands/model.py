@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitlr.errors import ConfigError, RunError
-from vitlr.storage.files import holding
+from vitlr.storage.locks import locked
 
 if TYPE_CHECKING:
     import numpy as np
@@ -231,7 +231,7 @@ def teach(options: argparse.Namespace) -> int:
     with ExitStack() as stack:
         new = not is_saved(options.model)
         if not new:
-            stack.enter_context(holding(options.model, wait=_PATIENCE))
+            stack.enter_context(locked(options.model, wait=_PATIENCE))
         model = new_or_saved(options)
         model.partial_fit(sources, _as_known(model, label))
         if new:  # its directory is made only now that there is something to put into it
@@ -262,8 +262,8 @@ def check_place(directory: Path) -> None:
 
 
 def hold_new(stack: ExitStack, directory: Path) -> None:
-    """Hold the directory of a new classifier; RunError where another process made one there meanwhile."""
-    stack.enter_context(holding(directory, wait=_PATIENCE))
+    """Hold the directory of a new classifier; RunError if another process made one there meanwhile."""
+    stack.enter_context(locked(directory, wait=_PATIENCE, across_threads=True))
     if is_saved(directory):
         raise RunError(f"another process has made a classifier in {directory} meanwhile; try again")
 
@@ -335,8 +335,8 @@ def classes(options: argparse.Namespace) -> int:
 
 
 def forget(options: argparse.Namespace) -> int:
-    _check_saved(options.model)  # holding would make the directory
-    with holding(options.model, wait=_PATIENCE):
+    _check_saved(options.model)  # locking would make the directory
+    with locked(options.model, wait=_PATIENCE):
         model = _knowing(options)
         removed = model.forget(_as_known(model, options.label))
         model.save(options.model)

@@ -1,4 +1,4 @@
-"""``vitlr pretrain``: the small network of this package, from rendered objects that no stream contains."""
+"""``vitlr pretrain``: train a small network like the bundled one, on rendered objects that no stream contains."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
     parser = commands.add_parser(
         "pretrain",
         help="pretrain a small ViT on rendered objects",
-        description=__doc__,
+        description="Pretrain a small ViT like the bundled one, on rendered objects that no stream contains.",
         epilog="example: vitlr pretrain my-vit --epochs 10",
         **common,
     )
     parser.add_argument("out", type=Path, help="new directory, in Hugging Face format")
     for name, kind, default, text in (
-        ("objects", int, 300, "rendered objects to tell apart"),
-        ("views", int, 70, "frames of each"),
+        ("objects", int, 300, "rendered objects to distinguish"),
+        ("views", int, 70, "frames rendered of each"),
         ("epochs", int, 7, "passes over all frames"),
         ("blocks", int, 6, "transformer blocks"),
         ("width", int, 192, "width"),
         ("heads", int, 3, "attention heads"),
-        ("batch-size", int, 64, "images a step"),
+        ("batch-size", int, 64, "images per step"),
         ("lr", float, 7e-4, "peak learning rate"),
-        ("seed", int, 0, "of objects, weights and order"),
+        ("seed", int, 0, "seed of objects, weights and order"),
     ):
         parser.add_argument(f"--{name}", type=kind, default=default, help=f"{text} (default {default})")
     parser.add_argument("--quiet", action="store_true", help="no progress")

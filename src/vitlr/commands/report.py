@@ -47,19 +47,19 @@ def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
 
 
 _FIGURE = re.compile(
-    r"(accuracy|accuracy-categories|forgetting|time|(classes|confusion|confusion-categories|memory)-\d+)\.(png|svg)"
+    r"(accuracy(-categories|-bytes|-seconds)?|forgetting|time|(classes|confusion|confusion-categories|memory)-\d+)\.(png|svg)"
 )
 
 
 def _earlier(folder: Path, now: set[str]) -> list[Path]:
-    """Figures of an earlier report that this one has not, which would be taken for its own."""
+    """Figures of an earlier report that this one lacks and that would seem to belong to it."""
     if not (folder / "report.html").is_file():
         return []
     return [path for path in folder.iterdir() if _FIGURE.fullmatch(path.name) and path.name not in now]
 
 
 def _check_place(folder: Path) -> None:
-    """RunError where the report's figures would take the place of a run's or a comparison's own files."""
+    """Raises RunError if the report's files would replace those of a run or a comparison."""
     if any((folder / name).is_file() for name in ("config.yaml", "summary.json")):
         raise RunError(f"{folder} holds a run or a comparison; choose another --out")
 
@@ -91,10 +91,12 @@ def report(options: argparse.Namespace) -> int:
     from vitlr.report.figures import figure_bytes
     from vitlr.report.gather import gather
     from vitlr.report.report import problems_of
-    from vitlr.storage.files import locked, write_atomically
+    from vitlr.runs.settings import RunConfig
+    from vitlr.storage.files import write_atomically
+    from vitlr.storage.locks import locked
 
     _check_place(options.out)
-    runs, failures = gather(options.runs)
+    runs, failures = gather(options.runs, RunConfig)
     made = report_of(runs, failures)
     files: list[tuple[str, bytes]] = []
     with Bar("drawing", quiet=options.quiet or options.json) as bar:

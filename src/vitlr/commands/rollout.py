@@ -25,7 +25,7 @@ def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
     """Add ``rollout``."""
     parser = commands.add_parser(
         "rollout",
-        help="what a network looks at: attention over pictures, before and after learning",
+        help="show what a network looks at: attention over pictures, before and after learning",
         description="Attention rollout (Abnar & Zuidema 2020): how much of each patch reaches the class token\n"
         "through all blocks, laid over the pictures; one PNG page, or one for every 48 pictures.",
         epilog="example: vitlr rollout runs/demo/latent-replay/run0-seed0 photos --compare --out attention.png",
@@ -40,15 +40,17 @@ def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
     parser.add_argument(
         "--out", type=Path, default=Path("rollout.png"), metavar="FILE.png", help="default rollout.png"
     )
-    parser.add_argument("--fuse", default="mean", help="heads by their mean (default), max or min")
+    parser.add_argument("--fuse", default="mean", help="fuse heads by their mean (default), max or min")
     parser.add_argument(
         "--discard", type=float, default=0.0, help="share of attention set to zero, lowest first (default 0)"
     )
-    parser.add_argument("--blocks", type=int, help="look through the first ones only (default all)")
+    parser.add_argument("--blocks", type=int, help="use only the first blocks (default all)")
     parser.add_argument("--image-size", type=int, help="side in pixels (default the network's own)")
-    parser.add_argument("--before", metavar="BACKBONE", help="also a column of this network, before learning")
+    parser.add_argument("--before", metavar="BACKBONE", help="add a column for this network, before learning")
     parser.add_argument(
-        "--compare", action="store_true", help="the same, for a saved classifier or a run that tells its own"
+        "--compare",
+        action="store_true",
+        help="the same with the network that a saved classifier or a run started from",
     )
     add_compute_flags(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress")
@@ -57,7 +59,7 @@ def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
 
 
 def rollout(options: argparse.Namespace) -> int:
-    # Imported here, as parsing a command line needs none of PyTorch.
+    # Imported here, because parsing a command line needs no PyTorch.
     from vitlr import attention
     from vitlr.data.folders import image_files
     from vitlr.report.overlay import png
@@ -66,13 +68,13 @@ def rollout(options: argparse.Namespace) -> int:
 
     check_options(fuse=options.fuse, discard=options.discard)
     if options.before is not None and options.compare:
-        raise ConfigError("--before names the network that --compare would find by itself: give one of them")
+        raise ConfigError("--before names the network that --compare finds by itself: give one of them")
     files = image_files(options.images)
     places = _places(options.out, len(files), attention.PAGE)
     _check_places(places, files)
     networks = _networks(options)
     method: dict[str, Any] = {"fuse": options.fuse, "discard": options.discard}
-    pages: list[bytes] = []  # all of them before the first is written: a bad picture leaves no half of them
+    pages: list[bytes] = []  # all computed before the first is written, so that a bad picture leaves none
     maps: list[tuple[np.ndarray, ...]] = []
     with Bar("looking", quiet=options.quiet or options.json) as bar:
         part: list[Row] = []
@@ -83,7 +85,7 @@ def rollout(options: argparse.Namespace) -> int:
                 pages.append(png(attention.page(networks, part, **method)))
                 part = []
     for place, content in zip(places, pages, strict=True):
-        # Not locked: that would leave a lock file in whatever folder the picture is put into.
+        # Not locked: a lock file would remain in the folder of the picture.
         write_atomically(place, [content])
     if options.json:
         print(json.dumps(_report(options, networks, files, maps, places)))
@@ -93,7 +95,7 @@ def rollout(options: argparse.Namespace) -> int:
 
 
 def _networks(options: argparse.Namespace) -> list[View]:
-    """The network, after the one before learning where that is asked for."""
+    """The network, preceded by the one before learning if that is asked for."""
     from vitlr.attention import open_untrained, open_view
 
     with machine_notes(quiet=options.quiet):
@@ -110,7 +112,7 @@ def _networks(options: argparse.Namespace) -> list[View]:
 
 
 def _places(out: Path, pictures: int, page: int) -> list[Path]:
-    """out.png, out-2.png, ... for so many pictures."""
+    """out.png, out-2.png, ... for that many pictures."""
     if out.suffix.lower() != ".png":
         raise ConfigError(f"--out must be a file name that ends in .png, got {out}")
     pages = max(1, -(-pictures // page))
@@ -118,8 +120,8 @@ def _places(out: Path, pictures: int, page: int) -> list[Path]:
 
 
 def _check_places(places: Sequence[Path], files: Sequence[str]) -> None:
-    """An earlier page is replaced, nothing else is. Known before the network works for minutes; whether it can really
-    be written, the writing finds out."""
+    """Refuse to replace anything but an earlier page, before the network works for minutes. Whether the file can be
+    written is found out on writing."""
     from vitlr.report.overlay import is_ours
 
     inputs = {Path(file).resolve() for file in files}
@@ -130,7 +132,7 @@ def _check_places(places: Sequence[Path], files: Sequence[str]) -> None:
             raise RunError(f"{place} is one of the pictures to look at; choose another --out")
         if place.is_file() and not is_ours(place):
             raise RunError(
-                f"{place} exists and is no page of attention; choose another --out, or remove it first"
+                f"{place} exists and is not a page of attention; choose another --out, or remove it first"
             )
     folder = places[0].parent
     if not folder.is_dir():
@@ -144,7 +146,7 @@ def _report(
     maps: Sequence[tuple[np.ndarray, ...]],
     places: Sequence[Path],
 ) -> dict[str, Any]:
-    """Everything as plain data; ``maps`` holds one (h, w) map for each of ``networks``."""
+    """The result as plain data; ``maps`` holds one (h, w) map for each of ``networks``."""
     backbone = networks[-1].backbone
     return {
         "networks": [network.name for network in networks],

@@ -18,7 +18,7 @@ from vitlr.commands.model import (
     opened,
 )
 from vitlr.errors import ConfigError
-from vitlr.storage.files import holding
+from vitlr.storage.locks import locked
 
 if TYPE_CHECKING:
     from vitlr.app.session import Limits
@@ -31,27 +31,33 @@ def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
     """Add ``serve``."""
     parser = commands.add_parser(
         "serve",
-        help="a page in the browser: show an object to the camera, name it, and it is known",
-        description="A page for teaching by showing, on this machine alone unless --host says otherwise. MODEL is a"
-        " directory that vitlr teach, the page or model.save made, or a new one; without it nothing is saved."
+        help="a page in the browser: show an object to the camera, name it, and it is recognised",
+        description="A page for teaching by showing, on this machine alone unless --host is given. MODEL is a"
+        " directory made by vitlr teach, the page or model.save, or a new one; without it nothing is saved."
         " Needs the extra app: pip install 'vitlr[app]'.",
         epilog="example: vitlr serve robot",
         **common,
     )
     parser.add_argument("model", type=Path, nargs="?", help="directory to load from and save to")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
-    parser.add_argument("--port", type=int, default=7860, help="0 takes a free one (default 7860)")
+    parser.add_argument(
+        "--port", type=int, default=7860, help="port to listen on; 0 takes a free one (default 7860)"
+    )
     add_new_flags(parser)
     add_compute_flags(parser)
     parser.add_argument(
-        "--threshold", type=float, help="scores below it, -1 to 1, are unknown (a new model has 0.2)"
+        "--threshold",
+        type=float,
+        help="scores below it, -1 to 1, count as unknown (default: the model's, 0.2 for a new one)",
     )
     parser.add_argument("--no-autosave", action="store_true", help="save only when asked to")
     parser.add_argument(
-        "--max-classes", type=int, default=200, help="classes that may be known (default 200)"
+        "--max-classes", type=int, default=200, help="classes that may be taught (default 200)"
     )
     parser.add_argument("--max-frames", type=int, default=300, help="frames taught at once (default 300)")
-    parser.add_argument("--max-upload", type=int, default=64, help="MB of an uploaded file (default 64)")
+    parser.add_argument(
+        "--max-upload", type=int, default=64, help="size of an uploaded file in MB (default 64)"
+    )
     parser.add_argument("--quiet", action="store_true", help="print nothing but the address")
     parser.set_defaults(run_command=serve)
 
@@ -70,10 +76,10 @@ def serve(options: argparse.Namespace) -> int:
         classes=options.max_classes, frames=options.max_frames, upload_bytes=options.max_upload * 10**6
     )
     with ExitStack() as stack:
-        # Held as long as the page is open: what another process taught meanwhile would be lost with the next save.
+        # Held while the page is open: the next save would overwrite what another process taught in the meantime.
         saved = options.model is not None and is_saved(options.model)
         if saved:
-            stack.enter_context(holding(options.model))
+            stack.enter_context(locked(options.model, across_threads=True))
         elif options.model is not None:
             check_place(options.model)
         model = new_or_saved(options).prepare()
@@ -107,11 +113,11 @@ def _serve(options: argparse.Namespace, model: LatentReplayClassifier, limits: L
         where = (
             f"saved in {options.model}"
             if options.model
-            else "not saved: give a directory to keep what is taught"
+            else "nothing is saved: give a directory to keep what is taught"
         )
         err().print(f"{where}; Ctrl-C ends", highlight=False, markup=False)
         if options.host not in LOOPBACK:
             err().print(
-                "anyone who reaches this address can teach, and browsers give the camera to https pages only"
+                "anyone who reaches this address can teach, and browsers allow the camera only on https pages"
             )
     serve_forever(session, bound, host=options.host)

@@ -8,127 +8,129 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from vitlr.commands.console import Bar, err
+from vitlr.commands.console import Bar, Bars, notes
+from vitlr.data.names import counted, expanded
 from vitlr.errors import ConfigError
+
+if TYPE_CHECKING:  # PyTorch takes seconds that `vitlr train --resume nowhere` need not wait for
+    from jsonargparse import Namespace
+
+    from vitlr.data.experience import Stream
+    from vitlr.runs.settings import RunConfig
+    from vitlr.runs.train import Materials, Result
 
 __all__ = ["bench", "inspect", "train"]
 
-
-class Flags:
-    """Flags of our own, taken out before the configuration's are parsed."""
-
-    def __init__(self, arguments: Sequence[str]) -> None:
-        self.rest = list(arguments)
-
-    def switch(self, name: str) -> bool:
-        """Whether ``name`` was given."""
-        found = name in self.rest
-        self.rest = [argument for argument in self.rest if argument != name]
-        return found
-
-    def value(self, name: str) -> str | None:
-        """The value of ``name VALUE`` or ``name=VALUE``, the last one given."""
-        value, rest, waiting = None, [], False
-        for argument in self.rest:
-            if waiting:
-                value, waiting = argument, False
-            elif argument == name:
-                waiting = True
-            elif argument.startswith(name + "="):
-                value = argument[len(name) + 1 :]
-            else:
-                rest.append(argument)
-        if waiting:
-            raise ConfigError(f"{name} needs a value; see --help")
-        self.rest = rest
-        return value
-
-
-_OURS = """
---on-bad-image skip  leave out and count images that cannot be read (--data.on_bad_image)
---trunk int8        the frozen blocks in float32, bfloat16 or int8 (--backbone.precision)
---device cuda       cpu, cuda, cuda:NUMBER or auto (--backbone.device)
---params-cfg FILE   settings from the original research code's params.cfg; flags after it win
---quiet             no progress; --json prints the result as JSON"""
-
-_TRAIN = f"""Learn a stream experience by experience and write a run directory: config.yaml, metrics.jsonl,
+_TRAIN = """Learn a stream experience by experience and write a run directory: config.yaml, metrics.jsonl,
 TensorBoard events, summary.json, predictions.json and model/, which transformers opens.
-
-Flags besides the settings below:
---resume RUN        go on with a run from its last checkpoint
---overwrite         remove an existing run directory first
---runs 0-9          several published orders, one after the other, with one summary, as vitlr compare makes it;
-                    started again, it goes on where it was
---seeds 0,1,2       the same with several seeds{_OURS}
 
 example: vitlr train --data.dataset core50 --data.root ~/core50_128x128 --backbone.name B_32_imagenet1k
                      --backbone.image_size 128 --backbone.cut 11 --memory.capacity 1500 --out runs/first"""
+_TRAIN_FLAGS: dict[str, dict[str, Any]] = {
+    "--resume": {"metavar": "RUN", "help": "continue a run from its last checkpoint"},
+    "--overwrite": {"action": "store_true", "help": "remove an existing run directory first"},
+    "--orders --runs": {
+        "metavar": "0-9",
+        "help": "several orders of the stream, one after the other, with one summary, as vitlr compare makes it;"
+        " started again, it continues",
+    },
+    "--seeds": {"metavar": "0,1,2", "help": "the same with several seeds"},
+}
 
-_INSPECT = f"""Show the network as it will be trained: blocks, cut, frozen and trained parameters, tokens and bytes of
-a latent, bytes of the memory, GFLOP of trunk and head. No data is needed.
-
-Flags besides the settings below:{_OURS}
+_INSPECT = """Show the network as it will be trained: blocks, cut, frozen and trained parameters, tokens and bytes of
+a latent, bytes of the memory, GFLOP of trunk and head. No data is needed; images of a folder or list that is given
+are counted by class.
 
 example: vitlr inspect --backbone.name B_32_imagenet1k --backbone.image_size 128 --backbone.cut 11"""
 
-_BENCH = f"""Time the learning of one experience on the chosen setting, part by part, and images a second.
-
-Flags besides the settings below:
---images N          images in the experience (default 300)
---repeats N         measured repeats, of which the median is shown (default 3)
---no-advice         do not measure other precisions, cuts, mini-batches and epochs{_OURS}
+_BENCH = """Time the learning of one experience on the chosen setting, part by part, and images a second.
 
 example: vitlr bench --backbone.name random:B_32 --backbone.image_size 128 --memory.capacity 1500"""
+_BENCH_FLAGS: dict[str, dict[str, Any]] = {
+    "--images": {"type": int, "default": 300, "help": "images in the experience"},
+    "--repeats": {"type": int, "default": 3, "help": "measured repeats, of which the median is shown"},
+    "--no-advice": {
+        "action": "store_true",
+        "help": "do not measure other precisions, cuts, mini-batches and epochs",
+    },
+}
 
 
-def _configuration(flags: Flags, prog: str, description: str):
-    from vitlr.runs.params_cfg import read_params_cfg
-    from vitlr.runs.settings import parse
+def _read(
+    arguments: Sequence[str], prog: str, description: str, flags: dict[str, dict[str, Any]]
+) -> tuple[RunConfig, Namespace]:
+    """The run's configuration, and the values of the command's own flags."""
+    from vitlr.runs.settings import make_parser, read_arguments
 
-    params, bad_images = flags.value("--params-cfg"), flags.value("--on-bad-image")
-    arguments = flags.rest
-    if bad_images is not None:
-        arguments = [*arguments, f"--data.on_bad_image={bad_images}"]
-    if params is not None:
-        translated, notes = read_params_cfg(params)
-        arguments = [*translated, *arguments]
-        for note in notes:
-            err().print(f"{params}: {note}", markup=False, soft_wrap=True)
-    return parse(arguments, prog, description)
+    parser = make_parser(prog, description)
+    flags = {
+        **flags,
+        "--quiet": {"action": "store_true", "help": "no progress"},
+        "--json": {"action": "store_true", "help": "print the result as JSON"},
+    }
+    for name, options in flags.items():
+        parser.add_argument(*name.split(), **options)
+    return read_arguments(parser, arguments)
 
 
 def train(arguments: Sequence[str]) -> int:
-    flags = Flags(arguments)
-    quiet, as_json, overwrite = flags.switch("--quiet"), flags.switch("--json"), flags.switch("--overwrite")
-    resume = flags.value("--resume")
-    repeats = {name: flags.value(f"--{name}") for name in ("runs", "seeds")}
-    repeated = any(text is not None for text in repeats.values())
-    if resume is not None and (flags.rest or overwrite or repeated):
-        raise ConfigError("--resume takes its settings from the run; give no other setting with it")
-    if repeated and overwrite:
-        raise ConfigError(
-            "--runs and --seeds go on with what is there; remove the directory to start afresh, without --overwrite"
-        )
-    if resume is None:
-        config = _configuration(flags, "vitlr train", _TRAIN)
+    config, options = _read(arguments, "vitlr train", _TRAIN, _TRAIN_FLAGS)
+    from vitlr.runs.settings import RunConfig
+    from vitlr.runs.train import check_run_dir, read_config
+
+    repeated = options.orders is not None or options.seeds is not None
+    if options.resume is not None:
+        if config != RunConfig() or options.overwrite or repeated:
+            raise ConfigError("--resume takes its settings from the run; give no other setting with it")
+        config = read_config(expanded(options.resume))
     if repeated:
-        return _repeat(config, repeats, quiet, as_json)
-    from vitlr.runs import train as runs
+        if options.overwrite:
+            raise ConfigError(
+                "--orders and --seeds continue what is there; to start afresh, remove the directory and leave"
+                " out --overwrite"
+            )
+        return _repeat(config, options)
+    check_run_dir(config.run_dir, resume=options.resume is not None, overwrite=options.overwrite)
+    result = _run(config, options)
+    summary = result.summary
+    if not options.quiet:
+        notes((summary["cache"] or {}).get("notes", []))
+        if skipped := summary["skipped_images"]:
+            notes([f"{counted(skipped, 'image')} could not be read and {_was(skipped)} left out"])
+    if options.json:
+        print(json.dumps({"run_dir": str(result.run_dir), **summary}, indent=2))
+    elif not options.quiet:
+        print(f"{_result_line(summary)}\n{result.run_dir}")
+    return 0
 
-    if resume is not None:
-        config = runs.read_config(resume)
-    runs.check_run_dir(config.run_dir, resume=resume is not None, overwrite=overwrite)
+
+def _result_line(summary: dict[str, Any]) -> str:
+    """The accuracy after the run, that of the classes seen beside it if others are in the test set."""
+    seen = summary["seen_accuracy"]
+    of_seen = "" if seen is None or seen == summary["test_accuracy"] else f" ({seen:.4f} on seen classes)"
+    return (
+        f"test accuracy {summary['test_accuracy']:.4f}{of_seen} after {counted(summary['experiences'], 'experience')}"
+        f" (average along the stream {summary['average_test_accuracy']:.4f},"
+        f" {summary['seconds_per_experience']:.2f} s an experience)"
+    )
+
+
+def _was(number: int) -> str:
+    return "was" if number == 1 else "were"
+
+
+def _run(config: RunConfig, options: Namespace) -> Result:
+    """One run with its progress; an interrupt prints how to continue."""
     from vitlr.runs.interrupts import Interrupts
+    from vitlr.runs.train import train as run
 
+    quiet, position = options.quiet or options.json, [0]
     with ExitStack() as stack:
         interrupts = stack.enter_context(Interrupts())
-        materials = _prepare(config, quiet or as_json)
-        bar = stack.enter_context(Bar(config.learner.method, quiet=quiet or as_json))
-        position = [0]
-
-        def started(_, start: int) -> None:
-            position[0] = start
+        materials = _prepare(config, quiet)
+        bar = stack.enter_context(Bar(config.learner.method, quiet=quiet))
 
         def recorded(record) -> None:
             position[0] += 1
@@ -136,112 +138,104 @@ def train(arguments: Sequence[str]) -> int:
             bar.update(position[0], len(materials.stream), note)
 
         try:
-            result = runs.train(
+            return run(
                 config,
                 materials,
-                on_start=started,
+                on_start=lambda _, start: position.__setitem__(0, start),
                 on_record=recorded,
-                resume=resume is not None,
-                overwrite=overwrite,
+                resume=options.resume is not None,
+                overwrite=options.overwrite,
                 interrupts=interrupts,
             )
         except KeyboardInterrupt:
             if (config.run_dir / "config.yaml").is_file():
                 where = shlex.quote(str(config.run_dir))
                 print(
-                    f"\nstopped after {position[0]} of {len(materials.stream)} experiences;"
-                    f" go on with: vitlr train --resume {where}",
+                    f"\nstopped after {position[0]} of {counted(len(materials.stream), 'experience')};"
+                    f" continue with: vitlr train --resume {where}",
                     file=sys.stderr,
                 )
             raise
-    if not quiet:
-        for note in (result.summary["cache"] or {}).get("notes", []):
-            err().print(note, markup=False, soft_wrap=True)
-        if skipped := result.summary["skipped_images"]:
-            images = "1 image" if skipped == 1 else f"{skipped:,} images"
-            err().print(f"{images} could not be read and were left out", soft_wrap=True)
-    if as_json:
-        print(json.dumps({"run_dir": str(result.run_dir), **result.summary}, indent=2))
-    elif not quiet:
-        summary = result.summary
-        print(
-            f"test accuracy {summary['test_accuracy']:.4f} after {summary['experiences']} experiences"
-            f" (average along the stream {summary['average_test_accuracy']:.4f},"
-            f" {summary['seconds_per_experience']:.2f} s an experience)\n{result.run_dir}"
-        )
-    return 0
 
 
-def _repeat(config, repeats: dict[str, str | None], quiet: bool, as_json: bool) -> int:
+def _repeat(config: RunConfig, options: Namespace) -> int:
     """One method on several orders and seeds: a comparison of one variant."""
     from vitlr.commands.compare import finish, numbers, run_plan
-    from vitlr.runs.compare import Plan
+    from vitlr.runs.plan import Plan
     from vitlr.runs.settings import to_dict
 
-    given = {name: numbers(text, f"--{name}") for name, text in repeats.items() if text is not None}
     data, method = config.data, config.learner.method
-    what = "folder" if data.dataset == "folder" else f"{data.dataset} {data.scenario}"
+    what = f"{data.dataset} {data.scenario}" if data.dataset in ("core50", "rendered") else data.dataset
     plan = Plan(
         title=f"{method.replace('_', ' ')}, {what}",
         base=to_dict(config),
         variants={method.replace("_", " "): {}},
-        runs=given.get("runs", (data.run,)),
-        seeds=given.get("seeds", (config.seed,)),
+        orders=(data.order,) if options.orders is None else numbers(options.orders, "--orders"),
+        seeds=(config.seed,) if options.seeds is None else numbers(options.seeds, "--seeds"),
     )
     where = Path(config.out or Path("runs") / f"{method} {what}".replace(" ", "-"))
-    rows = run_plan(plan, where, quiet=quiet or as_json)
-    return finish(plan.title, rows, where, as_json=as_json)
+    rows = run_plan(plan, where, quiet=options.quiet or options.json)
+    return finish(plan.title, rows, where, as_json=options.json)
 
 
-def _prepare(config, quiet: bool):
+def _prepare(config: RunConfig, quiet: bool) -> Materials:
     from vitlr.runs.materials import prepare
 
-    with ExitStack() as stack:
-        bars: dict[str, Bar] = {}
+    def show(stream: Stream) -> None:
+        for sentence in () if quiet else (*stream.facts, *stream.notes):
+            bars.say(sentence)
 
-        def show(title: str):
-            def update(done: int, total: int) -> None:
-                if title not in bars:
-                    bars[title] = stack.enter_context(Bar(title, quiet=quiet))
-                bars[title].update(done, total)
-
-            return update
-
-        materials = prepare(config, on_render=show("rendering"), on_test=show("encoding the test set"))
-    if not quiet:
-        for note in materials.stream.notes:
-            err().print(note, markup=False, soft_wrap=True)
-    return materials
+    with Bars(quiet=quiet) as bars:
+        return prepare(
+            config,
+            on_render=lambda done, total: bars.update("rendering", done, total),
+            on_stream=show,
+            on_test=lambda done, total: bars.update("encoding the test set", done, total),
+        )
 
 
 def inspect(arguments: Sequence[str]) -> int:
-    flags = Flags(arguments)
-    as_json, _ = flags.switch("--json"), flags.switch("--quiet")
-    config = _configuration(flags, "vitlr inspect", _INSPECT)
+    if arguments and not arguments[0].startswith("-"):
+        raise ConfigError(_other_way(arguments[0]))
+    config, options = _read(arguments, "vitlr inspect", _INSPECT, {})
+    from vitlr.data import load_stream
     from vitlr.runs.inspect import inspect_network, inspection_text
 
-    report = inspect_network(config)
-    print(json.dumps(report, indent=2) if as_json else inspection_text(report))
+    found = {}
+    if config.data.dataset in ("folder", "experiences", "list"):
+        stream = load_stream(config.data)
+        found = {
+            "data": {"facts": stream.facts, "notes": stream.notes, "left_out": stream.left_out.as_dict()}
+        }
+        if not (options.json or options.quiet):
+            notes((*stream.facts, *stream.notes))
+    report = inspect_network(config) | found
+    print(json.dumps(report, indent=2) if options.json else inspection_text(report))
     return 0
 
 
+def _other_way(name: str) -> str:
+    """What to give in place of a name, which inspect does not take."""
+    path = expanded(name)
+    if (path / "state.safetensors").is_file():
+        return f"{name} is a saved classifier; vitlr classes {name} shows what it knows"
+    if (path / "config.yaml").is_file():
+        return f"{name} is a run; give vitlr inspect --config {name}/config.yaml"
+    return f"inspect takes flags and no name, got {name}; give --backbone.name {name}"
+
+
 def bench(arguments: Sequence[str]) -> int:
-    flags = Flags(arguments)
-    quiet, as_json = flags.switch("--quiet"), flags.switch("--json")
-    advice = not flags.switch("--no-advice")
-    numbers = {}
-    for name, default in (("images", 300), ("repeats", 3)):
-        text = flags.value(f"--{name}")
-        if text is not None and (not text.isdigit() or int(text) < 1):
-            raise ConfigError(f"--{name} must be a whole number >= 1, got {text}")
-        numbers[name] = default if text is None else int(text)
-    config = _configuration(flags, "vitlr bench", _BENCH)
+    config, options = _read(arguments, "vitlr bench", _BENCH, _BENCH_FLAGS)
     from vitlr.runs.bench import advise, bench_text, time_experience
 
-    with Bar("measuring", quiet=quiet or as_json) as bar:
-        report = time_experience(config, **numbers, progress=bar.callback())
-    if advice:
-        with Bar("other settings", quiet=quiet or as_json) as bar:
-            report["alternatives"] = advise(config, report, images=numbers["images"], progress=bar.callback())
-    print(json.dumps(report, indent=2) if as_json else bench_text(report))
+    for name in ("images", "repeats"):
+        if options[name] < 1:
+            raise ConfigError(f"--{name} must be >= 1, got {options[name]}")
+    images, quiet = options.images, options.quiet or options.json
+    with Bar("measuring", quiet=quiet) as bar:
+        report = time_experience(config, images=images, repeats=options.repeats, progress=bar.callback())
+    if not options.no_advice:
+        with Bar("other settings", quiet=quiet) as bar:
+            report["alternatives"] = advise(config, report, images=images, progress=bar.callback())
+    print(json.dumps(report, indent=2) if options.json else bench_text(report))
     return 0

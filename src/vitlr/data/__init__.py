@@ -6,15 +6,15 @@ and a callable for progress (done, total) that slow ones call. Nothing here need
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
+from importlib import import_module
 from typing import Any
 
 from vitlr.data.core50 import core50_lists, core50_stream
 from vitlr.data.experience import Experience, Stream
 from vitlr.data.folders import folder_stream
+from vitlr.data.rows import Rules
+from vitlr.data.tables import experience_folders, list_stream
 from vitlr.errors import DataError
 
 __all__ = [
@@ -23,7 +23,9 @@ __all__ = [
     "Stream",
     "core50_lists",
     "core50_stream",
+    "experience_folders",
     "folder_stream",
+    "list_stream",
     "load_stream",
 ]
 
@@ -31,7 +33,7 @@ Progress = Callable[[int, int], None]
 
 
 def _core50(config: Any, progress: Progress | None) -> Stream:
-    return core50_stream(config.root, config.scenario, config.run, config.labels, config.test)
+    return core50_stream(config.root, config.scenario, config.order, config.labels, config.test)
 
 
 def _folder(config: Any, progress: Progress | None) -> Stream:
@@ -41,35 +43,50 @@ def _folder(config: Any, progress: Progress | None) -> Stream:
         config.seed,
         config.held_out,
         config.test_root,
-        run=config.run,
+        run=config.order,
+        class_level=config.class_level,
+        every=config.every,
+        max_frames=config.max_frames,
     )
 
 
-def _rendered(config: Any, progress: Progress | None) -> Stream:
-    from vitlr.rendered.dataset import ensure_rendered
-
-    root = Path(config.root).expanduser() if config.root else _kept(config.frames, config.seed)
-    ensure_rendered(root, config.frames, seed=config.seed, progress=progress)
-    stream = core50_stream(root, config.scenario, config.run, config.labels, config.test)
-    return replace(stream, name=stream.name.replace("core50", "rendered", 1))
-
-
-def _kept(frames: int, seed: int) -> Path:
-    """Where rendered objects are kept: in $VITLR_CACHE, or vitlr in the user's cache directory."""
-    users = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    cache = Path(os.environ.get("VITLR_CACHE") or users / "vitlr")
-    return cache / f"rendered-{frames}-frames-seed-{seed}"
+def _rules(config: Any) -> Rules:
+    return Rules(
+        experiences=config.experiences,
+        classes_per_experience=config.classes_per_experience,
+        images_per_experience=config.images_per_experience,
+        seed=config.seed,
+        held_out=config.held_out,
+        every=config.every,
+        max_frames=config.max_frames,
+    )
 
 
-DATASETS: dict[str, Callable[[Any, Progress | None], Stream]] = {
-    "rendered": _rendered,
+def _list(config: Any, progress: Progress | None) -> Stream:
+    return list_stream(config.file, config.root, _rules(config), labels=config.labels)
+
+
+def _experiences(config: Any, progress: Progress | None) -> Stream:
+    return experience_folders(config.root, _rules(config))
+
+
+# A function, or the module and name of one in a room above this one.
+DATASETS: dict[str, Callable[[Any, Progress | None], Stream] | str] = {
+    "rendered": "vitlr.rendered.stream:rendered_stream",
     "core50": _core50,
     "folder": _folder,
+    "experiences": _experiences,
+    "list": _list,
 }
 
 
 def load_stream(config: Any, progress: Progress | None = None) -> Stream:
-    """The stream that ``config.dataset`` names; DataError where it is unknown or cannot be read."""
+    """The stream that ``config.dataset`` names. Raises DataError if it is unknown or cannot be read."""
     if config.dataset not in DATASETS:
         raise DataError(f"data set must be one of {', '.join(DATASETS)}, got {config.dataset!r}")
-    return DATASETS[config.dataset](config, progress)
+    load = DATASETS[config.dataset]
+    if isinstance(load, str):
+        module, _, name = load.partition(":")
+        load = getattr(import_module(module), name)
+    stream: Stream = load(config, progress)
+    return stream

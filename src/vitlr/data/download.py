@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from vitlr.data.transfer import RETRIES, Pause, Progress, Say, fetch, md5_of, no_progress, no_words
+from vitlr.data.transfer import RETRIES, Pause, Progress, Say, fetch, md5_of, silent
 from vitlr.data.unpack import unpack
 from vitlr.errors import DataError
 
@@ -29,8 +29,8 @@ def download_core50(
     md5: str = CORE50_MD5,
     keep_archive: bool = False,
     retries: int = RETRIES,
-    progress: Progress = no_progress,
-    say: Say = no_words,
+    progress: Progress = silent,
+    say: Say = silent,
     pause: Pause = time.sleep,
 ) -> Path:
     """CORe50's images in ``directory/core50_128x128``, which is returned; one that is there is left as it is.
@@ -48,6 +48,7 @@ def download_core50(
     Raises:
         DataError: no address gives the archive, an archive with another MD5, one that :func:`unpack` refuses,
             too little space.
+        RunError: the disk refuses.
     """
     directory = Path(directory)
     target, found = directory / CORE50_FOLDER, directory / CORE50_ARCHIVE

@@ -5,16 +5,30 @@ Nothing here opens an image. Labels are indices into the stream's ``class_names`
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from vitlr.data.left_out import LeftOut
 from vitlr.errors import DataError
 
-__all__ = ["TEST", "Experience", "Stream"]
+__all__ = ["TEST", "Experience", "Item", "Stream"]
 
 TEST = -1  # the index that the test set carries in place of an experience number
+
+
+class Item(str):
+    """The name of a picture that is no file, among paths; ``load`` gives what ``read_image`` takes."""
+
+    load: Callable[[], Any]
+
+    def __new__(cls, name: str, load: Callable[[], Any]) -> Item:
+        item = super().__new__(cls, name)
+        item.load = load  # type: ignore[method-assign]
+        return item
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -53,7 +67,8 @@ class Experience:
 class Stream:
     """A sequence of experiences and the test set they are judged on.
 
-    ``notes`` are sentences the user should see, such as how many of the published frames were found.
+    ``notes`` are sentences the user should see, such as how many of the published frames were found; ``facts``
+    say what was found, before anything is decoded. ``left_out`` is what a walk over files did not take.
     ``test_sessions`` has the recording session of each test image, where the data set has sessions.
     """
 
@@ -63,6 +78,8 @@ class Stream:
     test: Experience
     class_names: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    facts: tuple[str, ...] = ()
+    left_out: LeftOut = field(default_factory=LeftOut)
     test_sessions: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -71,6 +88,20 @@ class Stream:
                 f"{self.name} has {len(self.test)} test images and {len(self.test_sessions)} sessions;"
                 " give one session for each image"
             )
+
+    @classmethod
+    def from_datasets(
+        cls,
+        experiences: Iterable[Any],
+        test: Any,
+        *,
+        class_names: Sequence[str] | None = None,
+        name: str = "data sets",
+    ) -> Stream:
+        """A stream of data sets of a program; see :func:`vitlr.data.sequences.stream_from_datasets`."""
+        from vitlr.data.sequences import stream_from_datasets
+
+        return stream_from_datasets(experiences, test, class_names=class_names, name=name)
 
     def __len__(self) -> int:
         return len(self.experiences)

@@ -1,11 +1,8 @@
 """A zip of images to a folder, whole or not at all, whatever the zip tries.
 
 Everything that the directory of the archive says is checked before the first byte is written: a name that could
-leave the folder, a link, a duplicate or a size out of bounds refuses the whole archive. Then the files are written
-into a temporary folder beside the place they are for, flushed, and moved there by one rename.
-
-A zip cannot unpack to more than its directory announces (reading stops there), so the bounds below, on what it
-announces, bound memory and disk: about 0.5 GB of memory for the largest directory that is read, 16 GiB of disk.
+leave the folder, a link, a duplicate or a size out of bounds refuses the whole archive. A zip cannot unpack to
+more than its directory announces (reading stops there), so the bounds on what it announces bound memory and disk.
 """
 
 from __future__ import annotations
@@ -14,30 +11,20 @@ import io
 import os
 import shutil
 import stat
-import struct
 import unicodedata
 import zipfile
-import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from tempfile import mkdtemp
-from typing import BinaryIO
 
 from vitlr.errors import DataError
-from vitlr.storage.files import sync_directory, sync_tree
+from vitlr.storage.files import new_directory
 
 __all__ = ["Limits", "ensure_space", "megabytes", "unpack"]
 
-_CHUNK = 2**20
 _BLOCK = 4096  # bytes that a file may take beyond its own, for the estimate of disk space
-_SUFFIX = ".unpacking"  # of temporary folders
-# What zipfile and zlib raise for an archive that is none, or no longer one.
-_DAMAGED = (
-    *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, OverflowError),
-    *(NotImplementedError, RuntimeError, KeyError, IndexError, MemoryError, OSError),
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +33,7 @@ class Limits:
 
     entries: int = 200_000
     directory: int = 2**25  # of the list of entries, which is read into memory as a whole
-    entry: int = 2**24
+    entry: int = 2**24  # read into memory as a whole, too
     total: int = 2**34
     ratio: int = 100  # unpacked to packed, of an entry over 64 KiB and of all together
 
@@ -59,38 +46,40 @@ def unpack(
     limits: Limits | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[int, int]:
-    """Unpack ``folder`` of a zip to ``into/folder``, which must not exist. The caller holds ``into``.
+    """Unpack ``folder`` of a zip to ``into/folder``, which must not exist.
 
-    Temporary folders that a killed process left are removed first. Entries outside ``folder`` are checked
-    like the others and left out.
+    Entries outside ``folder`` are checked like the others and left out.
 
     Args:
         progress: called with files written so far and files to write.
 
     Returns:
-        Files written, and files left out because they lie outside the folder.
+        Files written, and files left out because they are outside the folder.
 
     Raises:
         DataError: not a zip, damaged, out of bounds, an entry that is no plain file or has an unsafe name; no
-            such folder in it; ``into/folder`` exists; the disk refuses or has too little space.
+            such folder in it; ``into/folder`` exists; too little space.
+        RunError: the disk refuses.
     """
     archive, into, limits = Path(archive), Path(into), limits or Limits()
     target = into / folder
     if os.path.lexists(target):
         raise DataError(f"{target} exists already; remove it or choose another directory")
-    try:
-        with (
-            _BoundedReader(io.FileIO(archive), limits.directory) as file,
-            _open(file, archive) as opened,
-        ):
-            wanted, left_out = _plan(opened.infolist(), archive, folder, limits)
-            ensure_space(into, sum(info.file_size + _BLOCK for info in wanted), f"unpack {archive.name}")
-            _unpack_beside(opened, wanted, archive, target, progress)
-    except OSError as error:
-        where = error.filename or into
-        raise DataError(
-            f"{where} cannot be read or written ({error.strerror or error}); free space or choose another directory"
-        ) from error
+    with ExitStack() as stack:
+        with _reading(archive):
+            file = stack.enter_context(_BoundedReader(io.FileIO(archive), limits.directory))
+            opened = zipfile.ZipFile(file)
+        wanted, left_out = _checked(opened.infolist(), archive, folder, limits)
+        ensure_space(into, sum(info.file_size + _BLOCK for info in wanted), f"unpack {archive.name}")
+        temporary = stack.enter_context(new_directory(target, replace=False))
+        for count, info in enumerate(wanted, 1):
+            with _reading(archive):
+                content = opened.read(info)
+                if len(content) != info.file_size:
+                    raise EOFError(f"{info.filename} ends early")
+            _write(temporary.joinpath(*info.filename.split("/")[1:]), content)
+            if progress is not None:
+                progress(count, len(wanted))
     return len(wanted), left_out
 
 
@@ -110,152 +99,87 @@ class _BoundedReader(io.BufferedReader):
         return super().read(size)
 
 
-def _open(file: BinaryIO, archive: Path) -> zipfile.ZipFile:
+@contextmanager
+def _reading(archive: Path) -> Iterator[None]:
+    """DataError for whatever zipfile raises for bytes that are no zip, or no longer one."""
     try:
-        return zipfile.ZipFile(file)
+        yield
     except DataError:
         raise
-    except _DAMAGED as error:
-        raise _damaged(archive, error) from None
+    except Exception as error:
+        detail = " ".join(str(error).split())[:100] or type(error).__name__
+        raise DataError(
+            f"{archive} is not a zip archive or is damaged ({detail}); use another copy of it"
+        ) from None
 
 
-def _chunks(opened: zipfile.ZipFile, info: zipfile.ZipInfo, archive: Path) -> Iterator[bytes]:
-    """The bytes of an entry, as many as it announces and with the announced checksum; DataError otherwise."""
-    num_read = 0
-    try:
-        with opened.open(info) as source:
-            while chunk := source.read(_CHUNK):
-                num_read += len(chunk)
-                yield chunk
-    except _DAMAGED as error:
-        raise _damaged(archive, error) from None
-    if num_read != info.file_size:
-        raise _damaged(archive, EOFError(f"{info.filename} ends early"))
-
-
-def _damaged(archive: Path, error: BaseException) -> DataError:
-    detail = " ".join(str(error).split())[:100] or type(error).__name__
-    return DataError(f"{archive} is not a zip archive or is damaged ({detail}); use another copy of it")
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "xb") as file:
+        file.write(content)
 
 
 # -- the directory ----------------------------------------------------------------------------------
 
 
-def _plan(
+def _checked(
     entries: Sequence[zipfile.ZipInfo], archive: Path, folder: str, limits: Limits
 ) -> tuple[list[zipfile.ZipInfo], int]:
-    """Files to write, and how many are left out; DataError where one entry, or all together, may not be."""
-
-    def refuse(what: str) -> DataError:
-        return DataError(f"{archive} is refused: {what}; use another copy of it")
-
-    if len(entries) > limits.entries:
-        raise refuse(f"it has {len(entries):,} entries, more than {limits.entries:,}")
-    packed = archive.stat().st_size
-    for info in entries:
-        fault = _fault(info, limits)
-        if fault:
-            raise refuse(f"its entry {info.orig_filename[:100]!r} {fault}")
-    total = sum(info.file_size for info in entries)
-    if total > limits.total or total > limits.ratio * packed:
-        raise refuse(f"it would unpack from {megabytes(packed)} to {megabytes(total)}")
-    if sum(info.compress_size for info in entries) > packed:
-        raise refuse("its entries overlap")
-    clash = _clash(entries)
-    if clash:
-        raise refuse(f"two of its entries are for one place, {clash[:100]!r}")
-    files = [info for info in entries if not info.is_dir()]
+    """Files to write, and how many are left out; DataError if one entry, or all together, may not be."""
+    packed, total = archive.stat().st_size, sum(info.file_size for info in entries)
+    files = [info for info in entries if not info.filename.endswith("/")]
     wanted = [info for info in files if info.filename.startswith(f"{folder}/")]
-    if not wanted:
-        raise refuse(f"it has no file in a folder {folder}")
+    entry, fault = next(((info, fault) for info in entries if (fault := _fault(info, limits))), (None, ""))
+    what = ""
+    if len(entries) > limits.entries:
+        what = f"it has {len(entries):,} entries, more than {limits.entries:,}"
+    elif entry is not None:
+        what = f"its entry {entry.orig_filename[:100]!r} {fault}"
+    elif total > limits.total or total > limits.ratio * packed:
+        what = f"it would unpack from {megabytes(packed)} to {megabytes(total)}"
+    elif sum(info.compress_size for info in entries) > packed:
+        what = "its entries overlap"
+    elif clash := _clash(entries):
+        what = f"two of its entries are for one place, {clash[:100]!r}"
+    elif not wanted:
+        what = f"it has no file in a folder {folder}"
+    if what:
+        raise DataError(f"{archive} is refused: {what}; use another copy of it")
     return wanted, len(files) - len(wanted)
 
 
 def _fault(info: zipfile.ZipInfo, limits: Limits) -> str:
-    """Why an entry may not be unpacked; empty where it may."""
-    kind = stat.S_IFMT(info.external_attr >> 16)  # 0 where the archive was made without Unix modes
-    parts = info.filename.removesuffix("/").split("/")
-    if any(part in ("", ".", "..") for part in parts):
-        return "has a path that leaves its folder"
+    """Why an entry may not be unpacked; empty if it may."""
+    kind = stat.S_IFMT(info.external_attr >> 16)  # 0 if the archive was made without Unix modes
+    name, size, is_folder = info.filename, info.file_size, info.filename.endswith("/")
+    parts = name.removesuffix("/").split("/")
     # zipfile shortens names at a zero byte; backslashes, colons and dots at an end mean something to Windows.
-    odd = (
-        info.orig_filename != info.filename
-        or not info.filename.isprintable()
-        or set(info.filename) & set("\\:")
-    )
-    if odd or any(part != part.rstrip(". ") for part in parts):
-        return "has a name that is not safe on every system"
-    if len(info.filename) > 1000 or any(len(part.encode()) > 255 for part in parts):
-        return "has a name that is too long"
-    if kind not in (0, stat.S_IFREG, stat.S_IFDIR) or (kind == stat.S_IFDIR) > info.is_dir():
-        return "is a link or a device"
-    if info.flag_bits & 0x41:
-        return "is encrypted"
-    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        return "is packed in an unusual way"
-    if info.file_size > limits.entry or (info.is_dir() and info.file_size):
-        return f"announces {info.file_size:,} bytes, more than it may have"
-    if info.file_size > max(2**16, limits.ratio * info.compress_size):
-        return f"would unpack from {info.compress_size:,} to {info.file_size:,} bytes"
-    return ""
+    odd = info.orig_filename != name or not name.isprintable() or set(name) & set("\\:")
+    faults = {
+        "has a path that leaves its folder": any(part in ("", ".", "..") for part in parts),
+        "has a name that is not safe on every system": odd or any(p != p.rstrip(". ") for p in parts),
+        "has a name that is too long": len(name) > 1000 or any(len(p.encode()) > 255 for p in parts),
+        "is a link or a device": kind and kind != (stat.S_IFDIR if is_folder else stat.S_IFREG),
+        "is encrypted": info.flag_bits & 0x41,
+        "is packed in an unusual way": info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED),
+        f"announces {size:,} bytes, more than it may have": size > (0 if is_folder else limits.entry),
+        f"would unpack from {info.compress_size:,} to {size:,} bytes": size
+        > max(2**16, limits.ratio * info.compress_size),
+    }
+    return next((fault for fault, found in faults.items() if found), "")
 
 
 def _clash(entries: Sequence[zipfile.ZipInfo]) -> str:
-    """A name that two entries share, in the eyes of a system without upper case, or a file that is also a folder."""
-    files, folders = set(), set()
-    for info in entries:
-        path = PurePosixPath(unicodedata.normalize("NFC", info.filename).casefold())
-        if info.is_dir():
-            folders.add(path)
-        elif path in files:
-            return info.filename
-        else:
-            files.add(path)
-    for path in files:
-        folders.update(path.parents)
-    return next((str(path) for path in files if path in folders), "")
-
-
-# -- the files --------------------------------------------------------------------------------------
-
-
-def _unpack_beside(
-    opened: zipfile.ZipFile,
-    wanted: Sequence[zipfile.ZipInfo],
-    archive: Path,
-    target: Path,
-    progress: Callable[[int, int], None] | None,
-) -> None:
-    """Write into a temporary folder, flush, rename; the temporary folder is gone in any case."""
-    for stale in target.parent.glob(f".{target.name}.*{_SUFFIX}"):
-        shutil.rmtree(stale, ignore_errors=True)
-    temporary = Path(mkdtemp(prefix=f".{target.name}.", suffix=_SUFFIX, dir=target.parent))
-    try:
-        made: set[Path] = set()
-        for count, info in enumerate(wanted, 1):
-            path = temporary.joinpath(*info.filename.split("/"))
-            if path.parent not in made:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                made.add(path.parent)
-            _write(opened, info, archive, path)
-            if progress is not None:
-                progress(count, len(wanted))
-        sync_tree(temporary)
-        os.rename(temporary / target.name, target)
-        sync_directory(target.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _write(opened: zipfile.ZipFile, info: zipfile.ZipInfo, archive: Path, path: Path) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
-    with open(os.open(path, flags, 0o644), "wb") as file:
-        for chunk in _chunks(opened, info, archive):
-            file.write(chunk)
+    """A name that two entries share, on a system that ignores case, or a file that is also a folder."""
+    names = [(unicodedata.normalize("NFC", info.filename).casefold(), info.is_dir()) for info in entries]
+    counts = Counter(PurePosixPath(name) for name, is_folder in names if not is_folder)
+    folders = {PurePosixPath(name) for name, is_folder in names if is_folder}
+    folders.update(parent for path in counts for parent in path.parents)
+    return next((str(path) for path, times in counts.items() if times > 1 or path in folders), "")
 
 
 def ensure_space(directory: Path, needed: int, purpose: str) -> None:
-    """DataError where the file system of a directory has less than ``needed`` bytes free."""
+    """DataError if the file system of a directory has less than ``needed`` bytes free."""
     with suppress(OSError):
         free = shutil.disk_usage(directory).free
         if free < needed:

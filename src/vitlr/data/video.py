@@ -1,56 +1,49 @@
 """Frames of a video file or an animated image: sampled evenly while it is read once, in bounded memory.
 
-Video files are decoded by PyAV (the extra ``video``), animated GIF, WebP and PNG images by Pillow. PyAV was taken
-because its wheel is half the size of imageio-ffmpeg's and it gives frames one by one.
+Video files are decoded by PyAV (the extra ``video``), animated images by Pillow. PyAV was taken because its wheel is
+half the size of imageio-ffmpeg's and it gives frames one by one.
 
 A video may be hostile: it is read through an open file, so that it cannot name other files or addresses, only
-common containers and codecs are tried, and frames, their pixels and their number have bounds.
+containers and codecs of cameras and of the web are tried, and frames, their pixels and their number have bounds.
 """
 
 from __future__ import annotations
 
 import os
-import stat
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
-from itertools import count
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from vitlr.data.images import BICUBIC, DAMAGED, read_image, what_is_wrong
+from vitlr.data.animation import MAX_PIXELS, check_pixels, frames_of, is_animated
+from vitlr.data.decoding import BICUBIC, DAMAGED
+from vitlr.data.formats import MAX_FRAMES, VIDEO_SUFFIXES, kind_of, open_regular
+from vitlr.data.images import read_image
+from vitlr.data.names import shown
+from vitlr.data.video_colours import hdr_of, to_rgb
 from vitlr.errors import DataError
 
-__all__ = ["MAX_FRAMES", "VIDEO_SUFFIXES", "Sampled", "Video", "is_video", "read_video"]
+__all__ = [
+    "MAX_FRAMES",
+    "VIDEO_SUFFIXES",
+    "Sampled",
+    "Video",
+    "is_video",
+    "read_video",
+]
 
-VIDEO_SUFFIXES = (
-    *(
-        ".mp4",
-        ".m4v",
-        ".mov",
-        ".3gp",
-        ".webm",
-        ".mkv",
-        ".avi",
-        ".ogv",
-        ".mpg",
-        ".mpeg",
-        ".ts",
-        ".wmv",
-        ".flv",
-    ),
-)
-ANIMATED_SUFFIXES = (".gif", ".webp", ".apng")
-MAX_FRAMES = 300  # taken from a video by default: as many as one of CORe50 has
 MAX_DECODED = 2**17  # frames of a video that is looked at as a whole: 73 minutes at 30 a second
-MAX_PIXELS = 2**24  # of a frame, such as 4096 x 4096: a decoder holds about twenty of them
 
-# FFmpeg reads hundreds of formats, of which few are used by cameras and many by no one but attackers.
-_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,ogg,mpeg,mpegts,asf,flv"
-_CODECS = (
+# FFmpeg reads hundreds of formats, of which few are used by cameras and many by no one but attackers. None of these
+# can name another file or address.
+_FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,ogg,mpeg,mpegts,mpegvideo,asf,flv,h264,hevc,mjpeg,m4v,vc1,ivf,obu,"
+    "dv,mxf,yuv4mpegpipe"
+)
+_CODECS = {
     *(
         "h264",
         "hevc",
@@ -68,6 +61,7 @@ _CODECS = (
         "mpeg2video",
         "theora",
         "h263",
+        "h261",
         "msmpeg4",
         "msmpeg4v2",
         "msmpeg4v3",
@@ -75,10 +69,9 @@ _CODECS = (
         "wmv2",
         "wmv3",
         "vc1",
-        "flv",
     ),
-)
-_TURNS = {90: Image.Transpose.ROTATE_90, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_270}
+    *("flv", "vp6", "vp6f", "dvvideo", "prores", "dnxhd", "rawvideo", "wrapped_avframe"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +80,8 @@ class Sampled:
 
     Attributes:
         taken: frames that were taken, every ``step``-th from the first on.
-        seen: frames of the video that were looked at; ``whole`` tells whether that is all of them.
+        seen: frames of the video that were looked at; ``whole`` is True if that is all of them.
+        notes: sentences for the user, such as that high dynamic range was tone-mapped.
     """
 
     path: str
@@ -95,6 +89,7 @@ class Sampled:
     step: int
     seen: int
     whole: bool
+    notes: tuple[str, ...] = ()
 
     @property
     def counts(self) -> str:
@@ -114,7 +109,7 @@ class Video:
     Args:
         every: take the first frame and every so many after it, until ``max_frames`` are taken. By default the
             whole video is looked at, and every frame, every 2nd, 4th, 8th, ... taken, so that no more than
-            ``max_frames`` result (and more than half as many, where it has them).
+            ``max_frames`` result (and more than half as many, if it has them).
         max_frames: taken at most.
         on_read: called with what was taken, once it is read.
 
@@ -134,27 +129,24 @@ class Video:
 
 
 def is_video(source: Any) -> bool:
-    """Whether a source among images stands for several: a :class:`Video`, or a path of a video or animation."""
+    """True if a source among images stands for several: a :class:`Video`, or a path of a video or animation.
+
+    A file is known by its content, and by its name if that says nothing.
+    """
     if isinstance(source, Video):
         return True
     if not isinstance(source, (str, os.PathLike)):
         return False
-    suffix = Path(source).suffix.lower()
-    if suffix in VIDEO_SUFFIXES:
-        return True
-    if suffix not in ANIMATED_SUFFIXES:
-        return False
-    try:
-        with Image.open(source) as image:
-            return bool(getattr(image, "is_animated", False))
-    except (*DAMAGED, Image.DecompressionBombError):
-        return False  # whoever reads it as an image says what is wrong
+    kind = kind_of(source)
+    if kind.group not in ("image", "video"):  # such as text, of which nobody says here that it is no video
+        kind = kind_of(source, name_alone=True)
+    return kind.group == "video" or is_animated(source)
 
 
 def read_video(
     video: Video | str | os.PathLike[str], size: int | None = None, resample: int = BICUBIC
 ) -> list[np.ndarray]:
-    """Sampled frames as :func:`vitlr.data.images.read_image` gives images: RGB, upright, resized where asked.
+    """Sampled frames as :func:`vitlr.data.images.read_image` gives images: RGB, upright, resized if asked.
 
     They are resized as they are decoded: memory holds ``max_frames`` of that size (and without ``size`` of
     their own), and what the decoder needs.
@@ -166,15 +158,17 @@ def read_video(
     video = video if isinstance(video, Video) else Video(video)
     path = os.fspath(video.path)
     images: list[np.ndarray] = []
+    notes: list[str] = []
     step, seen, whole = video.every or 1, 0, True
-    frames = _decoded(path)
+    needed = MAX_DECODED + 1 if video.every is None else video.every * (video.max_frames - 1) + 1
+    frames = decoded_frames(path, needed, notes)
     try:
         for index, image in enumerate(frames):
             if video.every and len(images) == video.max_frames:
                 whole = False
                 break
             if index == MAX_DECODED:
-                raise DataError(f"{path} has more than {MAX_DECODED:,} frames; cut it into shorter videos")
+                raise too_long(path)
             seen = index + 1
             if index % step:
                 continue
@@ -182,111 +176,118 @@ def read_video(
                 images, step = images[::2], 2 * step
                 if index % step:
                     continue
-            images.append(read_image(_converted(path, index, image), size, resample))
+            images.append(read_image(converted(path, index, image), size, resample))
     finally:
         frames.close()
     if not images:
-        raise DataError(f"{path} holds no frame that can be decoded; give another video")
+        raise DataError(f"{shown(path)} holds no frame that can be decoded; give another video")
     if video.on_read is not None:
-        video.on_read(Sampled(path=path, taken=len(images), step=step, seen=seen, whole=whole))
+        taken = Sampled(path=path, taken=len(images), step=step, seen=seen, whole=whole, notes=tuple(notes))
+        video.on_read(taken)
     return images
 
 
-_Decoded = Generator[
-    Callable[[], Image.Image], None, None
-]  # frames in order, each converted only when called
+_Decoded = Generator[Callable[[], Any], None, None]  # frames in order, each converted only when called
 
 
-def _converted(path: str, index: int, convert: Callable[[], Image.Image]) -> Image.Image:
+def converted(path: str, index: int, convert: Callable[[], Any]) -> Any:
+    """What ``convert`` gives for a frame; DataError if it is damaged."""
     try:
         return convert()
     except Exception as error:  # whatever a decoder raises for bytes that are damaged
         raise DataError(
-            f"{path} is damaged at frame {index + 1:,} ({type(error).__name__}); replace it"
+            f"{shown(path)} is damaged at frame {index + 1:,} ({type(error).__name__}); replace it"
         ) from None
 
 
-def _decoded(path: str) -> _Decoded:
+def too_long(path: str) -> DataError:
+    """The error for a video of more than ``MAX_DECODED`` frames."""
+    return DataError(f"{shown(path)} has more than {MAX_DECODED:,} frames; cut it into shorter videos")
+
+
+def decoded_frames(path: str, needed: int, notes: list[str]) -> _Decoded:
+    """The frames of a video or animation in order, each converted only when its function is called.
+
+    Args:
+        needed: frames that will be asked for, at most.
+        notes: gets sentences for the user.
+    """
+    with _checked(path) as file:
+        empty = not file.read(1)
+    if empty:
+        raise DataError(f"{shown(path)} is empty (0 bytes); replace or remove it")
+    if kind_of(path).group == "image":
+        return frames_of(path, needed, MAX_DECODED)
+    return _film(path, notes)
+
+
+@contextmanager
+def _checked(path: str) -> Iterator[Any]:
     try:
-        found = os.stat(path)
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"{path} cannot be read ({getattr(error, 'strerror', error)}); check the path"
-        ) from None
-    if not stat.S_ISREG(found.st_mode):  # a pipe or a camera has no end
-        raise DataError(f"{path} is not a file; give a video file")
-    if not found.st_size:
-        raise DataError(f"{path} is empty (0 bytes); replace or remove it")
-    return _animation(path) if Path(path).suffix.lower() in (*ANIMATED_SUFFIXES, ".png") else _film(path)
+        with open_regular(path) as file:
+            yield file
+    except OSError as error:
+        raise DataError(f"{shown(path)} cannot be read ({error.strerror}); check the path") from None
 
 
-def _animation(path: str) -> _Decoded:
-    try:
-        with Image.open(path) as image:
-            _check_pixels(path, image.width, image.height)
-            for index in count():
-                try:
-                    image.seek(index)
-                except EOFError:
-                    return
-                yield image.copy
-    except DataError:
-        raise
-    except (*DAMAGED, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} {what_is_wrong(error)}; replace or remove it") from None
+# -- video files ------------------------------------------------------------------------------------
 
 
-def _film(path: str) -> _Decoded:
+@contextmanager
+def container_of(path: str) -> Iterator[tuple[Any, Any]]:
+    """An open container and its best stream of pictures, of a codec and a size that are read."""
     try:
         import av
     except ImportError:
         raise DataError(
-            f"{path} is a video, and reading one needs PyAV: pip install 'vitlr[video]'"
+            f"{shown(path)} is a video, and reading one needs PyAV: pip install 'vitlr[video]'"
         ) from None
-    decoded = 0
+    options = {"format_whitelist": _FORMATS, "codec_whitelist": ",".join(sorted(_CODECS))}
+    # A row of JPEG images begins as one of them does, so that FFmpeg takes it for a picture.
+    named = "mjpeg" if kind_of(path).format == "MJPEG" else None
     try:
-        with open(path, "rb") as file, _opened(av, file) as container:
+        with (
+            open_regular(path) as file,
+            av.open(file, format=named, container_options=options, metadata_errors="replace") as container,
+        ):
             stream = container.streams.best("video")
             if stream is None:
-                raise DataError(f"{path} holds no pictures; give a video")
+                raise DataError(f"{shown(path)} holds no pictures; give a video")
             codec = stream.codec_context
             if codec.name not in _CODECS:
                 raise DataError(
-                    f"{path} is packed with {codec.name}, which is not read; convert it to mp4 (H.264)"
+                    f"{shown(path)} is packed with {codec.name}, which is not read; convert it to mp4 (H.264)"
                 )
-            _check_pixels(path, codec.width, codec.height)
-            codec.options = {"max_pixels": str(MAX_PIXELS)}  # also where the size changes on the way
+            check_pixels(path, codec.width, codec.height)  # type: ignore[attr-defined]
+            codec.options = {"max_pixels": str(MAX_PIXELS)}  # also if the size changes on the way
             codec.thread_count = 2  # each thread holds frames
-            for frame in container.decode(stream):
-                _check_pixels(path, frame.width, frame.height)
-                if frame.is_corrupt:
-                    raise DataError(f"{path} is damaged at frame {decoded + 1}; replace or cut it")
-                yield partial(_upright, frame)
-                decoded += 1
+            yield container, stream
     except DataError:
         raise
     except (av.FFmpegError, *DAMAGED) as error:
-        if decoded:
-            raise DataError(f"{path} is damaged after frame {decoded:,}; replace or cut it") from None
         detail = (getattr(error, "strerror", None) or str(error)).splitlines()[:1] or [type(error).__name__]
         raise DataError(
-            f"{path} is not a video that can be read ({detail[0][:100]}); give another one"
+            f"{shown(path)} is not a video that can be read ({detail[0][:100]}); give another one"
         ) from None
 
 
-def _opened(av: Any, file: BinaryIO) -> Any:
-    options = {"format_whitelist": _FORMATS, "codec_whitelist": ",".join(_CODECS)}
-    return av.open(file, container_options=options, metadata_errors="replace")
-
-
-def _upright(frame: Any) -> Image.Image:
-    image = frame.to_image()
-    turn = _TURNS.get(round(frame.rotation) % 360)
-    return image if turn is None else image.transpose(turn)
-
-
-def _check_pixels(path: str, width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
-        raise DataError(
-            f"{path} has frames of {width}x{height}, more than {MAX_PIXELS:,} pixels; make it smaller"
-        )
+def _film(path: str, notes: list[str]) -> _Decoded:
+    decoded = 0
+    with container_of(path) as (container, stream):
+        try:
+            for frame in container.decode(stream):
+                check_pixels(path, frame.width, frame.height)
+                if frame.is_corrupt:
+                    raise DataError(f"{shown(path)} is damaged at frame {decoded + 1}; replace or cut it")
+                if not decoded and hdr_of(frame):
+                    notes.append(
+                        f"{shown(path)} is of high dynamic range ({hdr_of(frame)}), which is tone-mapped"
+                    )
+                yield partial(to_rgb, frame)
+                decoded += 1
+        except DataError:
+            raise
+        except Exception:
+            if not decoded:
+                raise
+            raise DataError(f"{shown(path)} is damaged after frame {decoded:,}; replace or cut it") from None

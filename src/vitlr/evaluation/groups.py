@@ -1,7 +1,7 @@
 """One evaluation seen by groups of test images: recording sessions, and categories of the objects.
 
-The same predictions are judged again: a model taught 50 objects says an object, and is right about the
-category where that object is of the right one.
+The same predictions are judged again: a model trained on 50 objects predicts an object, and is right about the
+category if that object belongs to it.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ class GroupMeasures:
 
     Attributes:
         category_accuracy: test images taken for an object of the right category, whether or not their own is
-            known yet; NaN where classes have no categories.
+            known yet; NaN if classes have no categories.
         class_category_accuracy: (C,) the same for the images of each class; None without categories, NaN for a
             class without images.
-        session_accuracy: accuracy on each session's images; empty where there are no sessions.
+        session_accuracy: accuracy on each session's images; empty if there are no sessions.
         calibration_error: expected calibration error over images of classes seen so far.
     """
 
@@ -41,7 +41,7 @@ def group_measures(
     """Judge predictions by group; ``names`` are the classes', ``sessions_N`` the test images'."""
     category_C, _ = metrics.categories_of(names)
     predictions_N = evaluation.predictions
-    # A learner that knows no class yet says nothing, which is wrong whatever the label.
+    # A learner that knows no class yet predicts nothing, which is wrong for every label.
     said_N = ~np.isnan(evaluation.confidence)
     right_N = (predictions_N == labels_N) & evaluation.seen
     category_accuracy, class_category = float("nan"), None
@@ -54,9 +54,7 @@ def group_measures(
     return GroupMeasures(
         category_accuracy=category_accuracy,
         class_category_accuracy=class_category,
-        session_accuracy={}
-        if sessions_N is None
-        else metrics.session_accuracy(right_N, np.ones_like(right_N), sessions_N),
+        session_accuracy={} if sessions_N is None else metrics.session_accuracy(right_N, sessions_N),
         calibration_error=metrics.calibration_error(
             evaluation.confidence[evaluation.seen], right_N[evaluation.seen]
         ),

@@ -19,21 +19,12 @@ import numpy as np
 __all__ = [
     "RunningForgetting",
     "accuracy",
-    "accuracy_matrix",
-    "auroc",
-    "average_accuracy",
     "average_incremental_accuracy",
     "backward_transfer",
-    "balanced_accuracy",
     "calibration_error",
     "categories_of",
-    "category_accuracy",
-    "category_of_objects",
-    "class_accuracy",
     "confusion_matrix",
     "confusions",
-    "expected_calibration_error",
-    "forgetting",
     "forward_transfer",
     "mean_and_sd",
     "row_normalised",
@@ -66,24 +57,8 @@ def confusion_matrix(labels_N: np.ndarray, predictions_N: np.ndarray, num_classe
     return flat.reshape(num_classes, num_classes).astype(np.int64)
 
 
-def auroc(known_N: np.ndarray, unknown_M: np.ndarray) -> float:
-    """Area under the ROC curve of a score that shall be high for what is known and low for what is not.
-
-    The share of pairs, one of each, in which the known one scores higher; a tie counts half. 0..1, higher is
-    better, .5 is chance; NaN where one of the two is missing or a score is NaN. It is Mann and Whitney's U over
-    N M, computed from the ranks in both together (Fawcett, "An introduction to ROC analysis", 2006).
-    """
-    known, both = np.asarray(known_N, dtype=np.float64), np.concatenate([known_N, unknown_M])
-    number, others = len(known), len(both) - len(known)
-    if not number or not others or np.isnan(both).any():
-        return float("nan")
-    _, place, counts = np.unique(both, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[place]  # from 1; equal scores share the mean of theirs
-    return float((ranks[:number].sum() - number * (number + 1) / 2) / (number * others))
-
-
 def row_normalised(confusion_CC: np.ndarray) -> np.ndarray:
-    """Each row divided by its sum: where the images of a true class went. Rows sum to 1; NaN without images.
+    """Each row divided by its sum: the shares of a true class's images by prediction; NaN without images.
 
     The diagonal is then the accuracy of each class. Dividing by columns would give precisions instead.
     """
@@ -91,24 +66,16 @@ def row_normalised(confusion_CC: np.ndarray) -> np.ndarray:
     return np.asarray(confusion_CC) / np.where(totals_C1 > 0, totals_C1, np.nan)
 
 
-def class_accuracy(confusion_CC: np.ndarray) -> np.ndarray:
-    """(C,) share of each class's images that were recognised (recall); 0..1, higher is better."""
-    return np.diagonal(row_normalised(confusion_CC)).copy()
+def session_accuracy(correct_N: np.ndarray, sessions_N: np.ndarray) -> dict[int, float]:
+    """Accuracy on each session's images (CORe50 tests on 3, 7 and 10), ascending; 0..1, higher is better.
 
-
-def balanced_accuracy(confusion_CC: np.ndarray) -> float:
-    """Mean accuracy of the classes that have images, each counting once; 0..1, higher is better."""
-    return _mean(class_accuracy(confusion_CC))
-
-
-def session_accuracy(
-    labels_N: np.ndarray, predictions_N: np.ndarray, sessions_N: np.ndarray
-) -> dict[int, float]:
-    """Accuracy on each session's images (CORe50 tests on 3, 7 and 10), ascending; 0..1, higher is better."""
-    correct_N, sessions = _pairs(labels_N, predictions_N), np.asarray(sessions_N)
-    if sessions.shape != correct_N.shape:
-        raise ValueError(f"give one session for each image: got {sessions.shape} for {correct_N.shape}")
-    return {int(session): _mean(correct_N[sessions == session]) for session in np.unique(sessions)}
+    Args:
+        correct_N: bool, whether each image was recognised.
+    """
+    correct_N, sessions_N = np.asarray(correct_N), np.asarray(sessions_N)
+    if sessions_N.shape != correct_N.shape:
+        raise ValueError(f"give one session for each image: got {sessions_N.shape} for {correct_N.shape}")
+    return {int(session): _mean(correct_N[sessions_N == session]) for session in np.unique(sessions_N)}
 
 
 def confusions(confusion_CC: np.ndarray, most: int = 5) -> list[tuple[int, int, float]]:
@@ -123,14 +90,9 @@ def confusions(confusion_CC: np.ndarray, most: int = 5) -> list[tuple[int, int, 
     return [(true, said, float(shares_CC[true, said])) for true, said in pairs if shares_CC[true, said] > 0]
 
 
-def category_of_objects(num_objects: int = 50, objects_per_category: int = 5) -> np.ndarray:
-    """(C,) category of each object: CORe50's 50 objects are ten categories of five consecutive ones."""
-    return np.arange(num_objects) // objects_per_category
-
-
 def categories_of(names: Sequence[str]) -> tuple[np.ndarray | None, list[str]]:
     """(C,) category of each class and the categories' names, for names such as ``cup_1`` to ``cup_5``; None
-    where classes are not numbered objects of some categories, several of each."""
+    if classes are not numbered objects of some categories, several of each."""
     found = [_OBJECT.fullmatch(name) for name in names]
     if not names or not all(found):
         return None, []
@@ -139,32 +101,6 @@ def categories_of(names: Sequence[str]) -> tuple[np.ndarray | None, list[str]]:
     if len(categories) < 2 or len(categories) * 2 > len(names):
         return None, []
     return np.array([categories.index(stem) for stem in stems]), categories
-
-
-def category_accuracy(
-    labels_N: np.ndarray, predictions_N: np.ndarray, category_C: np.ndarray | None = None
-) -> float:
-    """Share of images whose predicted object is of the right category; 0..1, at least ``accuracy``.
-
-    Labels and predictions are object indices and ``category_C`` maps them (default: CORe50's 50 to 10). A
-    model trained on objects is judged; one trained on categories is another experiment.
-    """
-    category = category_of_objects() if category_C is None else np.asarray(category_C)
-    return accuracy(
-        category[np.asarray(labels_N, dtype=np.int64)], category[np.asarray(predictions_N, dtype=np.int64)]
-    )
-
-
-def expected_calibration_error(
-    probabilities_NC: np.ndarray, labels_N: np.ndarray, num_bins: int = 15
-) -> float:
-    """``calibration_error`` of probabilities: confidence is the largest one. They must not be logits."""
-    probabilities = np.asarray(probabilities_NC, dtype=np.float64)
-    if len(probabilities) == 0:
-        return float("nan")
-    return calibration_error(
-        probabilities.max(axis=1), _pairs(labels_N, probabilities.argmax(axis=1)), num_bins
-    )
 
 
 def calibration_error(confidence_N: np.ndarray, correct_N: np.ndarray, num_bins: int = 15) -> float:
@@ -188,33 +124,6 @@ def calibration_error(confidence_N: np.ndarray, correct_N: np.ndarray, num_bins:
 # -- along the stream -----------------------------------------------------------------------------------
 
 
-def accuracy_matrix(
-    labels_N: np.ndarray, predictions_EN: np.ndarray, groups_N: np.ndarray, num_groups: int
-) -> np.ndarray:
-    """R (E, G): accuracy after each experience on each group of one fixed test set; NaN for an empty group.
-
-    Args:
-        predictions_EN: row i has the predictions for all test images after experience i.
-        groups_N: the group, 0..num_groups-1, of each test image; images of a negative group are left out.
-    """
-    predictions, groups = np.asarray(predictions_EN), np.asarray(groups_N, dtype=np.int64)
-    labels = np.asarray(labels_N)
-    if predictions.ndim != 2 or groups.shape != labels.shape or predictions.shape[1:] != labels.shape:
-        raise ValueError(f"shapes do not fit: {labels.shape}, {predictions.shape}, {groups.shape}")
-    columns = [(predictions == labels)[:, groups == group] for group in range(num_groups)]
-    return np.array([[_mean(column[i]) for column in columns] for i in range(len(predictions))]).reshape(
-        len(predictions), num_groups
-    )
-
-
-def average_accuracy(matrix_EG: np.ndarray) -> float:
-    """ACC = mean over groups j of R[E-1, j], after the last experience; 0..1, higher is better.
-
-    Lopez-Paz & Ranzato, "Gradient Episodic Memory for Continual Learning", NeurIPS 2017, equation 2.
-    """
-    return _mean(_matrix(matrix_EG)[-1])
-
-
 def average_incremental_accuracy(accuracy_E: Sequence[float] | np.ndarray) -> float:
     """Mean over the stream of the test accuracy after each experience; 0..1, higher is better.
 
@@ -224,36 +133,25 @@ def average_incremental_accuracy(accuracy_E: Sequence[float] | np.ndarray) -> fl
     return _mean(np.asarray(accuracy_E, dtype=np.float64))
 
 
-def forgetting(matrix_EG: np.ndarray, learned_G: np.ndarray | None = None) -> float:
-    """Best accuracy a group ever had before the last experience, minus its last: -1..1, lower is better.
-
-    F = mean over j of (max_{i < E-1} R[i, j] - R[E-1, j]), over the groups learned before the last experience
-    (Chaudhry et al., "Riemannian Walk for Incremental Learning", ECCV 2018). Negative where
-    groups went on improving. NaN after the first experience.
-    """
-    matrix, earlier_G = _earlier(matrix_EG, learned_G)
-    if not earlier_G.any():
-        return float("nan")
-    # A group may be NaN, not judged, before it was learned: fmax passes over that.
-    return _mean(np.fmax.reduce(matrix[:-1, earlier_G], axis=0) - matrix[-1, earlier_G])
-
-
 def backward_transfer(matrix_EG: np.ndarray, learned_G: np.ndarray | None = None) -> float:
     """What later experiences did to a group after its own: -1..1, higher is better, negative is forgetting.
 
     BWT = mean over j of (R[E-1, j] - R[learned_j, j]), over the groups learned before the last experience
-    (Lopez-Paz & Ranzato 2017, equation 3). ``forgetting`` compares with the best accuracy instead, so
-    -BWT <= forgetting. NaN after the first experience.
+    (Lopez-Paz & Ranzato, "Gradient Episodic Memory for Continual Learning", NeurIPS 2017, equation 3). Forgetting
+    compares with the best accuracy instead, so -BWT <= forgetting. NaN after the first experience.
     """
-    matrix, earlier_G = _earlier(matrix_EG, learned_G)
-    groups = np.flatnonzero(earlier_G)
-    return _mean(matrix[-1, groups] - matrix[_learned(matrix, learned_G)[groups], groups])
+    matrix, learned = _matrix(matrix_EG, learned_G)
+    groups = np.flatnonzero(learned < len(matrix) - 1)
+    return _mean(matrix[-1, groups] - matrix[learned[groups], groups])
 
 
 class RunningForgetting:
-    """:func:`forgetting` of the stream so far, over classes, an experience at a time.
+    """Forgetting over classes, an experience at a time: -1..1, lower is better.
 
-    Adding one takes time for C numbers, however many came before; a class counts from when it was learned.
+    F = mean over j of (max_{i < E-1} R[i, j] - R[E-1, j]), the best accuracy that a class had before the last
+    experience minus its last, over the classes learned before it (Chaudhry et al., "Riemannian Walk for
+    Incremental Learning", ECCV 2018). Negative if classes improved; NaN after the first experience. A class
+    counts from when it was learned. Adding an experience takes time for C numbers.
     """
 
     def __init__(self, num_classes: int) -> None:
@@ -276,12 +174,11 @@ def forward_transfer(
 
     FWT = mean over j of (R[learned_j - 1, j] - b_j), over the groups learned after the first experience, b_j
     being the accuracy of the model before it learned anything (Lopez-Paz & Ranzato 2017, equation 4). A
-    classifier that never predicts unseen classes has 0 - b_j on new classes: the measure says something
-    where groups are sessions or domains, or where an object not yet learned may be taken for another one of
-    its category: R[i, j] is then the category accuracy on object j, and b_j chance.
+    classifier that never predicts unseen classes has 0 - b_j on new classes: the measure is informative
+    if groups are sessions or domains, or if an object not yet learned may be taken for another one of its
+    category: R[i, j] is then the category accuracy on object j, and b_j chance.
     """
-    matrix = _matrix(matrix_EG)
-    learned = _learned(matrix, learned_G)
+    matrix, learned = _matrix(matrix_EG, learned_G)
     groups = np.flatnonzero((learned > 0) & (learned < len(matrix)))
     return _mean(matrix[learned[groups] - 1, groups] - np.asarray(baseline_G, dtype=np.float64)[groups])
 
@@ -289,12 +186,15 @@ def forward_transfer(
 # -- over runs ------------------------------------------------------------------------------------------
 
 
-def mean_and_sd(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
-    """Mean and sample standard deviation (divisor n - 1) over runs; the latter is NaN for a single run."""
+def mean_and_sd(values: Sequence[float] | np.ndarray) -> tuple[float, float | None] | None:
+    """Mean and sample standard deviation (divisor n - 1) over runs; None if a value is missing.
+
+    One value has no standard deviation: None.
+    """
     values = np.asarray(values, dtype=np.float64)
-    if values.size < 2:
-        return _mean(values), float("nan")
-    return float(values.mean()), float(values.std(ddof=1))
+    if not values.size or np.isnan(values).any():
+        return None
+    return float(values.mean()), float(values.std(ddof=1)) if values.size > 1 else None
 
 
 # -- small parts ----------------------------------------------------------------------------------------
@@ -309,27 +209,18 @@ def _pairs(labels_N: np.ndarray, predictions_N: np.ndarray) -> np.ndarray:
 
 
 def _mean(values: np.ndarray) -> float:
-    """Mean of the values that exist; NaN where none does."""
+    """Mean of the values that exist; NaN if there is none."""
     values = np.asarray(values, dtype=np.float64)
     values = values[~np.isnan(values)]
     return float(values.mean()) if values.size else float("nan")
 
 
-def _matrix(matrix_EG: np.ndarray) -> np.ndarray:
+def _matrix(matrix_EG: np.ndarray, learned_G: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """The matrix, and (G,) the experience that each group came with."""
     matrix = np.asarray(matrix_EG, dtype=np.float64)
     if matrix.ndim != 2 or len(matrix) == 0:
         raise ValueError(f"the accuracy matrix must be (experiences >= 1, groups), got {matrix.shape}")
-    return matrix
-
-
-def _learned(matrix_EG: np.ndarray, learned_G: np.ndarray | None) -> np.ndarray:
-    learned = np.arange(matrix_EG.shape[1]) if learned_G is None else np.asarray(learned_G, dtype=np.int64)
-    if learned.shape != (matrix_EG.shape[1],) or (learned < 0).any():
-        raise ValueError(f"give the experience, from 0, that each of {matrix_EG.shape[1]} groups came with")
-    return learned
-
-
-def _earlier(matrix_EG: np.ndarray, learned_G: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """The matrix, and (G,) bool: learned before the last experience."""
-    matrix = _matrix(matrix_EG)
-    return matrix, _learned(matrix, learned_G) < len(matrix) - 1
+    learned = np.arange(matrix.shape[1]) if learned_G is None else np.asarray(learned_G, dtype=np.int64)
+    if learned.shape != (matrix.shape[1],) or (learned < 0).any():
+        raise ValueError(f"give the experience, from 0, that each of {matrix.shape[1]} groups came with")
+    return matrix, learned

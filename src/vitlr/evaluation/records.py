@@ -1,25 +1,85 @@
-"""Measures of a whole run, from its records as plain data (the lines of metrics.jsonl).
+"""The records of a run (lines of metrics.jsonl): reading them, and measures of the whole run.
 
 Shape letters: E experiences, C classes.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from vitlr.errors import RunError
 from vitlr.evaluation import metrics
 
-__all__ = ["backward_transfer", "class_matrix", "forward_transfer", "running_forgetting", "value_of"]
+__all__ = [
+    "backward_transfer",
+    "class_matrix",
+    "forward_transfer",
+    "read_metrics",
+    "run_measures",
+    "running_forgetting",
+    "value_of",
+]
 
 Records = Sequence[Mapping[str, Any]]
 
 
+def read_metrics(run_dir: str | Path) -> list[dict[str, Any]]:
+    """Records of a run, in order; a line that a crash cut off at the end is left out.
+
+    Raises:
+        RunError: there is no metrics.jsonl, or a line before the last is damaged.
+    """
+    path = Path(run_dir) / "metrics.jsonl"
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise RunError(f"{path} cannot be read ({error.strerror}); give the directory of a run") from None
+    try:
+        return [json.loads(line) for line in lines[:-1]]
+    except ValueError:
+        raise RunError(f"{path} is damaged; run again") from None
+
+
+def value_of(value: Any) -> float:
+    """A record's number; NaN if it is null."""
+    return float("nan") if value is None else float(value)
+
+
+def run_measures(records: Records) -> dict[str, float]:
+    """Measures of a run by name; NaN if its records do not have them.
+
+    Accuracies, category accuracy and calibration error are those after the last experience, the latter over images
+    of classes seen; seconds and GFLOP are means over experiences; memory is the most that was used.
+    """
+    last = records[-1]
+    gflop = [sum(line["gflop"].values()) for line in records if line.get("gflop")]
+    learn = [line["seconds"]["learn"] for line in records]
+    return {
+        "test_accuracy": value_of(last["test_accuracy"]),
+        "seen_accuracy": value_of(last["seen_accuracy"]),
+        "average_test_accuracy": metrics.average_incremental_accuracy(
+            [value_of(line["test_accuracy"]) for line in records]
+        ),
+        "forgetting": running_forgetting(records)[-1],
+        "backward_transfer": backward_transfer(records),
+        "forward_transfer": forward_transfer(records),
+        "category_accuracy": value_of(last.get("category_accuracy")),
+        "calibration_error": value_of(last.get("calibration_error")),
+        "learn_seconds": float(np.mean(learn)),
+        "seconds": float(np.mean(learn) + np.mean([line["seconds"]["encode"] for line in records])),
+        "memory_bytes": float(max(line["memory"]["bytes"] for line in records)),
+        "gflop": float(np.mean(gflop)) if gflop else float("nan"),
+    }
+
+
 def class_matrix(records: Records) -> tuple[np.ndarray, np.ndarray]:
     """R (E, C), accuracy of each class after each experience, NaN before it is known; and (C,) the experience,
-    from 0, that each class first came with (E where it never came)."""
+    from 0, that each class first came with (E if it never came)."""
     names = list(records[0]["class_accuracy"])
     matrix_EC = np.array([[value_of(line["class_accuracy"][name]) for name in names] for line in records])
     place = {name: index for index, name in enumerate(names)}
@@ -32,9 +92,7 @@ def class_matrix(records: Records) -> tuple[np.ndarray, np.ndarray]:
 
 def backward_transfer(records: Records) -> float:
     """``metrics.backward_transfer`` over the classes that were learned; NaN after one experience."""
-    matrix_EC, learned_C = class_matrix(records)
-    known = learned_C < len(matrix_EC)
-    return metrics.backward_transfer(matrix_EC[:, known], learned_C[known])
+    return metrics.backward_transfer(*class_matrix(records))
 
 
 def forward_transfer(records: Records) -> float:
@@ -54,19 +112,16 @@ def forward_transfer(records: Records) -> float:
     return metrics.forward_transfer(matrix_EC, chance_C, class_matrix(records)[1])
 
 
-def running_forgetting(records: Records) -> list[float]:
-    """``metrics.forgetting`` of the stream up to each experience, over classes; NaN where there is none yet."""
-    names = list(records[0]["class_accuracy"])
-    place, running = {name: index for index, name in enumerate(names)}, metrics.RunningForgetting(len(names))
-    return [
-        running.add(
-            np.array([value_of(line["class_accuracy"][name]) for name in names]),
-            [place[name] for name in line["classes"] if name in place],
-        )
-        for line in records
-    ]
+def running_forgetting(records: Records, running: metrics.RunningForgetting | None = None) -> list[float]:
+    """Forgetting over classes up to each experience; NaN if there is none yet.
 
-
-def value_of(value: Any) -> float:
-    """A record's number; NaN where it is null."""
-    return float("nan") if value is None else float(value)
+    Args:
+        running: adds the records to this one, to continue with.
+    """
+    values = []
+    for line in records:
+        place = {name: index for index, name in enumerate(line["class_accuracy"])}
+        running = running or metrics.RunningForgetting(len(place))
+        accuracy_C = np.array([value_of(value) for value in line["class_accuracy"].values()])
+        values.append(running.add(accuracy_C, [place[name] for name in line["classes"] if name in place]))
+    return values

@@ -6,8 +6,9 @@ Progress bars, trackers, checkpoints, reports and apps read records; nothing bel
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -19,7 +20,11 @@ from vitlr.learning import Learner, LearnStats
 
 __all__ = ["Encode", "Evaluation", "Record", "evaluate", "iter_run"]
 
-Encode = Callable[[Sequence[str]], Encoded]  # paths of a stream to the latents of those that can be read
+
+class Encode(Protocol):
+    """Paths of a stream to the latents of those that can be read; with random views of them to learn from if asked."""
+
+    def __call__(self, paths: Sequence[str], /, *, views: bool = False) -> Encoded: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +121,7 @@ def iter_run(
     test_labels = stream.test.labels[test.rows_N]
     for experience in stream.experiences[start:]:
         began = time.perf_counter()
-        new = encode(experience.paths)
+        new = encode(experience.paths, views=True)
         labels = experience.labels[new.rows_N]
         encoded = time.perf_counter()
         stats = learner.learn(new.latents, labels, experience.index) if len(labels) else None

@@ -41,11 +41,12 @@ from torch import Tensor
 
 from vitlr.errors import RunError
 from vitlr.latents.record import Latents
-from vitlr.storage.files import locked, sync_directory, write_all, write_atomically
+from vitlr.storage.files import sync_directory, write_all, write_atomically
+from vitlr.storage.locks import locked
 
 __all__ = ["LatentCache", "batch_kind", "cache_entries", "clear_cache", "entry_name"]
 
-FORMAT = 1
+FORMAT = 2
 COMMIT_SECONDS = 5.0  # between additions to the disk: what a crash can cost
 COMMIT_BYTES = 2**26  # or so much waiting in memory
 RESERVE = 2**30  # bytes left free on the disk
@@ -82,6 +83,7 @@ class LatentCache:
         self.notes: list[str] = []
         self.writable = True
         self.shape: tuple[int, int] | None = None
+        self.class_tokens = 0  # of the row, the last ones
         self._stored = "float32"
         self._damaged = False
         self._pending: dict[bytes, np.ndarray] = {}
@@ -101,8 +103,9 @@ class LatentCache:
         assert self.shape is not None
         return self.shape[0] * self.shape[1] * _STORED[self._stored]
 
-    def describe(self, shape: tuple[int, int], *, bfloat16: bool) -> None:
-        """Say what a row is, (T + K, D), and if all of its numbers are exact in bfloat16."""
+    def describe(self, shape: tuple[int, int], *, bfloat16: bool, class_tokens: int = 0) -> None:
+        """Say what a row is, (T + K, D) with K class tokens, and if all of its numbers are exact in bfloat16."""
+        self.class_tokens = class_tokens
         stored = "bfloat16" if bfloat16 else "float32"
         if self.shape is not None and (self.shape, self._stored) != (tuple(shape), stored):
             self._note_damage("its header does not fit the network")
@@ -157,7 +160,7 @@ class LatentCache:
         if not whole:
             self._note_damage("some of its latents do not fit their checksums")
             return None
-        return _unpack(rows, self.shape, self._stored, len(self.identity.get("class_blocks", ())))
+        return _unpack(rows, self.shape, self._stored, self.class_tokens)
 
     def put(self, keys: Sequence[bytes | None], latents: Latents) -> None:
         """Offer latents; those with a key reach the disk within seconds, or with :meth:`commit`."""
@@ -239,6 +242,7 @@ class LatentCache:
                 self._note_damage("its header cannot be read")
             return
         self.shape, self._stored = tuple(header["shape"]), header["stored"]
+        self.class_tokens = header["class_tokens"]
         self._entries, self._kinds = self._read_index()
         with suppress(OSError):
             os.utime(self.directory / "header.json")  # when it was last used
@@ -253,6 +257,7 @@ class LatentCache:
             "name": self.name,
             "identity": self.identity,
             "shape": list(self.shape),
+            "class_tokens": self.class_tokens,
             "stored": self._stored,
         }
         found = _read_header(self.directory)
@@ -298,21 +303,23 @@ def batch_kind(encode: Callable[[Tensor], Latents], image_size: int, size: int, 
     shape = (batch_size, image_size, image_size, 3)
     noise_NHWC = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
     latents = encode(noise_NHWC[:size])
-    places = (torch.arange(batch_size) + batch_size // 2 + 1) % batch_size
+    places = (np.arange(batch_size) + batch_size // 2 + 1) % batch_size
     # Full and rearranged: every image at another place, beside others.
-    full = encode(noise_NHWC[places])[torch.argsort(places)]
-    if _same_bits(latents, full[:size]):
+    full = encode(noise_NHWC[torch.from_numpy(places)])[np.argsort(places)]
+    if _same_bits(latents, full[np.arange(size)]):
         return "any"
-    places = (torch.arange(size) + size // 2 + 1) % size
-    if _same_bits(latents, encode(noise_NHWC[:size][places])[torch.argsort(places)]):
+    places = (np.arange(size) + size // 2 + 1) % size
+    if _same_bits(latents, encode(noise_NHWC[:size][torch.from_numpy(places)])[np.argsort(places)]):
         return "size"
     return "exact"
 
 
 def _same_bits(a: Latents, b: Latents) -> bool:
-    one, other = _pack(a, "float32"), _pack(b, "float32")
-    assert one is not None and other is not None  # float32 holds all numbers
-    return np.array_equal(one, other)
+    bits = [
+        torch.cat([each.tokens_NTD, each.class_tokens_NKD], dim=1).contiguous().view(torch.int32)
+        for each in (a, b)
+    ]
+    return torch.equal(*bits)
 
 
 def _digest(*parts: bytes) -> bytes:
@@ -351,7 +358,12 @@ def _read_header(directory: Path) -> dict[str, Any] | None:
         shape = header["shape"]
         good = header["format"] == FORMAT and header["stored"] in _STORED
         good = good and isinstance(header["identity"], dict) and isinstance(header["name"], str)
-        if good and len(shape) == 2 and all(type(side) is int and side > 0 for side in shape):
+        good = good and type(header["class_tokens"]) is int and len(shape) == 2
+        if (
+            good
+            and all(type(side) is int and side > 0 for side in shape)
+            and 0 <= header["class_tokens"] <= shape[0]
+        ):
             return header
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         pass

@@ -16,7 +16,8 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from vitlr.errors import BackboneError, RunError
-from vitlr.storage.files import locked, write_atomically
+from vitlr.storage.files import write_atomically
+from vitlr.storage.locks import locked
 from vitlr.vit.backbone import Backbone
 from vitlr.vit.stored import head_state, skeleton_from_state
 

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from vitlr.data.images import read_image, resolve
 from vitlr.data.video import is_video, read_video
@@ -29,6 +30,7 @@ from vitlr.latents.cache import batch_kind
 from vitlr.latents.identity import image_ids
 from vitlr.latents.network import Network
 from vitlr.latents.record import Encoded, Latents
+from vitlr.latents.views import View, ViewPlan
 
 __all__ = ["Encoder"]
 
@@ -60,6 +62,7 @@ class Encoder:
         workers: threads that decode.
         on_bad: ``error`` raises at the first source that cannot be read; ``skip`` leaves it out. A batch with such a
             source is encoded again in every run.
+        views: how many random views of which images, where they are asked for.
 
     Attributes:
         skipped: sources that were left out. read, encoded: latents so far, from the cache and by the trunk.
@@ -73,6 +76,7 @@ class Encoder:
         batch_size: int = 64,
         workers: int = 2,
         on_bad: str = "error",
+        views: ViewPlan | None = None,
     ) -> None:
         if on_bad not in ("error", "skip"):
             raise ConfigError(f"on_bad must be error or skip, got {on_bad!r:.60}")
@@ -83,18 +87,24 @@ class Encoder:
         self.skipped: list[str] = []
         self.read = self.encoded = 0
         self._held: _Held | None = None
+        self._views = ViewPlan() if views is None else views
 
-    def __call__(self, sources: Sequence[Any], progress: Progress | None = None) -> Encoded:
+    def __call__(
+        self, sources: Sequence[Any], /, progress: Progress | None = None, *, views: bool = False
+    ) -> Encoded:
         """Latents of the sources that can be read.
 
         Args:
             progress: called with sources done, and sources in all.
+            views: also random views of them, as many as the encoder was made for.
 
         Raises:
             DataError: a source cannot be read, unless such sources are skipped.
         """
-        if self._held is not None:
-            return self._held.gathered(sources)
+        encoded = self._held.gathered(sources) if self._held is not None else self._each(sources, progress)
+        return self._with_views(encoded, sources) if views and self._views.views else encoded
+
+    def _each(self, sources: Sequence[Any], progress: Progress | None) -> Encoded:
         if self.network.cache is None or not all(isinstance(source, str) for source in sources):
             return self._expanded(sources, progress)
         found: list[tuple[np.ndarray, Latents]] = []
@@ -117,6 +127,46 @@ class Encoder:
         """Encode these once, for several streams over them: in one order, whatever theirs, so that every stream finds
         the same latents. They are held in the network's cache, or in memory without one or if it took no more."""
         self._held = _Held(self, sorted(set(paths)), progress)
+
+    # -- random views -------------------------------------------------------------------------------
+
+    def _with_views(self, encoded: Encoded, sources: Sequence[Any]) -> Encoded:
+        """With the class tokens of random views of some images; a video's frames have none."""
+        still = [place for place, row in enumerate(encoded.rows_N.tolist()) if not is_video(sources[row])]
+        chosen = [View(sources[encoded.rows_N[still[place]]], self._views.seed, number, place)
+                  for place, number in self._views.chosen(len(still))]  # fmt: skip
+        if not chosen:
+            return encoded
+        parts = []
+        for start in range(0, len(chosen), self._size):
+            parts.append(self._view_tokens(chosen[start : start + self._size]))
+        rows = np.array([still[view.place] for view in chosen], dtype=np.int64)
+        return Encoded(encoded.rows_N, encoded.latents.with_views(torch.cat(parts), rows))
+
+    def _view_tokens(self, views: list[View]) -> Tensor:
+        """Class tokens (M, K, D), from the cache of views or through the trunk."""
+        cache = self.network.view_cache
+        ids: list[bytes | None] = [None] * len(views)
+        if cache is not None and all(isinstance(view.source, str) for view in views):
+            images = image_ids([_file(self._root, view.source) for view in views])
+            ids = [
+                None if image is None else view.key(image) for view, image in zip(views, images, strict=True)
+            ]
+            found = cache.get(cache.keys(ids))
+            if found is not None:
+                return found.class_tokens_NKD
+        with ThreadPoolExecutor(self._workers, thread_name_prefix="vitlr-decode") as pool:
+            pixels = list(pool.map(self._drawn, views))
+        tokens_MKD = self.network.encode(torch.from_numpy(np.stack(pixels))).class_tokens_NKD
+        if cache is not None and cache.writable and None not in ids:
+            if cache.kind(len(views)) is None:
+                cache.set_kind(len(views), "size")
+            cache.put(cache.keys(ids), Latents(tokens_MKD[:, :0], tokens_MKD))
+        return tokens_MKD
+
+    def _drawn(self, view: View) -> np.ndarray:
+        source = view.source if self._root is None else resolve(self._root, view.source)
+        return view.of(read_image(source), self.network.skeleton.image_size, self.network.skeleton.resample)
 
     # -- batches ------------------------------------------------------------------------------------
 

@@ -30,7 +30,8 @@ from typing import Any
 import torch
 
 from vitlr.errors import RunError
-from vitlr.storage.files import locked, write_atomically
+from vitlr.storage.files import write_atomically
+from vitlr.storage.locks import locked
 from vitlr.vit.backbone import SHAPES
 from vitlr.vit.source import find_directory, read_json
 
@@ -51,14 +52,16 @@ def trunk_identity(
     cut: int | None,
     precision: str,
     batch_size: int,
-    class_blocks: tuple[int, ...] = (),
+    class_tokens: tuple[int, int] = (0, 0),
+    grid: int | None = None,
     device: torch.device | None = None,
     memo: Path | None = None,
 ) -> dict[str, Any]:
     """Everything that can change a bit of this trunk's latents, as data that JSON can hold.
 
-    ``blocks``, ``image_size`` and ``cut`` may be None, for the network's own; where config.json tells them
-    they stand in its place, so that a setting left out and the same one given are one trunk.
+    ``class_tokens`` are as ``Network`` takes them, number and bound. ``blocks``, ``image_size`` and ``cut`` may be
+    None, for the network's own; if config.json has them, its values are used, so that a setting left out and the same
+    one given are one trunk.
 
     Raises:
         BackboneError: no such network.
@@ -77,7 +80,8 @@ def trunk_identity(
         "blocks": blocks,
         "cut": blocks - 1 if cut is None and isinstance(blocks, int) else cut,
         "image_size": config.get("image_size") if image_size is None else image_size,
-        "class_blocks": list(class_blocks),
+        "class_tokens": list(class_tokens),
+        "grid": grid,
         "precision": precision,
         "batch_size": batch_size,
         "computed by": _computed_by() | _gpu(device),

@@ -49,9 +49,10 @@ class Network:
         skeleton: the backbone's name and shape, and the head's weights; without the trunk's if those were not loaded.
         cut: blocks in the trunk; in native replay, blocks that stay frozen.
         compute: the device, and the precision of the trunk.
-        class_blocks: numbers of the blocks whose class tokens the trunk keeps beside the tokens at the cut.
+        class_blocks: numbers of the last blocks, whose class tokens the trunk keeps beside the tokens at the cut.
+        grid: side of the grid that patch tokens are merged to; None keeps all.
         images: in native replay the latents are images, and the head is the whole network.
-        cache: of its latents on disk, or None.
+        cache: of its latents on disk, or None. view_cache: of the class tokens of random views.
     """
 
     def __init__(
@@ -60,7 +61,8 @@ class Network:
         *,
         cut: int | None = None,
         compute: Compute | None = None,
-        class_blocks: tuple[int, ...] = (),
+        class_tokens: tuple[int, int] = (0, 0),
+        grid: int | None = None,
         images: bool = False,
         skeleton: Backbone | None = None,
         cache: LatentCache | None = None,
@@ -70,7 +72,12 @@ class Network:
         assert found is not None
         self.skeleton = found
         self.compute = resolved("cpu") if compute is None else compute
-        self.class_blocks, self.images, self.cache, self._config = class_blocks, images, cache, config
+        self._class_tokens, self.grid, self.images = class_tokens, grid, images
+        self.cache, self._config = cache, config
+        self.view_cache: LatentCache | None = None
+        last = self.skeleton.num_blocks
+        kept = 0 if images else _blocks_within(*class_tokens, self.skeleton.width, last)
+        self.class_blocks = tuple(range(last - kept + 1, last + 1))
         if backbone is not None:
             self.__dict__["backbone"] = backbone
         frozen = cut  # None: native replay trains the embedding too
@@ -79,7 +86,7 @@ class Network:
         if images:
             self._head = ImageHead(self.skeleton, frozen, self.compute.precision, self.device)
         else:
-            self._head = Head(self.skeleton, self.cut)
+            self._head = Head(self.skeleton, self.cut, grid)
         self._head.to(self.device)
 
     @classmethod
@@ -89,7 +96,8 @@ class Network:
         *,
         cached: bool = False,
         images: bool = False,
-        class_blocks: tuple[int, ...] = (),
+        class_tokens: tuple[int, int] = (0, 0),
+        grid: int | None = None,
         compute: Compute | None = None,
     ) -> Network:
         """The network that the settings name.
@@ -97,6 +105,9 @@ class Network:
         Args:
             cached: use the latents on disk that ``config.cache`` names, and load the trunk only when needed.
             images: for native replay, which has no latents to keep on disk.
+            class_tokens: how many of the last blocks to keep class tokens of, and a bound in bytes on the triangle of a
+                float64 matrix over them joined, which may make it fewer, but at least one.
+            grid: side of the grid that patch tokens are merged to; None keeps all.
             compute: in place of what the settings say.
 
         Raises:
@@ -105,31 +116,43 @@ class Network:
             ConfigError: ``config.device`` is not one of this machine, or cannot compute in ``config.precision``.
         """
         compute = resolved(config.device, config.precision) if compute is None else compute
+        kept: dict[str, Any] = {"class_tokens": class_tokens, "grid": grid}
         parts: dict[str, Any] = {
             "compute": compute,
             "images": images,
-            "class_blocks": class_blocks,
             "config": config,
+            **kept,
         }
         root = latents_root(config.cache) if cached and not images else None
         cache = None
         if root is not None:
             _check_root(root, config.cache)
-            cache = LatentCache(root, _identity(config, compute, class_blocks, root), config.name)
+            cache = LatentCache(root, _identity(config, compute, root, **kept), config.name)
             cut = cache.identity["cut"]
             skeleton = kept_head(cache.directory, config.name, cut) if cache.shape is not None else None
             if skeleton is not None:
                 network = cls(None, cut=cut, skeleton=skeleton, cache=cache, **parts)
-                if network._cached_shape == cache.shape:
+                if network._cached_shape == cache.shape and cache.class_tokens == len(network.class_blocks):
+                    network._open_views()
                     return network
         backbone = load_backbone(config.name, blocks=config.blocks, image_size=config.image_size)
         network = cls(backbone, cut=config.cut, cache=cache, **parts)
         if cache is not None:
             # Its files may have been replaced between the two: then these are not the latents of that identity.
-            if _identity(config, compute, class_blocks, root) != cache.identity:
+            if _identity(config, compute, root, **kept) != cache.identity:
                 raise BackboneError(f"{backbone.name}: its files changed while they were read; start again")
-            cache.describe(network._cached_shape, bfloat16=compute.precision == "bfloat16")
+            half, class_tokens_kept = compute.precision == "bfloat16", len(network.class_blocks)
+            cache.describe(network._cached_shape, bfloat16=half, class_tokens=class_tokens_kept)
+            network._open_views()
         return network
+
+    def _open_views(self) -> None:
+        """The cache of random views, of which class tokens alone are kept."""
+        kept = len(self.class_blocks)
+        if kept and self.cache is not None:
+            self.view_cache = LatentCache(self.cache.root, self.cache.identity | {"of": "views"}, self.name)
+            half = self.compute.precision == "bfloat16"
+            self.view_cache.describe((kept, self.skeleton.width), bfloat16=half, class_tokens=kept)
 
     # -- what it gives ------------------------------------------------------------------------------
 
@@ -196,7 +219,10 @@ class Network:
         config, cache = self._config, self.cache
         assert config is not None and cache is not None
         backbone = load_backbone(config.name, blocks=config.blocks, image_size=config.image_size)
-        if _identity(config, self.compute, self.class_blocks, cache.root) != cache.identity:
+        if (
+            _identity(config, self.compute, cache.root, class_tokens=self._class_tokens, grid=self.grid)
+            != cache.identity
+        ):
             raise BackboneError(f"{backbone.name}: its files have changed since the run began; start again")
         return backbone
 
@@ -211,6 +237,7 @@ class Network:
             precision=self.compute.precision,
             device=self.device,
             class_blocks=self.class_blocks,
+            grid=self.grid,
         )
 
     def keep(self) -> None:
@@ -218,6 +245,8 @@ class Network:
         if self.cache is None:
             return
         self.cache.commit()
+        if self.view_cache is not None:
+            self.view_cache.commit()
         if self.trunk_is_loaded and self.cache.writable:
             keep_head(self.cache.directory, self.backbone, self.cut)
 
@@ -245,7 +274,9 @@ class Network:
             write_state(directory, *backbone_state(self.backbone), name=name, kind=_KIND, version=_VERSION)
 
     @classmethod
-    def restore(cls, directory: Path, digest: str, name: str, *, cut: int, compute: Compute) -> Network:
+    def restore(
+        cls, directory: Path, digest: str, name: str, *, cut: int, compute: Compute, **kept: Any
+    ) -> Network:
         """The network that ``store`` wrote there.
 
         Raises:
@@ -256,7 +287,7 @@ class Network:
             raise RunError(
                 f"{directory} holds another network than its classifier names: use another copy of it"
             )
-        return cls(backbone_from_state(name, tensors, plain), cut=cut, compute=compute)
+        return cls(backbone_from_state(name, tensors, plain), cut=cut, compute=compute, **kept)
 
     @staticmethod
     def discard(directory: Path, *, keep: str | None) -> None:
@@ -300,17 +331,23 @@ def _check_root(root: Path, setting: str | bool) -> None:
         raise RunError(f"backbone.cache: {root} cannot be written to; choose another directory, or off")
 
 
-def _identity(
-    config: BackboneConfig, compute: Compute, class_blocks: tuple[int, ...], memo: Path | None
-) -> dict[str, Any]:
+def _blocks_within(most: int, num_bytes: int, width: int, blocks: int) -> int:
+    """How many blocks' class tokens, joined, have a covariance within the bound: 4 W (W + 1) bytes for W = K D."""
+    kept = min(most, blocks)
+    while kept > 1 and 4 * kept * width * (kept * width + 1) > num_bytes:
+        kept -= 1
+    return kept
+
+
+def _identity(config: BackboneConfig, compute: Compute, memo: Path | None, **kept: Any) -> dict[str, Any]:
     return trunk_identity(
         config.name,
         blocks=config.blocks,
         image_size=config.image_size,
         cut=config.cut,
-        class_blocks=class_blocks,
         precision=compute.precision,
         batch_size=config.batch_size,
         device=compute.device,
         memo=memo,
+        **kept,
     )

@@ -3,13 +3,13 @@
 The trunk computes a class token after every block anyway; kept beside the tokens at the cut they are what statistics of
 frozen features are made of. A method that keeps none has K = 0.
 
-Shapes: N images, T tokens at the cut, D width, K blocks whose class tokens are kept, V random views of an image.
+Shapes: N images, M random views of them, T tokens at the cut, D width, K blocks whose class tokens are kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -20,57 +20,74 @@ __all__ = ["Encoded", "Latents"]
 
 @dataclass(frozen=True, eq=False)
 class Latents:
-    """What the trunk makes of N images.
+    """What the trunk makes of N images, and of random views of some of them.
 
     Attributes:
         tokens_NTD: tokens after block ``cut``; the class token alone at the last cut; pixels in native replay.
-        class_tokens_NKD: class tokens after each of the chosen blocks, before the final norm.
-        views_NVKD: the same of V random views of each image; V is 0 unless views were encoded.
+        class_tokens_NKD: class tokens after each of the last K blocks, before the final norm.
+        views_MKD: the same of M random views; none unless they were encoded.
+        view_rows_M: int64, the image that each view is of.
     """
 
     tokens_NTD: Tensor
     class_tokens_NKD: Tensor = None  # type: ignore[assignment]  # replaced below: none are kept
-    views_NVKD: Tensor = None  # type: ignore[assignment]
+    views_MKD: Tensor = None  # type: ignore[assignment]
+    view_rows_M: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     def __post_init__(self) -> None:
         num, _, width = self.tokens_NTD.shape
         if self.class_tokens_NKD is None:
             object.__setattr__(self, "class_tokens_NKD", self.tokens_NTD.new_zeros(num, 0, width))
-        if self.views_NVKD is None:
-            blocks = self.class_tokens_NKD.shape[1]
-            object.__setattr__(self, "views_NVKD", self.class_tokens_NKD.new_zeros(num, 0, blocks, width))
-        if not len(self.tokens_NTD) == len(self.class_tokens_NKD) == len(self.views_NVKD):
+        if self.views_MKD is None:
+            object.__setattr__(self, "views_MKD", self.class_tokens_NKD[:0])
+        if len(self.class_tokens_NKD) != num or len(self.views_MKD) != len(self.view_rows_M):
             raise ValueError("tokens, class tokens and views must be of the same images")
 
     def __len__(self) -> int:
         return len(self.tokens_NTD)
 
-    def __getitem__(self, rows: np.ndarray | Tensor | slice) -> Latents:
-        """The latents of these images."""
-        if isinstance(rows, np.ndarray):
-            rows = torch.from_numpy(rows)
-        return self._each(lambda part: part[rows.to(part.device) if isinstance(rows, Tensor) else rows])
+    def __getitem__(self, rows: np.ndarray) -> Latents:
+        """The latents of these images, with their views."""
+        rows = np.asarray(rows, dtype=np.int64)
+        place = np.full(len(self), -1)
+        place[rows] = np.arange(len(rows))
+        kept = np.flatnonzero(place[self.view_rows_M] >= 0)
+        index, views = torch.from_numpy(rows), torch.from_numpy(kept)
+        return Latents(
+            self.tokens_NTD[index.to(self.tokens_NTD.device)],
+            self.class_tokens_NKD[index.to(self.class_tokens_NKD.device)],
+            self.views_MKD[views.to(self.views_MKD.device)],
+            place[self.view_rows_M[kept]],
+        )
 
     def to(self, device: torch.device) -> Latents:
         """The same on a device."""
-        return self._each(lambda part: part.to(device))
+        return Latents(
+            self.tokens_NTD.to(device),
+            self.class_tokens_NKD.to(device),
+            self.views_MKD.to(device),
+            self.view_rows_M,
+        )
+
+    def with_views(self, views_MKD: Tensor, view_rows_M: np.ndarray) -> Latents:
+        """The same images with these views."""
+        return replace(self, views_MKD=views_MKD, view_rows_M=view_rows_M)
 
     @property
     def nbytes(self) -> int:
         """Bytes of all parts."""
-        return self.tokens_NTD.nbytes + self.class_tokens_NKD.nbytes + self.views_NVKD.nbytes
+        return self.tokens_NTD.nbytes + self.class_tokens_NKD.nbytes + self.views_MKD.nbytes
 
     @staticmethod
     def joined(parts: Sequence[Latents]) -> Latents:
         """The latents of several groups of images, one after the other; at least one group."""
+        starts = np.cumsum([0, *(len(part) for part in parts)])[:-1]
         return Latents(
             torch.cat([part.tokens_NTD for part in parts]),
             torch.cat([part.class_tokens_NKD for part in parts]),
-            torch.cat([part.views_NVKD for part in parts]),
+            torch.cat([part.views_MKD for part in parts]),
+            np.concatenate([part.view_rows_M + start for part, start in zip(parts, starts, strict=True)]),
         )
-
-    def _each(self, change: Callable[[Tensor], Tensor]) -> Latents:
-        return Latents(change(self.tokens_NTD), change(self.class_tokens_NKD), change(self.views_NVKD))
 
 
 @dataclass(frozen=True, eq=False)

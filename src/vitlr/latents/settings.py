@@ -1,10 +1,10 @@
-"""Settings of the network."""
+"""The pretrained network, its cut and the cache of its latents, as settings."""
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 
+from vitlr.configuration import neutral, one_of
 from vitlr.errors import ConfigError
 from vitlr.vit import PRECISIONS
 
@@ -22,10 +22,10 @@ class BackboneConfig:
         image_size: side in pixels (default: the network's own); positions are resized once.
         cut: blocks in the frozen trunk (default: all but the last; native replay: none, and the embedding is
             trained too).
-        precision: of the trunk: auto (what this processor is fast at without a loss), float32, bfloat16 or int8.
-        device: cpu, cuda (a GPU), cuda:NUMBER, or auto for a GPU where there is one.
+        precision: of the trunk: auto (the fastest that loses no accuracy on this processor), float32, bfloat16 or int8.
+        device: cpu, cuda (a GPU), cuda:NUMBER, or auto for a GPU if there is one.
         batch_size: images that go through the trunk at once.
-        cache: where latents are kept, so that later runs over the same images and trunk start from them:
+        cache: where latents are stored for later runs over the same images and trunk:
             auto (latents/ in $VITLR_CACHE, else in vitlr/ in the user's cache directory), off or a directory.
     """
 
@@ -36,7 +36,7 @@ class BackboneConfig:
     precision: str = "auto"
     device: str = "cpu"
     batch_size: int = 64
-    cache: str | bool = "auto"
+    cache: str | bool = neutral("auto")
 
     def __post_init__(self) -> None:
         # YAML reads a bare off as false, and on as true.
@@ -45,17 +45,10 @@ class BackboneConfig:
         object.__setattr__(self, "cache", meaning.get(said.lower(), said))
         if not self.cache:
             raise ConfigError("backbone.cache must be auto, off or a directory, got nothing")
-        _one_of("backbone.precision", self.precision, ("auto", *PRECISIONS))
+        one_of("backbone.precision", self.precision, ("auto", *PRECISIONS))
         for name in ("blocks", "image_size", "batch_size"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"backbone.{name} must be >= 1, got {value}")
         if self.cut is not None and self.cut < 0:
             raise ConfigError(f"backbone.cut must be >= 0, got {self.cut}")
-
-
-def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        near = difflib.get_close_matches(str(value), known, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ConfigError(f"{name} must be one of {', '.join(known)}, got {value!r}{hint}")

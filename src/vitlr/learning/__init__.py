@@ -4,7 +4,7 @@ from vitlr.learning.gradient import GradientLearner
 from vitlr.learning.learner import Learner, LearnStats, LinearModel
 from vitlr.learning.method import Hook, Method, Step, Student
 from vitlr.learning.methods import CLOSED_FORM, METHODS, check_method
-from vitlr.learning.registry import new_learner
+from vitlr.learning.registry import Needs, needs_of, new_learner
 from vitlr.learning.settings import LearnerConfig
 
 __all__ = [
@@ -17,8 +17,10 @@ __all__ = [
     "LearnerConfig",
     "LinearModel",
     "Method",
+    "Needs",
     "Step",
     "Student",
     "check_method",
+    "needs_of",
     "new_learner",
 ]

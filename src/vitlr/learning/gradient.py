@@ -5,8 +5,8 @@ memory. It does not know what a latent is: in native replay it is an image, and 
 experience (``learn``) is:
 
 1. for each epoch, for each mini-batch: new latents and latents drawn from the memory, through the head, the loss of
-   the method's hook (cross-entropy over all classes seen so far, unless it has another), one step of SGD with momentum;
-   on a GPU nothing of a step is read back before the epoch ends;
+   the hook of the method (cross-entropy over all classes seen so far, unless it has another), one step of SGD with
+   momentum; on a GPU nothing of a step is read back before the epoch ends;
 2. CWR* consolidates the classifier, and the hook hands over its state;
 3. the memory is offered the new pairs;
 4. all of it is published in one assignment.
@@ -23,6 +23,7 @@ import copy
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ from vitlr.errors import ConfigError, RunError
 from vitlr.latents.record import Latents
 from vitlr.learning import cwr
 from vitlr.learning.learner import UNSEEN, Head, LearnStats, LinearModel, check_pairs, device_of
-from vitlr.learning.method import Hook, HookState, Step, Student
+from vitlr.learning.method import Hook, HookState, Method, Step, Student
 from vitlr.learning.methods import METHODS, hook_of
 from vitlr.learning.minibatch import epoch_minibatches
 from vitlr.learning.settings import LearnerConfig
@@ -92,16 +93,23 @@ class GradientLearner:
             require gradients are trained, on the device where they are.
         config, memory: settings.
         rng: the only source of randomness (shuffles, draws, the memory's policy); copied.
+        method: in place of the one that the settings name.
     """
 
     remains = "what the blocks above the cut learned from it"
 
     def __init__(
-        self, head: Head, config: LearnerConfig, memory: MemoryConfig, rng: np.random.Generator
+        self,
+        head: Head,
+        config: LearnerConfig,
+        memory: MemoryConfig,
+        rng: np.random.Generator,
+        method: Method | None = None,
     ) -> None:
         self.config = config
-        self.method = METHODS[config.method]
+        self.method = METHODS[config.method] if method is None else method
         self.device = device_of(head)
+        self._scale = _feature_scale(head, self.method.feature_norm)
         codec = PIXELS if self.method.images else None
         self._knowledge = _Knowledge(
             head=head,
@@ -171,14 +179,17 @@ class GradientLearner:
         return self.answer(latents)[0]
 
     def _features(self, head: Head, latents: Latents) -> Tensor:
-        features = [
-            head(batch.to(self.device).float()) for batch in latents.tokens_NTD.split(_BATCH) if len(batch)
-        ]
+        batches = (batch.to(self.device).float() for batch in latents.tokens_NTD.split(_BATCH) if len(batch))
+        features = [self._scaled(head(batch)) for batch in batches]
         return torch.cat(features) if features else torch.zeros(0, head.width, device=self.device)
+
+    def _scaled(self, features_BD: Tensor) -> Tensor:
+        return features_BD if self._scale is None else features_BD * self._scale
 
     def linear_model(self) -> LinearModel:
         """Head and classifier, without a bias."""
-        return LinearModel(self.head, self.classifier_CD, None)
+        scale = 1.0 if self._scale is None else self._scale
+        return LinearModel(self.head, self.classifier_CD * scale, None)
 
     # -- learning -----------------------------------------------------------------------------------
 
@@ -267,11 +278,13 @@ class GradientLearner:
         mixed = torch.autocast(self.device.type, torch.bfloat16, enabled=self.train_precision == "bfloat16")
         steps = passes = replayed = 0
         loss = accuracy = math.nan
-        for _ in range(config.epochs):
+        for epoch in count():
+            if epoch >= config.epochs and steps >= self.method.least_steps:
+                break
             losses, hits, sizes = [], [], []
             for tokens_BTD, labels_B, memory_rows in self._minibatches(lesson):
                 with torch.set_grad_enabled(bool(lesson.blocks)), mixed:
-                    features_BD = lesson.head(tokens_BTD).float()
+                    features_BD = self._scaled(lesson.head(tokens_BTD).float())
                 logits_BC = (features_BD @ classifier_CD.T).masked_fill(~lesson.seen_C, UNSEEN)
                 step = Step(
                     tokens_BTD=tokens_BTD,
@@ -461,6 +474,15 @@ class GradientLearner:
                     f"the saved memory is of another network: {error}; use another copy of it"
                 ) from error
         return memory
+
+
+def _feature_scale(head: Head, length: float | None) -> float | None:
+    """What features are multiplied with. The final norm's gain g and shift s say how long they are: n being of unit
+    variance, E |g n + s|^2 = g g + s s."""
+    if length is None:
+        return None
+    norm = [weight.detach() for name, weight in head.named_parameters() if name.startswith("norm.")]
+    return length / max(1e-12, float(sum(weight.double().square().sum() for weight in norm) ** 0.5))
 
 
 def _trained_parameters(head: Head) -> dict[str, nn.Parameter]:

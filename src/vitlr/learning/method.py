@@ -111,6 +111,9 @@ class Method:
             leaves it to the user.
         keep_logits: the memory keeps logits too, for the loss to read.
         images: what is learned and kept are images, and the head is the whole network (native replay).
+        feature_norm: features are scaled by one constant, so that those of the untrained final norm have about this
+            length: a learning rate then means the same for every backbone. None leaves them as they are.
+        least_steps: of one experience; epochs are added until there are as many.
     """
 
     name: str
@@ -122,3 +125,5 @@ class Method:
     synaptic_intelligence: bool | None = None
     keep_logits: bool = False
     images: bool = False
+    feature_norm: float | None = None
+    least_steps: int = 0

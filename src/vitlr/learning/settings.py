@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vitlr.configuration import read_by
 from vitlr.errors import ConfigError
 
-__all__ = ["CLOSED_FORM_SETTINGS", "LearnerConfig"]
+__all__ = ["LearnerConfig"]
 
 _LARGEST = 1e38  # of any setting: float32, in which is learned, ends above it
 _WIDEST = 20_000  # random features: 6.4 GB of matrices
-# Settings that only the methods in closed form read.
-CLOSED_FORM_SETTINGS = ("slda_shrinkage", "ranpac_width", "ranpac_ridge")
 _PRECISIONS = ("auto", "float32", "bfloat16")
 
 
@@ -23,8 +22,9 @@ class LearnerConfig:
     """How an experience is learned. Defaults: see docs/results.md for how they were chosen.
 
     Attributes:
-        method: latent_replay, ar1free, ar1_replay, native, ar1, cwr, der, lwf, naive or cumulative; class_mean,
-            slda or ranpac, which learn in closed form and use the last three settings only.
+        method: complementary (statistics of every image and a head trained by replay, joined); latent_replay, ar1free,
+            ar1_replay, native, ar1, cwr, der, lwf, naive or cumulative; class_mean, slda or ranpac, which learn in
+            closed form.
         epochs: passes over the new latents of each experience.
         batch_size: latents in a mini-batch, new and replayed.
         first_lr: learning rate of the head's blocks and norm in the first experience.
@@ -38,6 +38,10 @@ class LearnerConfig:
         si_lambda: strength of Synaptic Intelligence (AR1*); 0 switches it off (AR1*free).
         der_alpha: of method der, weight of the replayed latents' logits.
         der_beta: of method der, weight of the replayed latents' labels.
+        class_tokens: of method complementary, the last blocks whose class tokens its statistics read, at most.
+        statistics_bytes: of method complementary, bound on its statistics; fewer blocks are read if they need more.
+        views: of method complementary, random views of an image that its statistics take in, at most; 0 for none.
+        view_budget: of method complementary, random views in one experience, at most.
         lwf_lambda: of method lwf, weight of the teacher's answers.
         lwf_temperature: of method lwf, by which logits are divided for the teacher's answers.
         slda_shrinkage: of method slda, of the covariance towards the unit matrix, above 0 and at most 1.
@@ -55,19 +59,27 @@ class LearnerConfig:
     weight_decay: float = 5e-4
     train_precision: str = "auto"
     si_lambda: float = 0.0
-    der_alpha: float = 0.1
-    der_beta: float = 0.5
-    lwf_lambda: float = 1.0
-    lwf_temperature: float = 2.0
-    slda_shrinkage: float = 1e-4
-    ranpac_width: int = 1000
-    ranpac_ridge: float | None = None
+    der_alpha: float = read_by("der", default=0.1)
+    der_beta: float = read_by("der", default=0.5)
+    class_tokens: int = read_by("complementary", default=8)
+    statistics_bytes: str | int = read_by("complementary", default="40MB")
+    views: int = read_by("complementary", default=8)
+    view_budget: int = read_by("complementary", default=64)
+    lwf_lambda: float = read_by("lwf", default=1.0)
+    lwf_temperature: float = read_by("lwf", default=2.0)
+    slda_shrinkage: float = read_by("slda", default=1e-4)
+    ranpac_width: int = read_by("ranpac", default=1000)
+    ranpac_ridge: float | None = read_by("ranpac", default=None)
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ConfigError(f"learner.{name} must be a whole number >= 1, got {value!r}")
+        for name, least in (("class_tokens", 1), ("views", 0), ("view_budget", 0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ConfigError(f"learner.{name} must be a whole number >= {least}, got {value!r}")
         if self.train_precision not in _PRECISIONS:
             raise ConfigError(
                 f"learner.train_precision must be one of {', '.join(_PRECISIONS)}, got {self.train_precision!r}"

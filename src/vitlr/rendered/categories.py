@@ -1,7 +1,7 @@
-"""The ten categories, in the spirit of CORe50's: the category gives the shape, the generator the rest.
+"""The ten categories, modelled on CORe50's: the category determines the shape, the generator the rest.
 
 A builder draws proportions, colours and textures from its random generator; ``variant`` 0..4 picks among the
-forms of a category, so that its five objects are of one kind and yet tellable apart.
+forms of a category, so that its five objects are of one kind and still distinguishable.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """Rendered objects in CORe50's layout: 10 categories of 5 objects, 11 sessions, any number of frames.
 
-Objects are three-dimensional; the category gives the shape, the instance proportions, colours and pattern.
+Objects are three-dimensional. The category determines the shape, the instance the proportions, colours and pattern.
 Each session has its own ground, far field, light, camera and hand (:mod:`vitlr.rendered.scene`); within a
-video the object turns, moves and changes size smoothly. Everything is drawn from (seed, session, object,
-frame), so a frame is the same however many others are rendered and by how many processes.
+video the object turns, moves and changes size smoothly. Everything is derived from (seed, session, object,
+frame), so a frame is the same however many others are rendered and by however many processes.
 
-For pretraining there are other objects (families and assemblies that belong to no category,
-:mod:`vitlr.rendered.families`) before other backgrounds.
+Pretraining uses other objects (families and assemblies that belong to no category,
+:mod:`vitlr.rendered.families`) in front of other backgrounds.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from vitlr.rendered.families import build_other
 from vitlr.rendered.hands import GRIPS, build_hand
 from vitlr.rendered.mesh import Mesh, rotation
 from vitlr.rendered.scene import Scene, random_scene, session_scene
-from vitlr.storage.files import making, new_directory
+from vitlr.storage.files import new_directory
+from vitlr.storage.locks import making
 
 __all__ = [
     "CATEGORIES",
@@ -52,7 +53,7 @@ SCENES = 400  # backgrounds that pretraining draws from
 
 
 def frame_numbers(frames: int) -> tuple[int, ...]:
-    """Published frame numbers of a video of ``frames`` frames: spread evenly over 0..299.
+    """Published frame numbers of a video with ``frames`` frames, spread evenly over 0..299.
 
     Raises:
         DataError: ``frames`` is not 1..300.
@@ -85,7 +86,7 @@ def _hand(session: int, grip: int, seed: int) -> tuple[Mesh, Mesh]:
 
 
 class _Wander:
-    """Smooth random paths: sums of three slow sines each, within about -1..1."""
+    """Smooth random paths within about -1..1, each the sum of three slow sines."""
 
     def __init__(self, rng: np.random.Generator, number: int) -> None:
         self.rates = rng.uniform(0.15, 1.2, (number, 3))
@@ -97,7 +98,7 @@ class _Wander:
 
 @dataclass(frozen=True, kw_only=True)
 class _View:
-    """What :func:`draw_frame` needs of one moment of a video, before the hand is fitted to the object."""
+    """One moment of a video as :func:`draw_frame` needs it, before the hand is fitted to the object."""
 
     turn: np.ndarray
     centre: tuple[float, float]
@@ -110,14 +111,14 @@ class _View:
 
 
 def _view(rng: np.random.Generator, seconds: float, scene: Scene) -> _View:
-    """The moment after so many seconds of the video that ``rng`` stands for."""
+    """The moment ``seconds`` after the start of the video that ``rng`` determines."""
     wander = _Wander(rng, 11)
     tilt, turn, roll = rng.uniform(-0.5, 0.6), rng.uniform(-np.pi, np.pi), rng.normal() * 0.5
     spin = float(rng.uniform(0.12, 0.45) * rng.choice([-1, 1]))
     base, hand_size = float(rng.uniform(0.29, 0.41)), float(rng.uniform(0.55, 0.75))
     hand_turn, depth = float(rng.normal() * 0.25), float(rng.uniform(0.08, 0.22))
     w = wander.at(seconds)
-    # Turning mostly shows the front and its sides: whole turns would show backs and edges half of the time.
+    # The object mostly shows its front and sides; full turns would show backs and edges half of the time.
     yaw = 1.1 * np.sin(turn + spin * seconds) + 0.35 * w[1]
     return _View(
         turn=rotation(x=0.15 + tilt + 0.45 * w[0], y=yaw, z=roll + 0.45 * w[2]),
@@ -194,14 +195,15 @@ def render_dataset(
 ) -> int:
     """Render a tree in CORe50's layout below ``root``; returns the number of frames written.
 
-    The tree is built beside its place, flushed to the disk and renamed there when it is whole.
+    The tree is built beside its place, flushed to the disk and renamed when it is complete.
 
     Args:
-        frames: a video, 1..300. processes: one a core by default.
-        progress: called with frames written so far and in all.
+        frames: per video, 1..300.
+        processes: one per core by default.
+        progress: called with the frames written so far and their total.
 
     Raises:
-        DataError: numbers out of range, ``root`` exists and is not an empty directory, or the disk refuses.
+        DataError: numbers out of range, ``root`` exists and is not an empty directory, or it cannot be written.
     """
     root, numbers, objects = Path(root), frame_numbers(frames), tuple(objects)
     _check_seed(seed)
@@ -234,13 +236,13 @@ def render_dataset(
 def ensure_rendered(
     root: str | Path, frames: int, *, seed: int = 0, progress: Callable[[int, int], None] | None = None
 ) -> None:
-    """Render the whole tree where there is none; who comes while another process does waits for its tree.
+    """Render the whole tree if it does not exist; if another process is rendering it, wait for that.
 
     Raises:
         DataError: as :func:`render_dataset`.
     """
     root = Path(root)
-    if root.exists():  # it appears there only when it is whole
+    if root.exists():  # it appears there only when it is complete
         return
     total = SESSIONS * OBJECTS * len(frame_numbers(frames))
 
@@ -258,7 +260,7 @@ def ensure_rendered(
 
 
 def _spread(jobs: list[tuple], processes: int) -> Iterable[int]:
-    """Run the jobs in so many processes; what each returns, as it comes."""
+    """Run the jobs in that many processes; yields their results as they arrive."""
     if processes == 1:
         for job in jobs:
             yield _write_video(*job)
@@ -290,7 +292,7 @@ def _pretraining_object(index: int, seed: int) -> Mesh:
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainingViews:
-    """Pictures of objects that are none of the 50, and what is true of them.
+    """Pictures of objects other than the 50, with their ground truth.
 
     images: uint8 (N, 128, 128, 3); labels: int64 (N,), the object; coverage: uint8 (N, cells, cells), how
     much of each cell shows the object, 0 to 255. colours (objects, 64) and shapes (objects, 16): each object's
@@ -307,10 +309,10 @@ class PretrainingViews:
 def render_pretraining(
     object_: int, view: int, seed: int = 1000, cells: int = 8
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Picture (128, 128, 3) and coverage (cells, cells), uint8, of an object that is none of the 50.
+    """Picture (128, 128, 3) and coverage (cells, cells), uint8, of an object other than the 50.
 
-    In any pose, before any of 400 other backgrounds. The same arguments give the same picture; objects and
-    views are numbered from 0 without end.
+    The object is in any pose in front of any of 400 other backgrounds. The same arguments give the same picture;
+    objects and views are numbered from 0 without an upper limit.
     """
     rng = np.random.default_rng([seed, 707, object_, view])
     index = int(rng.integers(SCENES))
@@ -335,7 +337,7 @@ def pretraining_views(
     processes: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> PretrainingViews:
-    """All views of all objects, by object.
+    """All views of all objects, ordered by object.
 
     Raises:
         DataError: a number out of its range; ``cells`` must divide 192, the side that is drawn.
@@ -351,7 +353,7 @@ def pretraining_views(
     images = np.empty((objects, views, FRAME, FRAME, 3), dtype=np.uint8)
     coverage = np.empty((objects, views, cells, cells), dtype=np.uint8)
     with ProcessPoolExecutor(processes or os.cpu_count() or 1, mp_context=get_context("spawn")) as pool:
-        # A few objects ahead, so that finished pictures do not pile up.
+        # Only a few objects ahead, so that finished pictures do not pile up.
         waiting: deque = deque()
         for object_ in range(objects + 8):
             if object_ < objects:
@@ -381,9 +383,9 @@ def colour_histogram(mesh: Mesh) -> np.ndarray:
 
 
 def shape_histogram(mesh: Mesh, rng: np.random.Generator, pairs: int = 2000) -> np.ndarray:
-    """Distances between random points of the surface in 16 bins over 0..2, (16,).
+    """Histogram (16,) over 0..2 of distances between random points of the surface.
 
-    The D2 shape distribution of Osada et al., ACM Transactions on Graphics 2002: the same from every side.
+    The D2 shape distribution of Osada et al., ACM Transactions on Graphics 2002; independent of the pose.
     """
     area = _areas(mesh)
     faces = rng.choice(len(area), size=(2, pairs), p=area / area.sum())

@@ -1,7 +1,8 @@
-"""One frame: mesh, pose and scene to pixels, drawn half again as large as the frame and then shrunk.
+"""One frame: mesh, pose and scene to pixels, drawn 1.5 times as large as the frame and then shrunk.
 
 Pillow draws the *index* of each face, nearest last (painter's algorithm); numpy then shades every covered pixel
-with the texture and the smooth normal that its face has there. Few faces so give round, sharply printed things.
+with the texture and the smooth normal of its face at that point. A few faces are then enough for round objects with
+sharp prints.
 
 Shape letters: F faces, P covered pixels. Screen x to the right and y downwards, in pixels of the canvas.
 """
@@ -20,7 +21,7 @@ from vitlr.rendered.scene import SIZE, Scene
 __all__ = ["CANVAS", "FRAME", "Pose", "draw_frame", "face_colours", "window"]
 
 FRAME = 128
-CANVAS = 192  # more would be smoother still and slower by its square
+CANVAS = 192  # a larger factor is smoother, and slower by its square
 DISTANCE = 5.0  # of the camera, in half object sizes
 
 
@@ -39,8 +40,8 @@ class Pose:
 
 @dataclass(frozen=True, kw_only=True)
 class _Faces:
-    """Of each visible face: the affine maps (F, 3, 5) from pixel to normal x, y, z and texture u, v (slope along
-    x, slope along y, value at the origin) and its material (F,) among those of all layers."""
+    """For each visible face: the affine maps (F, 3, 5) from pixel to normal x, y, z and texture u, v (slope along
+    x, slope along y, value at the origin), and its material (F,) among those of all layers."""
 
     maps: np.ndarray
     materials: np.ndarray
@@ -49,11 +50,11 @@ class _Faces:
 def draw_frame(
     mesh: Mesh, held: tuple[Mesh, Mesh], pose: Pose, scene: Scene, rng: np.random.Generator, cells: int = 8
 ) -> tuple[np.ndarray, np.ndarray]:
-    """uint8 (128, 128, 3) of an object before a scene, and (cells, cells): how much of each cell of the frame
-    shows the object, 0 to 255.
+    """Picture uint8 (128, 128, 3) of an object in front of a scene, and coverage (cells, cells): how much of each
+    cell of the frame shows the object, 0 to 255.
 
-    ``held`` is what of the hand is behind and before the object; ``rng`` gives the sensor's noise only; ``cells``
-    divides 192.
+    ``held`` has the parts of the hand behind and in front of the object; ``rng`` determines only the sensor's noise;
+    ``cells`` divides 192.
     """
     behind, before = held
     layers = (
@@ -88,8 +89,8 @@ def window(pan: tuple[float, float], zoom: float) -> tuple[float, float, float]:
 
 
 def _index(layers: tuple[Mesh, ...], pose: Pose) -> tuple[np.ndarray, _Faces, list[int]]:
-    """Index image (CANVAS, CANVAS): 0 where nothing is, else 1 + the number of the face in the table that
-    comes with it; and where in that table each layer starts."""
+    """Index image (CANVAS, CANVAS), 0 for background, else 1 + the number of the face in the table returned
+    with it; and the position in that table at which each layer starts."""
     image = Image.new("I", (CANVAS, CANVAS))
     pen = ImageDraw.Draw(image)
     maps, materials, starts, start, kinds = [], [], [], 0, 0
@@ -114,7 +115,7 @@ def _index(layers: tuple[Mesh, ...], pose: Pose) -> tuple[np.ndarray, _Faces, li
 def _affine(
     mesh: Mesh, seen: np.ndarray, xy: np.ndarray, first: np.ndarray, second: np.ndarray, area: np.ndarray
 ) -> np.ndarray:
-    """The maps of :class:`_Faces`, from what the diagonals ``first`` and ``second`` of each face say."""
+    """The maps of :class:`_Faces`, from the values along the diagonals ``first`` and ``second`` of each face."""
     values = np.concatenate([mesh.normals[mesh.faces[seen]], mesh.uv[seen]], -1)  # (F, 4, 5)
     values[..., :3] *= np.where(area < 0, np.float32(1), np.float32(-1))[..., None]
     along, across = (values[:, 2] - values[:, 0]) / area, (values[:, 3] - values[:, 1]) / area
@@ -132,7 +133,7 @@ def _shaded(
     starts: list[int],
     scene: Scene,
 ) -> tuple[Image.Image, Image.Image]:
-    """What is covered, shrunk to the frame's size: its colours and how far it covers each pixel."""
+    """The covered pixels, shrunk to the frame's size: colours, and the share of each pixel that is covered."""
     face = index.ravel()[spots] - 1
     y, x = np.divmod(spots, CANVAS)
     value = faces.maps[:, 0][face]
@@ -158,7 +159,7 @@ def _shaded(
 
 @lru_cache(maxsize=256)
 def _atlas(materials: tuple[Material, ...]) -> tuple[np.ndarray, ...]:
-    """All texels in a row (N, 3), and of each material: first texel, height, width, gloss, metal."""
+    """All texels in one list (N, 3), and for each material its first texel, height, width, gloss and metal."""
     sizes = np.array([material.texels.shape[:2] for material in materials])
     starts = np.cumsum([0, *sizes.prod(axis=1)])[:-1]
     texels = np.concatenate([material.texels.reshape(-1, 3) for material in materials])
@@ -213,7 +214,7 @@ def _light(
 def _shade_of_fingers(
     index: np.ndarray, starts: list[int], spots: np.ndarray, face: np.ndarray, scene: Scene
 ) -> np.ndarray:
-    """Factor (P,) below 1 near what lies in front: fingers on the object, the object on the palm."""
+    """Factor (P,), below 1 near things in front: fingers on the object, the object on the palm."""
     factor = np.ones(len(spots), dtype=np.float32)
     layer = (face >= starts[1]).astype(np.int8) + (face >= starts[2])
     small = index[::4, ::4]

@@ -14,7 +14,7 @@ __all__ = ["FAMILIES", "build_other"]
 Rng = np.random.Generator
 QUARTER = np.pi / 2
 
-# Surfaces of revolution: (radius, height) from the bottom up. Every instance stretches its own.
+# Surfaces of revolution: (radius, height) from the bottom up. Every instance stretches them differently.
 PROFILES: dict[str, list[tuple[float, float]]] = {
     "bottle": [(0, -1), (0.33, -1), (0.36, -0.9), (0.36, 0.1), (0.3, 0.35), (0.13, 0.6), (0.12, 0.92), (0.15, 0.94), (0.15, 1), (0, 1)],
     "vase": [(0, -1), (0.25, -1), (0.5, -0.5), (0.52, -0.1), (0.25, 0.45), (0.2, 0.65), (0.4, 1), (0.36, 1), (0.15, 0.6), (0, 0.5)],
@@ -39,7 +39,7 @@ PROFILES: dict[str, list[tuple[float, float]]] = {
 
 
 def _skin(rng: Rng, colours: list[Colour]) -> tuple:
-    """A printed material and two plain ones that go with it."""
+    """A printed material and two plain ones that match it."""
     main = (
         pattern(rng, colours)
         if rng.random() < 0.7
@@ -357,7 +357,7 @@ def saucepan(rng: Rng) -> Mesh:
 
 
 def assembly(rng: Rng) -> Mesh:
-    """Two to five parts of any shape, each grown from a place on those before it."""
+    """Two to five parts of any shape, each attached to a point on the earlier ones."""
     colours = palette(rng, 4)
     parts: list[Mesh] = []
     place = np.zeros(3)
@@ -419,7 +419,7 @@ FAMILIES: dict[str, Callable[[Rng], Mesh]] = {name: _turned(name) for name in PR
 
 
 def build_other(index: int, rng: Rng) -> Mesh:
-    """Object ``index`` of pretraining: a family in turn, and every third an assembly."""
+    """Object ``index`` of pretraining: the families in turn, and every third object an assembly."""
     names = list(FAMILIES)
     if index % 3 == 2:
         return assembly(rng)

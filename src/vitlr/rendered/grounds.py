@@ -1,4 +1,4 @@
-"""Grounds and far fields of the scenes, as functions of place: colours in sRGB (H, W, 3) in about 0..1."""
+"""Grounds and far fields of the scenes, as functions of position: sRGB colours (H, W, 3) in about 0..1."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OTHER_WALLS = ("bokeh", "trunks", "wallpaper", "mountains", "poster", "blinds", 
 
 
 def tint(rng: Rng, hue: float, saturation: float, value: float) -> np.ndarray:
-    """A colour near the one named."""
+    """A colour near the given one."""
     a, b, c = rng.uniform(-0.04, 0.04, 3)
     parts = colorsys.hsv_to_rgb(
         (hue + a) % 1, float(np.clip(saturation + 2 * b, 0, 1)), float(np.clip(value + 2 * c, 0.1, 1))
@@ -34,13 +34,14 @@ def _mix(share: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _cells(x: np.ndarray, y: np.ndarray, rng: Rng) -> np.ndarray:
-    """A random level in 0..1 for every whole cell of the plane."""
+    """A random level in 0..1 for every integer cell of the plane."""
     table = rng.random((64, 64)).astype(np.float32)
     return table[np.floor(y).astype(int) % 64, np.floor(x).astype(int) % 64]
 
 
 def paint_ground(kind: str, rng: Rng, x: np.ndarray, y: np.ndarray, hue: float) -> np.ndarray:
-    """A plane at coordinates x, y: about -1..1 across in front, far ones beyond; ``hue`` of what is dyed."""
+    """A plane at coordinates x, y: about -1..1 across in the foreground, larger ones farther away; ``hue`` of dyed
+    materials."""
     tile = 512
     rows, columns = ((c * 90).astype(int) % tile for c in (y, x))
 
@@ -130,7 +131,7 @@ def paint_ground(kind: str, rng: Rng, x: np.ndarray, y: np.ndarray, hue: float) 
 
 
 def clutter(rng: Rng, size: int) -> Image.Image:
-    """Overlapping shapes of all sizes ("dead leaves"): the statistics of photographs, the content of none."""
+    """Overlapping shapes of all sizes ("dead leaves"), with the statistics of photographs but no content."""
     image = Image.new("RGB", (size, size))
     pen = ImageDraw.Draw(image)
     hue, spread = rng.random(), rng.uniform(0.05, 0.5)
@@ -175,7 +176,7 @@ def _books(rng: Rng, size: int, busy: float) -> np.ndarray:
 
 
 def _furniture(rng: Rng, picture: np.ndarray, number: int) -> np.ndarray:
-    """Things that stand before a wall: frames, cupboards, a door."""
+    """Things in front of a wall: frames, cupboards, a door."""
     size = len(picture)
     for _ in range(number):
         left, width = rng.integers(-40, size - 30), int(rng.integers(40, 150))
@@ -188,7 +189,7 @@ def _furniture(rng: Rng, picture: np.ndarray, number: int) -> np.ndarray:
 
 
 def paint_wall(kind: str, rng: Rng, size: int, hue: float) -> np.ndarray:
-    """The far field (size, size, 3); ``hue`` of what is dyed."""
+    """The far field (size, size, 3); ``hue`` of dyed materials."""
     y, x = (np.mgrid[0:size, 0:size] / size).astype(np.float32)
     wide, fine = noisy_field(rng, 5, (size, size)), noisy_field(rng, 45, (size, size), 2)
     if kind == "brick":

@@ -1,6 +1,6 @@
-"""Hands that hold an object: an arm and palm behind it, and fingers or a thumb before it.
+"""Hands that hold an object: an arm and palm behind it, and fingers or a thumb in front of it.
 
-A hand is built pointing up (fingers towards +y) and turned to where it comes from when drawn.
+A hand is built pointing up (fingers towards +y) and turned to its direction when it is drawn.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ def _finger(
 def build_hand(
     grip: int, size: float, tone: np.ndarray, sleeve: Colour | None, rng: np.random.Generator
 ) -> tuple[Mesh, Mesh]:
-    """(behind, before) of a hand of one of four grips, with the rim of its palm at y = 0.
+    """The parts (behind, in front) of a hand in one of four grips, with the rim of its palm at y = 0.
 
-    0: fingers before, palm behind. 1: thumb before, finger tips round the far side. 2: two fingers and thumb
-    pinch. 3: laid on the palm, the fingers curl up before it.
+    0: fingers in front, palm behind. 1: thumb in front, finger tips around the far side. 2: two fingers and thumb
+    pinch. 3: the object lies on the palm, the fingers curl up in front of it.
     """
     flesh = skin(rng, tone)
     nail = plain(tuple(np.clip(np.asarray(tone) * 1.08 + 0.06, 0, 1)), gloss=0.5)

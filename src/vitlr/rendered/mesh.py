@@ -15,7 +15,7 @@ __all__ = [
     "Material", "Mesh", "ellipsoid", "extrude", "join", "loft", "outline", "revolve", "rotation", "torus", "tube",
 ]  # fmt: skip
 
-CREASE = 0.6  # cosine: sharper corners of a profile are shaded as edges, blunter ones as round
+CREASE = 0.6  # cosine: sharper corners of a profile are shaded as edges, others as round
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -42,7 +42,7 @@ class Mesh:
     materials: tuple[Material, ...]
 
     def moved(self, x: float = 0, y: float = 0, z: float = 0, turn: np.ndarray | None = None) -> Mesh:
-        """The same, turned by a rotation matrix and then shifted."""
+        """A copy, turned by a rotation matrix and then shifted."""
         offset = np.array([x, y, z], dtype=np.float32)
         if turn is None:
             return replace(self, vertices=self.vertices + offset)
@@ -50,12 +50,12 @@ class Mesh:
         return replace(self, vertices=self.vertices @ rotate + offset, normals=self.normals @ rotate)
 
     def scaled(self, x: float, y: float | None = None, z: float | None = None) -> Mesh:
-        """The same, stretched along the axes (by ``x`` along all, if it stands alone)."""
+        """A copy, stretched along the axes (by ``x`` along all of them if only ``x`` is given)."""
         factors = np.array([x, x if y is None else y, x if z is None else z], dtype=np.float32)
         return replace(self, vertices=self.vertices * factors, normals=_unit(self.normals / factors))
 
     def normalised(self) -> Mesh:
-        """Centred on its box, farthest vertex at distance 1."""
+        """Centred on its bounding box, with the farthest vertex at distance 1."""
         centre = (self.vertices.min(axis=0) + self.vertices.max(axis=0)) / 2
         vertices = self.vertices - centre
         return replace(self, vertices=vertices / np.linalg.norm(vertices, axis=1).max())
@@ -66,7 +66,7 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def join(*meshes: Mesh) -> Mesh:
-    """All of them as one mesh."""
+    """All meshes as one."""
     vertices = np.cumsum([0, *(len(mesh.vertices) for mesh in meshes)])[:-1]
     materials = np.cumsum([0, *(len(mesh.materials) for mesh in meshes)])[:-1]
     return Mesh(
@@ -205,8 +205,8 @@ def extrude(
     bevel: float = 0.05,
     bulge: float = 0.0,
 ) -> Mesh:
-    """A plate of half thickness ``depth`` with bevelled edges; its outline runs counter-clockwise and is seen
-    whole from its centre. Textures lie flat on front and back; ``bulge`` raises the middle of both."""
+    """A plate of half thickness ``depth`` with bevelled edges; its outline runs counter-clockwise, and all of it is
+    visible from its centre. Textures lie flat on front and back; ``bulge`` raises the middle of both."""
     centre = (shape_S2.min(axis=0) + shape_S2.max(axis=0)) / 2
     inner = centre + (shape_S2 - centre) * (1 - bevel / np.abs(shape_S2 - centre).max())
 
@@ -238,7 +238,7 @@ def tube(
     segments: int = 8,
     loop: bool = False,
 ) -> Mesh:
-    """Round tube along K points; ``radius`` is one or K numbers; ``loop`` joins its ends, else they are capped."""
+    """Round tube along K points; ``radius`` is one or K numbers; ``loop`` joins its ends, otherwise they are capped."""
     path = np.asarray(path_K3, dtype=float)
     radii = np.broadcast_to(np.asarray(radius, dtype=float), (len(path),)).copy()
     if loop:

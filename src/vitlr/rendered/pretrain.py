@@ -1,15 +1,15 @@
 """Pretraining of the small network in the package, on rendered objects that no benchmark stream contains.
 
-Supervised by what the renderer knows, whatever the background, light, pose and covering hand. From the class
+The targets are what the renderer knows, whatever the background, light, pose and covering hand. From the class
 token: which of several hundred objects it is, its colours (histogram) and its shape (distribution of distances,
-D2 of Osada et al. 2002); from each patch token: how much of the object it shows. The dense and continuous
-targets teach a small transformer in minutes what labels alone would take it hours to find.
+D2 of Osada et al. 2002). From each patch token: how much of the object it shows. With these dense and continuous
+targets a small transformer learns in minutes what would take hours from labels alone.
 
-For most of the way each image shows a random half of its patches (PatchDropout, Liu et al. 2022,
-arXiv 2208.07220), which halves the cost of a step and teaches the network to do without covered parts; the
-end is trained on whole images. AdamW with a cosine schedule; no other data, no other weights.
+For most of the training each image shows a random half of its patches (PatchDropout, Liu et al. 2022,
+arXiv 2208.07220), which halves the cost of a step and teaches the network to cope with covered parts. The last
+steps use whole images. AdamW with a cosine schedule; no other data, no other weights.
 
-Judged by nearest-class-mean accuracy of frozen class-token features on the 50 objects, beside the same
+Evaluated by nearest-class-mean accuracy of frozen class-token features on the 50 objects, next to the same
 network untrained.
 """
 
@@ -44,10 +44,10 @@ class PretrainConfig:
     """Network, data and schedule of the pretraining.
 
     Attributes:
-        objects: rendered objects to tell apart; views: frames rendered of each.
+        objects: rendered objects to distinguish; views: frames rendered of each.
         width, blocks, heads, patch_size, image_size: of the ViT.
         epochs: passes over all views; whole_share: share of the steps, at the end, on whole images.
-        keep: share of the patches shown before that.
+        keep: share of the patches shown in the steps before.
         batch_size, lr, weight_decay, warmup_steps, label_smoothing: of AdamW and the loss.
         seed: of the objects, the initial weights and the order.
     """
@@ -106,7 +106,7 @@ class PretrainConfig:
 
 
 def new_network(config: PretrainConfig) -> nn.Module:
-    """A transformers ViTModel with the initial weights that the seed gives."""
+    """A transformers ViTModel with initial weights drawn from the seed."""
     from transformers import ViTConfig, ViTModel
 
     with torch.random.fork_rng(devices=[]):  # transformers draws from torch's global generator
@@ -125,7 +125,7 @@ def new_network(config: PretrainConfig) -> nn.Module:
 
 
 def normalised(images_NHWC: Tensor) -> Tensor:
-    """Pixels (N, 3, H, W) as the network reads them."""
+    """Normalised pixels (N, 3, H, W)."""
     return (images_NHWC.permute(0, 3, 1, 2).float() / 255 - MEAN) / STD
 
 
@@ -141,7 +141,7 @@ def tokens(model: Any, images_NHWC: Tensor, keep_NK: Tensor | None = None) -> Te
 
 
 class Targets(nn.Module):
-    """The linear maps from tokens to what the renderer knows, and their losses. Thrown away afterwards."""
+    """The linear maps from tokens to the targets, and their losses. Discarded after pretraining."""
 
     def __init__(self, config: PretrainConfig, views: PretrainingViews) -> None:
         super().__init__()
@@ -170,7 +170,7 @@ class Targets(nn.Module):
 def nearest_class_mean_accuracy(
     train_ND: np.ndarray, train_labels: np.ndarray, test_ND: np.ndarray, test_labels: np.ndarray
 ) -> float:
-    """Share of test features whose nearest class mean (cosine, after centring on the training mean) is right."""
+    """Accuracy of the nearest class mean (cosine, after centring on the training mean) on test features."""
     centre = train_ND.mean(axis=0)
     classes = np.unique(train_labels)
     means = np.stack([train_ND[train_labels == c].mean(axis=0) - centre for c in classes])
@@ -267,13 +267,13 @@ def pretrain(
     *,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """Render, train, judge and save a Hugging Face directory; returns what is also written to its recipe.json.
+    """Render, train, evaluate and save a Hugging Face directory; returns what is also written to its recipe.json.
 
-    The weights are stored as float16: their rounding changes features by about one part in a thousand and
-    halves the package. The directory appears whole or not at all.
+    The weights are stored as float16. This rounding changes features by about one part in a thousand and
+    halves the size of the package. The directory appears whole or not at all.
 
     Raises:
-        RunError: ``out`` exists and is not empty, or cannot be written: known before the work begins.
+        RunError: ``out`` exists and is not empty, or cannot be written; checked before the work begins.
     """
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -282,7 +282,7 @@ def pretrain(
         with new_directory(out, replace=False) as building:
             model, report = _pretrained(config, progress or (lambda stage, done, total: None))
             _save(model, report, config, building)
-    except SafetensorError as error:  # its own word for a disk that is full
+    except SafetensorError as error:  # safetensors' own error for a full disk
         raise RunError(f"{out} cannot be written: {error}; free space or choose another directory") from error
     return report
 
@@ -290,7 +290,7 @@ def pretrain(
 def _pretrained(
     config: PretrainConfig, tell: Callable[[str, int, int], None]
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """The trained network and what is told about it."""
+    """The trained network and its report."""
     start = time.perf_counter()
     views = pretraining_views(
         config.objects,
@@ -309,7 +309,7 @@ def _pretrained(
     model.eval()
     trained = time.perf_counter()
     model.half()
-    model.float()  # judged as it will be loaded, after rounding
+    model.float()  # evaluated as it will be loaded, after rounding
     report = {
         "config": asdict(config),
         "nearest_class_mean_accuracy": judge(model),

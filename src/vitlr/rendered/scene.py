@@ -1,4 +1,4 @@
-"""Where videos are made: background, light, camera and hand of a session, or of pretraining."""
+"""The scene of a video: background, light, camera and hand of a session, or of pretraining."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vitlr.rendered.grounds import (
 
 __all__ = ["SESSION_SCENES", "SIZE", "Scene", "random_scene", "session_scene"]
 
-SIZE = 448  # of the background, of which a frame shows a part 256 or less wide
+SIZE = 448  # of the background, of which a frame shows a part at most 256 wide
 
 # Ground, far field, height of the horizon (share of the picture, from the top), brightness,
 # warmth (< 0: cold), hue of cloth.
@@ -83,7 +83,7 @@ def _picture(ground: str, wall: str, horizon: float, hue: float, rng: np.random.
     )
     haze = np.clip(depth / 30, 0, 1)[..., None]
     floor = floor * (1 - haze) + floor.mean(axis=(0, 1)) * haze
-    floor = floor * (1 - 0.35 * np.exp(-(row - edge) / 18))[..., None]  # it is darker where it meets the wall
+    floor = floor * (1 - 0.35 * np.exp(-(row - edge) / 18))[..., None]  # darker towards the wall
     return np.where((row > edge)[..., None], floor, far)
 
 
@@ -139,8 +139,8 @@ def session_scene(session: int, seed: int) -> Scene:
 
 
 def random_scene(index: int, seed: int) -> Scene:
-    """A scene for pretraining: grounds and far fields that no session has, or a pair of theirs that none has, or
-    (one in four) shapes alone; any horizon and light."""
+    """A scene for pretraining: a ground and far field that no session has, or a combination of theirs that no session
+    has, or (one in four) shapes only; any horizon and light."""
     rng = np.random.default_rng([seed, 202, index])
     taken = {scene[:2] for scene in SESSION_SCENES}
     grounds, walls = (*OTHER_GROUNDS, *GROUNDS), (*OTHER_WALLS, *WALLS)

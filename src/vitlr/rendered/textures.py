@@ -23,7 +23,7 @@ Rng = np.random.Generator
 
 
 def colour(rng: Rng) -> Colour:
-    """One colour of a manufactured thing: often black, grey or white, else of any hue."""
+    """The colour of a manufactured thing: often black, grey or white, otherwise any hue."""
     kind = rng.random()
     if kind < 0.14:
         return _grey(rng.uniform(0.06, 0.2))
@@ -52,7 +52,7 @@ def palette(rng: Rng, number: int = 3) -> list[Colour]:
 
 
 def linear(srgb: np.ndarray) -> np.ndarray:
-    """sRGB in 0..1 as linear light, by the square: its inverse, a root, is cheap for every pixel."""
+    """sRGB in 0..1 as linear light, approximated by the square: the inverse, a root, is cheap for every pixel."""
     return np.square(srgb).astype(np.float32)
 
 
@@ -70,7 +70,7 @@ def _finish(
     picture: Image.Image, gloss: float, metal: float = 0.0, rng: Rng | None = None, wear: float = 0.05
 ) -> Material:
     texels = np.asarray(picture.filter(ImageFilter.GaussianBlur(0.5)), dtype=np.float32) / 255
-    if rng is not None:  # nothing real is of one colour all over
+    if rng is not None:  # no real surface has exactly one colour
         texels = texels * (1 + wear * noisy_field(rng, 5, texels.shape[:2])[..., None])
     return Material(texels=linear(np.clip(texels, 0, 1)), gloss=gloss, metal=metal)
 
@@ -87,7 +87,7 @@ def noisy_field(rng: Rng, cells: int, shape: tuple[int, int], octaves: int = 3) 
 
 
 def plain(base: Colour, gloss: float = 0.35, metal: float = 0.0) -> Material:
-    """One colour all over."""
+    """A single colour."""
     return Material(
         texels=linear(np.array(base, dtype=np.float32)).reshape(1, 1, 3), gloss=gloss, metal=metal
     )
@@ -232,7 +232,7 @@ def keys(
     rng: Rng, base: Colour, key: Colour, *, rows: int, columns: int, area: tuple[float, float, float, float],
     size: tuple[int, int] = (96, 192), display: tuple[float, float, float, float] | None = None, wheel: bool = False,
 ) -> Material:  # fmt: skip
-    """A front with rows of keys within ``area`` (left, top, right, bottom in 0..1), a display and a wheel."""
+    """A front panel with rows of keys within ``area`` (left, top, right, bottom in 0..1), a display and a wheel."""
     width, height = size
     picture, pen = _sheet(base, width, height)
     left, top, right, bottom = area[0] * width, area[1] * height, area[2] * width, area[3] * height
@@ -263,7 +263,7 @@ def keys(
 
 
 def screen(rng: Rng, frame: Colour) -> Material:
-    """A touch screen that is on: icons, a photograph or print, within a frame."""
+    """A touch screen that is switched on: icons, a photograph or print, within a frame."""
     picture, pen = _sheet(frame, 96, 176)
     pen.rectangle((6, 16, 90, 158), fill=_ink(colorsys.hsv_to_rgb(rng.random(), 0.5, 0.5)))
     kind = int(rng.integers(3))

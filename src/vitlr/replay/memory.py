@@ -51,12 +51,14 @@ class MemoryConfig:
         policy: which latents stay: random (as published), reservoir, balanced (over classes) or
             spread (over classes and, within each, over experiences).
         codec: how a latent is stored: float32, bfloat16, int8 or int4.
+        tokens: all, or the side of the grid that patch tokens are merged to, for cuts below the last.
     """
 
     capacity: int = 1500
     bytes: str | int | None = None
     policy: str = "spread"
     codec: str = "float32"
+    tokens: str | int = "all"
 
     def __post_init__(self) -> None:
         if self.capacity < 0:
@@ -64,8 +66,21 @@ class MemoryConfig:
         if self.policy not in POLICIES:
             raise ConfigError(f"memory.policy must be one of {', '.join(POLICIES)}, got {self.policy!r}")
         codec_named(self.codec)
+        _ = self.grid
         if self.bytes is not None:
             parse_bytes(self.bytes)
+
+    @property
+    def grid(self) -> int | None:
+        """Side of the grid that patch tokens are merged to; None keeps all. Raises ConfigError for anything else."""
+        text = str(self.tokens)
+        if text == "all":
+            return None
+        if not text.isdecimal() or int(text) < 1:
+            raise ConfigError(
+                f"memory.tokens must be all, or the side of a grid such as 4, got {self.tokens!r:.40}"
+            )
+        return int(text)
 
     def capacity_for(self, tokens: int, width: int, codec: Codec | None = None) -> int:
         """Latents of that shape that fit, in the configured codec or the given one."""

@@ -1,4 +1,4 @@
-"""Figures of a report, from plain arrays: forgetting, classes over time, memory, time. Never imports torch.
+"""Figures of a report, from plain arrays: classes over time, memory, time. Never imports torch.
 
 Shape letters: E experiences, C classes, G groups of classes.
 """
@@ -11,82 +11,30 @@ from typing import Any
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import FuncFormatter, LogFormatter, MaxNLocator, PercentFormatter
 
 from vitlr.errors import DataError
-from vitlr.report.figures import COLOURS, STYLES, head, literal, points_of
+from vitlr.report.figures import STYLES, literal, look, new_axes, points_of
 from vitlr.report.fonts import inches
 
-__all__ = ["class_heat_map", "memory_composition", "spread_curves", "time_per_experience"]
+__all__ = ["class_heat_map", "memory_composition", "time_per_experience"]
 
 _AROUND = 0.05  # of a stream: the experiences whose median is drawn
 # Of a legend: inches of a row and of the piece of a line, points of letters.
 _ROW, _HANDLE, _SMALL = 0.19, 0.75, 9.0
 _LONGEST = 28  # letters of a class's name
-_LEVEL = 0.045  # of the axes' height: a line of small print
 
-# Paul Tol's "muted" scheme, its grey a little darker: ten areas that colour-blind people tell apart.
+# Paul Tol's "muted" scheme, its grey a little darker: ten areas that colour-blind people can distinguish.
 AREAS = (
     *("#332288", "#88CCEE", "#44AA99", "#117733", "#999933"),
     *("#DDCC77", "#CC6677", "#882255", "#AA4499", "#BBBBBB"),
 )
 
 
-def spread_curves(
-    curves: Mapping[str, Sequence[Sequence[float]]],
-    *,
-    ylabel: str,
-    title: str = "",
-    lines: Mapping[str, float] | None = None,
-) -> Figure:
-    """A line a method, the mean of its runs, with a band of one sample s.d.; the legend below.
-
-    Args:
-        curves: for each method its runs, fractions after experience 1, 2, ...; NaN leaves a gap.
-        lines: levels to compare with, drawn across and named.
-    """
-    figure, axes = _axes((8.6, 4.4), title)
-    for index, (name, runs) in enumerate(curves.items()):
-        length = min(len(run) for run in runs)
-        values = np.array([list(run)[:length] for run in runs], dtype=float)
-        steps = np.arange(1, length + 1)
-        colour, style = _look(index)
-        mean = values.mean(axis=0)
-        axes.plot(steps, mean, style, color=colour, linewidth=1.8, label=literal(name), **points_of(mean))
-        if len(values) > 1:
-            spread = values.std(axis=0, ddof=1)
-            axes.fill_between(steps, mean - spread, mean + spread, color=colour, alpha=0.18, linewidth=0)
-    for level in (lines or {}).values():
-        axes.axhline(level, color="0.45", linewidth=1, linestyle=(0, (6, 3)))
-    _name_levels(axes, lines or {})
-    axes.set_xlabel("experiences learned")
-    axes.set_ylabel(ylabel)
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_xlim(left=0)
-    _legend_below(figure)
-    return figure
-
-
-def _name_levels(axes: Axes, lines: Mapping[str, float]) -> None:
-    """Names beside the right ends of their levels, where no curve comes: no two over one another."""
-    low, high = axes.get_ylim()
-    axes.set_ylim(low, max([high, *(level + _LEVEL for level in lines.values())]))
-    gap = _LEVEL * (axes.get_ylim()[1] - low)
-    place = -np.inf
-    for name, level in sorted(lines.items(), key=lambda line: line[1]):
-        place = max(level, place + gap)
-        axes.annotate(
-            f"{name} {level:.1%}", (1.0, place), xycoords=("axes fraction", "data"), color="0.3", fontsize=8,
-            xytext=(6, 0), textcoords="offset points", va="center", annotation_clip=False,
-        )  # fmt: skip
-
-
 def _legend_below(figure: Figure) -> None:
-    """The legend under the axes: as many columns as its names leave room for, the figure as much higher as it needs."""
+    """The legend under the axes, in as many columns as fit; the figure grows with it."""
     handles, labels = figure.axes[0].get_legend_handles_labels()
     width, height = figure.get_size_inches()
     longest = max((inches(label, _SMALL) for label in labels), default=0)
@@ -100,7 +48,7 @@ def class_heat_map(accuracy_EC: np.ndarray, names: Sequence[str], *, title: str 
     """Accuracy of each class (row) after each experience (column), 0 yellow to 1 dark; grey before it is known.
 
     Args:
-        accuracy_EC: fractions, NaN where a class is not known yet.
+        accuracy_EC: fractions, NaN before a class is known.
     """
     accuracy_EC = np.asarray(accuracy_EC, dtype=float)
     if accuracy_EC.ndim != 2 or accuracy_EC.shape[1] != len(names) or accuracy_EC.size == 0:
@@ -116,9 +64,9 @@ def class_heat_map(accuracy_EC: np.ndarray, names: Sequence[str], *, title: str 
 def _heat_map(
     values_EC: np.ndarray, names: Sequence[str], title: str, *, highest: float
 ) -> tuple[Figure, Axes, AxesImage]:
-    """A row a name, a column an experience, from 0 yellow to ``highest`` dark; grey where there is no value."""
+    """A row a name, a column an experience, from 0 yellow to ``highest`` dark; grey without a value."""
     height = float(np.clip(1.6 + 0.155 * len(names), 3.4, 14.0))
-    figure, axes = _axes((9.2, height), title)
+    figure, axes = new_axes((9.2, height), title)
     axes.grid(visible=False)
     axes.set_facecolor("0.88")
     image = axes.imshow(
@@ -153,7 +101,7 @@ def memory_composition(counts_EG: np.ndarray, names: Sequence[str], *, title: st
         bar = figure.colorbar(image, ax=axes, pad=0.015, shrink=0.7, ticks=MaxNLocator(integer=True))
         bar.set_label("latents in memory")
         return figure
-    figure, axes = _axes((8.6, 4.2), title)
+    figure, axes = new_axes((8.6, 4.2), title)
     steps = np.arange(1, len(counts_EG) + 1)
     if len(steps) == 1:  # an area needs two places
         steps, counts_EG = np.array([0.5, 1.5]), np.repeat(counts_EG, 2, axis=0)
@@ -182,20 +130,20 @@ def time_per_experience(
 
     Args:
         seconds: for each method the seconds of experience 1, 2, ..., the mean of its runs.
-        recorded: seconds of video behind each experience of each stream, where known, by the line's name.
+        recorded: seconds of video behind each experience of each stream, if known, by the line's name.
     """
-    figure, axes = _axes((8.6, 4.2), title)
+    figure, axes = new_axes((8.6, 4.2), title)
     for index, (name, values) in enumerate(seconds.items()):
         steps = np.arange(1, len(values) + 1)
-        colour, style = _look(index)
+        colour, style = look(index)
         axes.plot(steps, values, ".", markersize=2.5, alpha=0.35, linewidth=0, color=colour)
         median = np.array(_running_median(values))
         axes.plot(steps, median, style, linewidth=1.8, color=colour, label=literal(name), **points_of(median))
     for index, (name, lengths) in enumerate(recorded.items()):
         steps, style = np.arange(1, len(lengths) + 1), STYLES[index % len(STYLES)]
-        look: dict[str, Any] = {"marker": "_", "markersize": 40} if len(lengths) == 1 else {}
-        look |= {"color": "0.3", "linewidth": 1.2, "drawstyle": "steps-mid"}
-        axes.plot(steps, lengths, style, label=literal(name), **look)
+        drawn: dict[str, Any] = {"marker": "_", "markersize": 40} if len(lengths) == 1 else {}
+        drawn |= {"color": "0.3", "linewidth": 1.2, "drawstyle": "steps-mid"}
+        axes.plot(steps, lengths, style, label=literal(name), **drawn)
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(1, 0.5)))
@@ -208,22 +156,7 @@ def time_per_experience(
     return figure
 
 
-def _look(index: int) -> tuple[str, str]:
-    """Colour and style of a method's line: no two of 32 have both."""
-    return COLOURS[index % len(COLOURS)], STYLES[(index // len(COLOURS) + index) % len(STYLES)]
-
-
 def _running_median(values: Sequence[float]) -> list[float]:
-    """Median of each value and those around it, a twentieth of all; the values themselves where there are few."""
+    """Median of each value and those around it, a twentieth of all; the values themselves if there are few."""
     reach = round(_AROUND * len(values) / 2)
     return [float(np.median(values[max(0, i - reach) : i + reach + 1])) for i in range(len(values))]
-
-
-def _axes(size: tuple[float, float], title: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=size, dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-    head(figure, title)
-    return figure, axes

@@ -60,7 +60,7 @@ def confusion_matrix(
     figure = Figure(figsize=(side, 0.94 * side), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot(facecolor="0.85")
-    # Perceptually uniform and told apart by colour-blind people; white stays for "never".
+    # Perceptually uniform, and distinct for colour-blind people; white is left for "never".
     image = axes.imshow(shares_CC, cmap=_white_to_dark(), vmin=0.0, vmax=1.0, interpolation="nearest")
     _label(axes, [literal(name, _LONGEST) for name in names], side)
     if classes <= _WRITTEN:

@@ -1,7 +1,7 @@
 """Figures of runs, from plain numbers. Never imports torch.
 
-Colours are Okabe & Ito's, which colour-blind people tell apart, with a dark yellow in place of theirs, which is too
-faint for a line; lines also differ in style.
+Colours are Okabe & Ito's, which colour-blind people can distinguish, with a dark yellow in place of theirs, which
+is too faint for a line; lines also differ in style.
 """
 
 from __future__ import annotations
@@ -21,61 +21,99 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from vitlr.report.fonts import FONT, fallbacks, inches, lacking
 
-__all__ = ["COLOURS", "accuracy_curves", "figure_bytes", "head", "literal", "points_of"]
+__all__ = [
+    "COLOURS",
+    "STYLES",
+    "figure_bytes",
+    "head",
+    "literal",
+    "look",
+    "new_axes",
+    "points_of",
+    "spread_curves",
+]
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A7A00")
-_LABEL, _AROUND = 0.18, 1.2  # inches: of a line's label, and above and below the axes
+# Inches: height of a line's label, above and below the axes, width of labels for which the size of a figure has room.
+_LABEL, _AROUND, _NAMES = 0.18, 1.2, 2.1
 _LONGEST, _LONGEST_TITLE = 60, 160  # letters
+_LEVEL = ("0.45", (0, (6, 3)))  # colour and style of a level to compare with
 _TITLE = 11.0  # points
 STYLES = ("-", "--", "-.", ":")
 
 
-def accuracy_curves(
-    curves: Mapping[str, Sequence[Sequence[float]]],
-    *,
-    title: str = "",
-    note: str = "",
-    size: tuple[float, float] = (8.6, 4.6),
-) -> Figure:
-    """Test accuracy along the stream: a line a method, the mean of its runs, and a band of one s.d. around it.
-
-    Args:
-        curves: for each method its runs, each a sequence of accuracies (fractions) after experience 1, 2, ...;
-            runs of different length are cut to the shortest.
-        note: small print under the figure.
-    """
-    height = max(size[1], _AROUND + _LABEL * len(curves))
-    figure = Figure(figsize=(size[0], height), dpi=150, layout="constrained")
+def new_axes(size: tuple[float, float], title: str = "", note: str = "") -> tuple[Figure, Axes]:
+    """A figure of that size in inches with one grid; ``note`` is small print under it."""
+    figure = Figure(figsize=size, dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    ends: list[tuple[float, str, str, str]] = []
-    for index, (name, runs) in enumerate(curves.items()):
-        length = min(len(run) for run in runs)
-        values = np.array([list(run)[:length] for run in runs], dtype=float)
-        mean, steps = values.mean(axis=0), np.arange(1, length + 1)
-        colour, style = COLOURS[index % len(COLOURS)], STYLES[(index // len(COLOURS) + index) % len(STYLES)]
-        axes.plot(steps, mean, style, color=colour, linewidth=2, label=literal(name), **points_of(mean))
-        if len(values) > 1:
-            spread = values.std(axis=0, ddof=1)
-            axes.fill_between(steps, mean - spread, mean + spread, color=colour, alpha=0.18, linewidth=0)
-        ends.append((float(mean[-1]), name, colour, style))
-    axes.set_ylim(bottom=0)
-    _label_ends(axes, ends, gap=axes.get_ylim()[1] * _LABEL / (height - _AROUND))
-    axes.set_xlabel("experiences learned")
-    axes.set_ylabel("accuracy on the whole test set")
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_xlim(left=0)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     head(figure, title)
     if note:
         figure.supxlabel(literal(note, 200), fontsize=7.5, color="0.35", x=0.01, ha="left")
+    return figure, axes
+
+
+def look(index: int) -> tuple[str, str]:
+    """Colour and style of a method's line: no two of 32 have both."""
+    return COLOURS[index % len(COLOURS)], STYLES[(index // len(COLOURS) + index) % len(STYLES)]
+
+
+def spread_curves(
+    curves: Mapping[str, Sequence[Sequence[float]]],
+    *,
+    ylabel: str = "accuracy on the whole test set",
+    title: str = "",
+    note: str = "",
+    size: tuple[float, float] = (8.6, 4.6),
+    lines: Mapping[str, float] | None = None,
+) -> Figure:
+    """A line a method along the stream, the mean of its runs, and a band of one sample s.d. around it.
+
+    Names and final values stand beside the right ends of the lines.
+
+    Args:
+        curves: for each method its runs, fractions after experience 1, 2, ...; NaN leaves a gap, and runs of
+            different length are cut to the shortest.
+        note: small print under the figure.
+        lines: levels to compare with, drawn across and named.
+    """
+    levels = dict(lines or {})
+    height = max(size[1], _AROUND + _LABEL * (len(curves) + len(levels)))
+    longest = max((inches(literal(name), 9) for name in (*curves, *levels)), default=0)
+    figure, axes = new_axes((size[0] + max(0, longest - _NAMES), height), title, note)
+    ends: list[tuple[float, str, str, Any]] = []
+    lowest = 0.0
+    for index, (name, runs) in enumerate(curves.items()):
+        length = min(len(run) for run in runs)
+        values = np.array([list(run)[:length] for run in runs], dtype=float)
+        mean, steps = values.mean(axis=0), np.arange(1, length + 1)
+        colour, style = look(index)
+        axes.plot(steps, mean, style, color=colour, linewidth=2, label=literal(name), **points_of(mean))
+        if len(values) > 1:
+            spread = values.std(axis=0, ddof=1)
+            axes.fill_between(steps, mean - spread, mean + spread, color=colour, alpha=0.18, linewidth=0)
+        there = mean[np.isfinite(mean)]
+        lowest = min([lowest, *there])
+        ends.append((float(there[-1]) if there.size else np.nan, name, colour, style))
+    for name, level in levels.items():
+        axes.axhline(level, color=_LEVEL[0], linewidth=1, linestyle=_LEVEL[1])
+        ends.append((level, name, *_LEVEL))
+    if lowest == 0:
+        axes.set_ylim(bottom=0)
+    low, high = axes.get_ylim()
+    _label_ends(axes, ends, gap=(high - low) * _LABEL / (height - _AROUND))
+    axes.set_xlabel("experiences learned")
+    axes.set_ylabel(ylabel)
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlim(left=0)
     return figure
 
 
 def points_of(values: np.ndarray) -> dict[str, Any]:
-    """How a line is drawn so that it is seen: where no two of its values lie side by side, as points."""
+    """Markers for a line that would not be visible, as it has no two values side by side."""
     there = np.isfinite(values)
     return {} if (there[1:] & there[:-1]).any() else {"marker": "o", "markersize": 5}
 
@@ -96,7 +134,7 @@ def head(figure: Figure, title: str) -> None:
 
 def literal(name: str, most: int = _LONGEST) -> str:
     """A name as it is drawn letter by letter: ``$`` begins no formula, ``_`` hides no line from the legend, and a very
-    long one is cut in its middle so that the figure keeps its place."""
+    long one is cut in its middle."""
     if len(name) > most:
         name = f"{name[: most - most // 3 - 1]}…{name[-(most // 3) :]}"
     name = "".join(letter if letter.isprintable() else " " for letter in name)
@@ -104,19 +142,20 @@ def literal(name: str, most: int = _LONGEST) -> str:
     return f"\N{THIN SPACE}{name}" if name.startswith("_") else name
 
 
-def _label_ends(axes: Axes, ends: list[tuple[float, str, str, str]], gap: float) -> None:
+def _label_ends(axes: Axes, ends: list[tuple[float, str, str, Any]], gap: float) -> None:
     """A piece of each line, its name and its final value beside its right end, at least ``gap`` apart and none
     above the axes. Letters are dark whatever the line's colour: a thin letter in yellow cannot be read."""
-    ends = sorted(ends)
-    places = [value for value, *_ in ends]
+    low, high = axes.get_ylim()
+    ends = sorted(ends, key=lambda end: np.nan_to_num(end[0], nan=low))
+    places = [float(np.nan_to_num(value, nan=low)) for value, *_ in ends]
     for index in range(1, len(places)):
         places[index] = max(places[index], places[index - 1] + gap)
-    places[-1] = min(places[-1], axes.get_ylim()[1])
+    places[-1] = min(places[-1], high)
     for index in reversed(range(len(places) - 1)):
         places[index] = min(places[index], places[index + 1] - gap)
     for place, (value, name, colour, style) in zip(places, ends, strict=True):
         axes.annotate(
-            f"{literal(name)} {value:.1%}",
+            literal(name) + ("" if np.isnan(value) else f" {value:.1%}"),
             xy=(1.0, place),
             xycoords=("axes fraction", "data"),
             xytext=(38, 0),

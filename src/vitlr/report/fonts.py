@@ -26,7 +26,7 @@ _FONTS = (
 
 
 def lacking(text: str) -> bool:
-    """Whether the text has a letter that DejaVu Sans has not."""
+    """Whether the text has a letter that DejaVu Sans lacks."""
     return any(ord(letter) not in _letters(findfont(FONT)) for letter in text)
 
 
@@ -44,7 +44,7 @@ def fallbacks() -> tuple[str, ...]:
 
 
 def file_with(text: str) -> str | None:
-    """File of the first such font that has all letters of the text; None where none has."""
+    """File of the first such font that has all letters of the text; None if there is none."""
     for name in fallbacks():
         path = findfont(name)
         if all(ord(letter) in _letters(path) for letter in text):
@@ -53,8 +53,8 @@ def file_with(text: str) -> str | None:
 
 
 def inches(text: str, size: float) -> float:
-    """About how wide the text is, in one line, at a size in points: DejaVu's own measure, a square where it lacks a
-    letter."""
+    """About how wide the text is, in one line, at a size in points: by DejaVu Sans, with a square for a letter that
+    it lacks."""
     font = get_font(findfont(FONT))
     font.set_size(size, 72)
     with catch_warnings():

@@ -4,32 +4,22 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
+import numpy as np
 
+from vitlr.configuration import METHOD, deciding, flat, names_of, read_yaml, renamed, settings_of
 from vitlr.errors import RunError
-from vitlr.runs.settings import YAML_FAULTS
-from vitlr.runs.tracking import read_metrics
+from vitlr.evaluation.metrics import confusion_matrix
+from vitlr.evaluation.records import read_metrics, run_measures
 from vitlr.storage.names import slug
 
 __all__ = ["RunData", "gather", "named_by_difference"]
 
 _DEPTH = 3  # folders below a given one in which runs are looked for
-# What tells runs of one method apart, or where they lie, and not what was run.
-_APART = (
-    "data.run",
-    "seed",
-    "out",
-    "data.root",  # unless other classes lie there
-    "tensorboard",
-    "checkpoint_every",
-    "data.workers",
-    "backbone.cache",
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +31,7 @@ class RunData:
         metrics: its records, one an experience.
         summary, predictions: None until it is finished.
         problem: why it is not whole: a sentence; empty for a finished run.
-        failed: whether that is for good; a run that was only stopped can be gone on with.
+        failed: whether that is final; a run that was only stopped can be resumed.
     """
 
     path: Path
@@ -59,21 +49,24 @@ class RunData:
         return self.summary is not None and bool(self.metrics)
 
     @property
-    def order(self) -> str:
-        """``run 1, seed 0``."""
-        return f"run {self.flat.get('data.run')}, seed {self.flat.get('seed')}"
+    def repetition(self) -> str:
+        """``order 1, seed 0``."""
+        return f"order {self.flat.get('data.order')}, seed {self.flat.get('seed')}"
 
 
-_FAILURE = re.compile(r"(run \d+, seed \d+): (.*)", re.DOTALL)
-_ORDER = re.compile(r"run (\d+), seed (\d+)")
+_FAILURE = re.compile(r"(?:order|run) (\d+, seed \d+): (.*)", re.DOTALL)
+_ORDER = re.compile(r"order (\d+), seed (\d+)")
 _REPETITION = re.compile(r"run\d+-seed\d+")
 
 
-def gather(paths: Sequence[str | Path]) -> tuple[list[RunData], list[str]]:
+def gather(paths: Sequence[str | Path], settings: type) -> tuple[list[RunData], list[str]]:
     """Runs in these directories or below them, in order, and sentences about those that left nothing.
 
+    Args:
+        settings: the class of their settings, which declares those that make runs differ.
+
     Raises:
-        RunError: a directory holds no run, or a run's files are damaged.
+        VitLRError: a directory holds no run, or a run's files are damaged.
     """
     runs: list[RunData] = []
     failures: list[str] = []
@@ -91,30 +84,30 @@ def gather(paths: Sequence[str | Path]) -> tuple[list[RunData], list[str]]:
             raise RunError(f"{given} holds no run; give the directory of a vitlr train or compare")
         for place, paths_there in found.items():
             comparison = comparisons[place]
-            read = [_read(path, comparison) for path in paths_there]
+            read = [_read(path, comparison, settings) for path in paths_there]
             failures += [
                 f"{name}: failed: {why}" for (name, order), why in comparison.failures.items() if not order
             ]
-            read += _without_directory(place, comparison, {(run.method, run.order) for run in read})
+            read += _without_directory(place, comparison, {(run.method, run.repetition) for run in read})
             # In the order of the recipe, so that a method has its colour on the page and in the comparison's figure.
             order = {name: number for number, name in enumerate(comparison.variants.values())}
             runs += sorted(read, key=lambda run: order.get(run.method, len(order)))
     seen: dict[tuple[Path, str, str], RunData] = {
-        (run.path.resolve(), *(() if run.config else (run.method, run.order))): run for run in runs
+        (run.path.resolve(), *(() if run.config else (run.method, run.repetition))): run for run in runs
     }
-    return _each_once(_with_names(list(seen.values())), failures), failures
+    return _each_once(_with_names(list(seen.values()), settings), failures), failures
 
 
 def _without_directory(place: Path, comparison: _Comparison, there: set[tuple[str, str]]) -> list[RunData]:
-    """Runs that a comparison's summary alone tells of: they failed before they had a directory."""
+    """Runs of which only a comparison's summary knows: they failed before they had a directory."""
     found = []
     for (variant, order), why in comparison.failures.items():
-        told = _ORDER.fullmatch(order)
-        if told and (variant, order) not in there:
-            flat = {"data.run": int(told[1]), "seed": int(told[2])}
+        numbers = _ORDER.fullmatch(order)
+        if numbers and (variant, order) not in there:
+            place_in = {"data.order": int(numbers[1]), "seed": int(numbers[2])}
             found.append(
                 RunData(
-                    path=place, method=variant, config={}, metrics=[], flat=flat, failed=True,
+                    path=place, method=variant, config={}, metrics=[], flat=place_in, failed=True,
                     problem=f"failed: {why}",
                 )
             )  # fmt: skip
@@ -126,20 +119,19 @@ def _each_once(runs: Sequence[RunData], failures: list[str]) -> list[RunData]:
     first: dict[tuple[str, str], RunData] = {}
     kept = []
     for run in runs:
-        other = first.setdefault((run.method, run.order), run) if run.finished else run
+        other = first.setdefault((run.method, run.repetition), run) if run.finished else run
         if other is run:
             kept.append(run)
         else:
             failures.append(
-                f"{run.method}, {run.order}: {run.path} repeats {other.path} and is left out; give one of them"
+                f"{run.method}, {run.repetition}: {run.path} repeats {other.path} and is left out; give one of them"
             )
     return kept
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Comparison:
-    """What a comparison's summary tells: its variants' names by their directories, and why runs failed by
-    variant and order."""
+    """A comparison's summary: names of variants by directory, and why runs failed by variant and repetition."""
 
     variants: dict[str, str]
     failures: dict[tuple[str, str], str]
@@ -166,43 +158,35 @@ def _comparison(path: Path) -> _Comparison:
     rows = (_json(path / "summary.json") or {}).get("rows")
     variants, failures = {}, {}
     for row in rows if isinstance(rows, list) else []:
-        told = row.get("failures") if isinstance(row, dict) else None
-        if not isinstance(told, list):
+        sentences = row.get("failures") if isinstance(row, dict) else None
+        if not isinstance(sentences, list):
             raise RunError(f"{path / 'summary.json'} is damaged; compare again")
         name = str(row.get("variant"))
         variants[slug(name)] = name
-        for sentence in told:
-            told = _FAILURE.fullmatch(str(sentence))
-            failures[name, told[1] if told else ""] = told[2] if told else str(sentence)
+        for sentence in map(str, sentences):
+            found = _FAILURE.fullmatch(sentence)
+            failures[name, f"order {found[1]}" if found else ""] = found[2] if found else sentence
     return _Comparison(variants=variants, failures=failures)
 
 
 def _variant(path: Path, names: Mapping[str, str]) -> str:
-    """The variant's name of a run that lies where ``vitlr compare`` puts it; empty elsewhere."""
+    """The variant's name of a run in a directory of ``vitlr compare``; empty for another run."""
     if not _REPETITION.fullmatch(path.name):
         return ""
     folder = path.resolve().parent.name
     return names.get(folder, folder.replace("-", " "))
 
 
-def _read(path: Path, comparison: _Comparison) -> RunData:
-    try:
-        config = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, *YAML_FAULTS) as error:
-        raise RunError(
-            f"{path / 'config.yaml'} cannot be read ({' '.join(str(error).split())[:120]})"
-        ) from None
-    if not isinstance(config, dict) or not all(isinstance(config.get(room, {}), dict) for room in _ROOMS):
+def _read(path: Path, comparison: _Comparison, settings: type) -> RunData:
+    config = read_yaml(path / "config.yaml")
+    groups = {name.partition(".")[0] for name in settings_of(settings) if "." in name}
+    if not isinstance(config, dict) or not all(isinstance(config.get(group, {}), dict) for group in groups):
         raise RunError(f"{path / 'config.yaml'} is damaged; leave this run out or run it again")
     metrics = read_metrics(path) if (path / "metrics.jsonl").is_file() else []
     summary, predictions = _json(path / "summary.json"), _json(path / "predictions.json")
-    damaged = {
-        "metrics.jsonl": not _records_whole(metrics),
-        "summary.json": not isinstance((summary or {}).get("notes", []), list),
-        "predictions.json": predictions is not None and not _predictions_whole(predictions),
-    }
-    for name in (name for name, is_so in damaged.items() if is_so):
-        raise RunError(f"{path / name} is damaged; leave this run out or run it again")
+    _check(path / "metrics.jsonl", metrics, _read_records)
+    _check(path / "summary.json", summary, lambda found: list(found.get("notes", [])))
+    _check(path / "predictions.json", predictions, _read_predictions)
     run = RunData(
         path=path,
         method=_variant(path, comparison.variants),
@@ -210,65 +194,44 @@ def _read(path: Path, comparison: _Comparison) -> RunData:
         metrics=metrics,
         summary=summary,
         predictions=predictions,
-        flat=_flat(config),
+        flat=renamed(settings, flat(config)),
     )
     if run.finished:
         return run
     why = (_json(path / "failure.json") or {}).get("failure") or comparison.failures.get(
-        (run.method, run.order)
+        (run.method, run.repetition)
     )
     if why is None and not metrics and summary is not None:
         why = "there is no record of it"
     if why is not None:
         return replace(run, problem=f"failed: {why}", failed=True)
     return replace(
-        run, problem=f"not finished: {len(metrics)} experiences recorded; vitlr train --resume {path} goes on"
+        run,
+        problem=f"not finished: {len(metrics)} experiences recorded; vitlr train --resume {path} continues it",
     )
 
 
-_ROOMS = ("data", "backbone", "memory", "learner")
-_IN_RECORD: dict[str, type | tuple[type, ...]] = {
-    "num_images": int,
-    "classes": list,
-    "test_accuracy": (int, float),
-    "seen_accuracy": (int, float, type(None)),
-    "class_accuracy": dict,
-    "seconds": dict,
-    "memory": dict,
-}
+def _check(path: Path, content: Any, read: Callable[[Any], object]) -> None:
+    """RunError if a file lacks what a report reads of it."""
+    try:
+        if content:
+            read(content)
+    except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError):
+        raise RunError(f"{path} is damaged; leave this run out or run it again") from None
 
 
-def _records_whole(metrics: Sequence[Any]) -> bool:
-    """Whether each record has what a report needs of it, for the same classes as the first."""
-    for line in metrics:
-        if not isinstance(line, dict):
-            return False
-        if not all(key in line and isinstance(line[key], kind) for key, kind in _IN_RECORD.items()):
-            return False
-        if line["class_accuracy"].keys() != metrics[0]["class_accuracy"].keys():
-            return False
-        seconds, memory = line["seconds"], line["memory"]
-        if not all(isinstance(seconds.get(part), (int, float)) for part in ("encode", "learn")):
-            return False
-        if not all(isinstance(memory.get(key), int) for key in ("bytes", "count")):
-            return False
-        if not isinstance(memory.get("per_class"), dict):
-            return False
-    return True
-
-
-def _predictions_whole(told: Mapping[str, Any]) -> bool:
-    """Whether there is a prediction for every label, both of known classes."""
-    names, labels, answers = (told.get(key) for key in ("class_names", "labels", "predictions"))
-    if not (isinstance(names, list) and isinstance(labels, list) and isinstance(answers, list)):
-        return False
-    confidence = told.get("confidence", [])
+def _read_records(metrics: Sequence[Mapping[str, Any]]) -> object:
+    counts = [[line["num_images"], line["memory"]["count"]] for line in metrics]
     return (
-        len(labels) == len(answers)
-        and all(type(n) is int and 0 <= n < len(names) for n in (*labels, *answers))
-        and isinstance(confidence, list)
-        and len(confidence) in (0, len(labels))
+        run_measures(metrics),
+        np.sum(counts),
+        [sum(line["memory"]["per_class"].values()) for line in metrics],
     )
+
+
+def _read_predictions(found: Mapping[str, Any]) -> object:
+    labels, answers = (np.array(found[key], dtype=np.int64) for key in ("labels", "predictions"))
+    return confusion_matrix(labels, answers, len(found["class_names"]))
 
 
 def _json(path: Path) -> dict[str, Any] | None:
@@ -281,57 +244,63 @@ def _json(path: Path) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
-
-
-def _with_names(runs: list[RunData]) -> list[RunData]:
+def _with_names(runs: list[RunData], settings: type) -> list[RunData]:
     """Each run under a method's name, which runs of other settings never share, whoever gave it."""
     named: dict[str, list[RunData]] = {}
     for run in runs:
         named.setdefault(run.method, []).append(run)
-    names = {}
+    names: dict[int, str] = {}
     for method, group in named.items():
         begun = [run for run in group if run.config]
-        for run, name in zip(begun, named_by_difference(_told_apart(begun), method), strict=True):
-            names[id(run)] = name
+        given = named_by_difference(_with_images(begun, settings), settings, method)
+        names |= {id(run): name for run, name in zip(begun, given, strict=True)}
     return [replace(run, method=names.get(id(run), run.method)) for run in runs]
 
 
-def _told_apart(group: Sequence[RunData]) -> list[dict[str, Any]]:
-    """Settings of the runs, with the folder of their images where other ones lie in it: the same folder may lie
-    elsewhere on another machine, and hold the same images there."""
+def _with_images(group: Sequence[RunData], settings: type) -> list[dict[str, Any]]:
+    """Settings of the runs and, if they learned from other images, what distinguishes these: their folders, or
+    their numbers. The same images may be in different folders on two machines."""
     classes = {tuple(run.metrics[0]["class_accuracy"]) for run in group if run.metrics}
-    if len(classes) < 2 and len({_images(run) for run in group if run.finished}) < 2:
+    alike: dict[str, set[str]] = {}
+    for run in group:
+        if "data" in (run.summary or {}):
+            data = json.dumps((run.summary or {})["data"])
+            alike.setdefault(repr(deciding(settings, run.flat)), set()).add(data)
+    numbers = {_images(run) for run in group if run.finished}
+    if max(len(classes), len(numbers), *map(len, alike.values())) < 2:
         return [run.flat for run in group]
-    roots = {run.flat.get("data.root") for run in group}
-    return [
-        {
-            **run.flat,
-            "images": run.flat.get("data.root") if len(roots) > 1 else " + ".join(map(str, _images(run))),
-        }
-        for run in group
-    ]
+    roots = sorted(names_of(settings, "place"))
+    by_place = len({repr([run.flat.get(name) for name in roots]) for run in group}) > 1
+    return [{**run.flat, "images": _places(run, roots) if by_place else _counts(run)} for run in group]
+
+
+def _places(run: RunData, roots: Sequence[str]) -> str:
+    return " and ".join(str(run.flat[name]) for name in roots if run.flat.get(name) is not None)
+
+
+def _counts(run: RunData) -> str:
+    return " + ".join(map(str, _images(run)))
 
 
 def _images(run: RunData) -> tuple[int, int]:
-    """How many a run learned from and was judged on: the same in whatever order they came."""
+    """How many a run learned from and was judged on: the same for every order."""
     tests = (run.summary or {}).get("test_images")
     return sum(line["num_images"] for line in run.metrics), tests if isinstance(tests, int) else 0
 
 
-def named_by_difference(settings: Sequence[Mapping[str, Any]], name: str = "") -> list[str]:
-    """A name for each: ``name`` or its method, and those of its settings in which not all agree."""
-    apart = _APART if name else (*_APART, "learner.method")
-    keys = [key for key in dict.fromkeys(key for flat in settings for key in flat) if key not in apart]
-    # A setting that came after a run was made does not tell it from later ones.
-    differing = [key for key in keys if len({repr(flat[key]) for flat in settings if key in flat}) > 1]
+def named_by_difference(runs: Sequence[Mapping[str, Any]], settings: type, name: str = "") -> list[str]:
+    """A name for each of the flat settings: ``name`` or its method, and the settings in which not all agree.
+
+    Settings that decide no result, and those that distinguish repetitions, are not in it.
+    """
+    apart = names_of(settings, "repetition") | (set() if name else {METHOD})
+    telling = [{k: v for k, v in deciding(settings, run).items() if k not in apart} for run in runs]
+    keys = dict.fromkeys(key for each in telling for key in each)
+    # A setting that came after a run was made does not distinguish it from later ones.
+    differing = [key for key in keys if len({repr(each[key]) for each in telling if key in each}) > 1]
     names = []
-    for flat in settings:
-        method = name or str(flat.get("learner.method", "run")).replace("_", " ")
-        told = ", ".join(f"{key.rpartition('.')[2]} {flat.get(key)}" for key in differing)
-        names.append(f"{method} ({told})" if told else method)
+    for run, each in zip(runs, telling, strict=True):
+        method = name or str(run.get(METHOD, "run")).replace("_", " ")
+        values = ", ".join(f"{key.rpartition('.')[2]} {each[key]}" for key in differing if key in each)
+        names.append(f"{method} ({values})" if values else method)
     return names

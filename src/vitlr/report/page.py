@@ -123,8 +123,8 @@ def _table(table: Table) -> str:
 
 
 def _inline(svg: bytes, prefix: str, caption: str) -> str:
-    """The ``<svg>`` element alone, named for those who hear it, its ids made unique on the page, its own width told
-    to the page's style, and its colours to be changed by a dark page."""
+    """The ``<svg>`` element alone, with a label for screen readers, ids that are unique on the page, its own width for
+    the page's style, and colours that a dark page can change."""
     text = svg.decode("utf-8")
     text = text[text.index("<svg") :]
     text = re.sub(r'<svg ([^>]*)\bwidth="([\d.]+pt)"', r'<svg \1style="--own: \2" width="\2"', text, count=1)

@@ -1,19 +1,18 @@
-"""Figures of what accuracy costs: bytes of memory, depth of the cut. Never imports torch."""
+"""Figures of what accuracy costs: bytes of memory, seconds, depth of the cut. Never imports torch."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.path import Path
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, PercentFormatter
 
-from vitlr.report.figures import COLOURS, head, literal
+from vitlr.report.figures import COLOURS, literal, new_axes
 
-__all__ = ["Point", "accuracy_against_bytes", "accuracy_against_cut"]
+__all__ = ["Point", "accuracy_against_bytes", "accuracy_against_cut", "accuracy_against_seconds"]
 
 # Where a point's name may stand, in the order of liking; 1 and -1: at an end of its error bar, 0: beside the point.
 _PLACES = (
@@ -45,17 +44,36 @@ def accuracy_against_bytes(
     Args:
         series: points by name of the series, x in bytes.
     """
+    return _against(series, "replay memory", _bytes, title, note)
+
+
+def accuracy_against_seconds(
+    series: Mapping[str, Sequence[Point]], *, title: str = "", note: str = ""
+) -> Figure:
+    """The same against seconds to learn an experience, x in seconds."""
+    return _against(series, "seconds to learn an experience", lambda value: f"{value:g}", title, note)
+
+
+def _against(
+    series: Mapping[str, Sequence[Point]], xlabel: str, text: Callable[[float], str], title: str, note: str
+) -> Figure:
     figure, axes = _axes(title, note)
     for index, (name, points) in enumerate(series.items()):
         _errorbars(axes, points, name, index)
-    axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _bytes(value)))
+    places = [point.x for points in series.values() for point in points]
+    above = [place for place in places if place > 0]
+    if len(above) == len(places):
+        axes.set_xscale("log")
+    elif above:  # a method that keeps nothing is drawn at 0, a decade before the others
+        axes.set_xscale("symlog", linthresh=min(above))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: text(value)))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xlabel("replay memory")
+    axes.set_xlabel(xlabel)
     axes.margins(x=0.12, y=0.15)
-    axes.legend(
-        frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(0, -0.32), ncols=2, borderaxespad=0
-    )
+    if any(len(points) > 1 for points in series.values()):  # else the names of the points say it
+        axes.legend(
+            frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(0, -0.32), ncols=2, borderaxespad=0
+        )
     _name_points(figure, axes, series)
     return figure
 
@@ -81,17 +99,10 @@ def accuracy_against_cut(
 
 
 def _axes(title: str, note: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(7.6, 4.4), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    figure, axes = new_axes((7.6, 4.4), title, note)
     axes.set_ylabel("final accuracy on the whole test set")
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-    head(figure, title)
-    if note:
-        figure.supxlabel(literal(note, 200), fontsize=7.5, color="0.35", x=0.01, ha="left")
     return figure, axes
 
 
@@ -110,8 +121,9 @@ def _errorbars(axes: Axes, points: Sequence[Point], name: str, index: int) -> No
 
 
 def _name_points(figure: Figure, axes: Axes, series: Mapping[str, Sequence[Point]]) -> None:
-    """Write each point's name where it meets the fewest lines, error bars and names beside it."""
+    """Write each point's name beside it, within the axes, where it meets the fewest lines, error bars and names."""
     figure.draw_without_rendering()  # the layout is settled: places on the page are known
+    inside = axes.get_window_extent()
     taken: list[Path] = []
     for points in series.values():
         ordered = sorted(points, key=lambda point: point.x)
@@ -132,7 +144,9 @@ def _name_points(figure: Figure, axes: Axes, series: Mapping[str, Sequence[Point
                     **place,  # type: ignore[arg-type]
                 )
                 box = text.get_window_extent().padded(2)
-                tries.append((sum(path.intersects_bbox(box, filled=False) for path in taken), text, box))
+                outside = not (inside.x0 <= box.x0 and box.x1 <= inside.x1)
+                met = sum(path.intersects_bbox(box, filled=False) for path in taken)
+                tries.append((met + len(taken) * outside, text, box))
             _, kept, box = min(tries, key=lambda one: one[0])
             for _, text, _ in tries:
                 if text is not kept:

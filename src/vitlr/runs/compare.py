@@ -1,158 +1,35 @@
-"""Many runs, one summary: variants of a configuration over published orders and seeds.
+"""Many runs, one summary: variants of a configuration over orders and seeds.
 
-Runs over the same images and trunk share one encoding. A comparison that is started again goes on where it
-was: finished runs are read, not repeated. A run that failed is shown as failed.
+Runs over the same images and trunk share one encoding. A comparison that is started again
+continues: finished runs are read, not repeated. A run that failed is reported as failed.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import yaml
-
+from vitlr.configuration import deciding, differences, flat, names_of
+from vitlr.data import load_stream
 from vitlr.data.core50 import NUM_RUNS
-from vitlr.errors import ConfigError, RunError, VitLRError
+from vitlr.data.identity import stream_identity
+from vitlr.data.settings import DataConfig
+from vitlr.errors import RunError, VitLRError
+from vitlr.evaluation.records import read_metrics
 from vitlr.evaluation.run import Record
-from vitlr.report.figures import accuracy_curves, figure_bytes
 from vitlr.runs.materials import Shared
-from vitlr.runs.settings import SECTIONS, YAML_FAULTS, DataConfig, RunConfig, differences, parse, to_dict
-from vitlr.runs.tracking import forget_peak_memory, machine, read_metrics, write_json
+from vitlr.runs.plan import Plan, place_of
+from vitlr.runs.settings import RunConfig, to_dict
+from vitlr.runs.summary import Outcome, write_summary
+from vitlr.runs.tracking import forget_peak_memory
 from vitlr.runs.train import read_config, train
-from vitlr.storage.files import locked, write_atomically
-from vitlr.storage.names import slug
+from vitlr.storage.locks import locked
 
-_NAME_BYTES = 200  # of a directory's name: file systems take 255
-_OUTPUTS = ("summary.json", "table.md", "accuracy.png", "accuracy.svg")
-
-__all__ = ["HEADINGS", "Outcome", "Plan", "compare", "read_plan", "table_cells", "table_lines"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What is compared.
-
-    ``base`` and each of ``variants`` are nested settings as in a run's YAML; a variant wins over the base.
-    Each variant runs on every published order in ``runs`` with every seed in ``seeds``.
-    """
-
-    title: str
-    base: dict[str, Any]
-    variants: dict[str, dict[str, Any]]
-    runs: tuple[int, ...]
-    seeds: tuple[int, ...]
-
-    def configs(self, variant: str, out: Path) -> Iterator[RunConfig]:
-        """The configurations of a variant's runs, each with its directory below ``out``."""
-        settings = _merged(self.base, self.variants[variant])
-        for run in self.runs:
-            for seed in self.seeds:
-                where = {
-                    "data": {"run": run},
-                    "seed": seed,
-                    "out": str(out / slug(variant) / f"run{run}-seed{seed}"),
-                }
-                yield parse(_flags(_merged(settings, where)), prog="vitlr compare")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """One run of a comparison: its records, or the sentence that says why there are none."""
-
-    variant: str
-    config: RunConfig
-    metrics: list[dict[str, Any]]
-    failure: str | None = None
-
-    @property
-    def order(self) -> str:
-        """``run 1, seed 0``."""
-        return f"run {self.config.data.run}, seed {self.config.seed}"
-
-
-def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in over.items():
-        inner = merged.get(key)
-        merged[key] = _merged(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
-    return merged
-
-
-def _flags(settings: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Nested settings as flags, so that they are checked as flags are."""
-    flags: list[str] = []
-    for key, value in settings.items():
-        if isinstance(value, dict):
-            flags += _flags(value, f"{prefix}{key}.")
-        else:
-            flags.append(f"--{prefix}{key}={'null' if value is None else value}")
-    return flags
-
-
-def read_plan(path: str | Path) -> Plan:
-    """A plan from a recipe: YAML with title, base, variants, runs and seeds. ConfigError names what is wrong."""
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"recipe {path} cannot be read ({error.strerror}); give a YAML file") from None
-    except YAML_FAULTS as error:
-        raise ConfigError(f"recipe {path} is not valid YAML ({' '.join(str(error).split())[:120]})") from None
-    if not isinstance(content, dict) or not isinstance(content.get("variants"), dict):
-        raise ConfigError(f"recipe {path} must hold 'variants', names with settings, and may hold 'base'")
-    unknown = set(content) - {"title", "base", "variants", "runs", "seeds"}
-    if unknown:
-        raise ConfigError(f"recipe {path} has unknown keys {', '.join(sorted(map(str, unknown)))}")
-    numbers = {}
-    for key in ("runs", "seeds"):
-        values = content.get(key, [0])
-        if not isinstance(values, list) or not values or not all(type(v) is int for v in values):
-            raise ConfigError(f"recipe {path}: {key} must be a list of whole numbers, got {values!r}")
-        numbers[key] = tuple(dict.fromkeys(values))
-    variants = {str(name): settings for name, settings in content["variants"].items()}
-    _check_names(path, list(variants))
-    return Plan(
-        title=str(content.get("title", Path(path).stem)),
-        base=_settings(path, "base", content.get("base")),
-        variants={name: _settings(path, name, settings) for name, settings in variants.items()},
-        **numbers,
-    )
-
-
-def _settings(path: str | Path, name: str, settings: Any) -> dict[str, Any]:
-    """The nested settings of the base or of a variant; a room may be empty."""
-    if settings is not None and not isinstance(settings, dict):
-        raise ConfigError(f"recipe {path}: {name!r:.60} must hold settings, got {settings!r:.60}")
-    settings = dict(settings or {})
-    for room in SECTIONS:
-        inside = settings.get(room, {})
-        if inside is not None and not isinstance(inside, dict):
-            raise ConfigError(f"recipe {path}: {room} of {name!r:.60} must hold settings, got {inside!r:.60}")
-        if room in settings:
-            settings[room] = inside or {}
-    return settings
-
-
-def _check_names(path: str | Path, variants: Sequence[str]) -> None:
-    """ConfigError where variants cannot have a directory each, also where file systems take a for A."""
-    if not variants:
-        raise ConfigError(f"recipe {path} has no variants; name at least one under 'variants'")
-    places: dict[str, str] = {}
-    for name in variants:
-        folder = slug(name)
-        if len(folder.encode()) > _NAME_BYTES:
-            raise ConfigError(f"recipe {path}: the variant {name[:60]!r}… has too long a name; shorten it")
-        if folder.casefold() in _OUTPUTS:
-            raise ConfigError(f"recipe {path}: a variant cannot be called {name!r}; give it another name")
-        other = places.setdefault(folder.casefold(), name)
-        if other != name:
-            raise ConfigError(
-                f"recipe {path}: the variants {other!r} and {name!r} would share the directory {folder};"
-                " let their names differ in letters or digits"
-            )
+__all__ = ["compare"]
 
 
 def compare(
@@ -180,27 +57,26 @@ def compare(
     todo = [config for _, config in configs if not (config.run_dir / "summary.json").is_file()]
     if todo:
         if out.is_dir():
-            with locked(out):  # who is refused is told now, and not after minutes of encoding
+            with locked(out):  # refused now, and not after minutes of encoding
                 pass
         _prepare_one(todo, shared)
     with locked(out):
         for number, (variant, config) in enumerate(configs):
-            name = f"{variant}, run {config.data.run}, seed {config.seed} ({number + 1} of {len(configs)})"
+            name = f"{variant}, {config.repetition} ({number + 1} of {len(configs)})"
             outcomes.append(_one(variant, config, shared, name, on_record))
         for note in shared.notes():
             on_note(note)
-        _write(*_with_earlier(plan, outcomes, out), out)
+        write_summary(*_with_earlier(plan, outcomes, out), out)
     return outcomes
 
 
 def _prepare_one(todo: Sequence[RunConfig], shared: Shared) -> None:
-    """Of several variants those that can be run are; where not one has network and data, the first one's fault is
-    raised before anything is written."""
-    kinds: dict[str, RunConfig] = {}
+    """Raises the first variant's error, before anything is written, if no variant has network and data."""
+    distinct: dict[str, RunConfig] = {}
     for config in todo:
-        kinds.setdefault(repr((config.backbone, config.learner.method)), config)
+        distinct.setdefault(repr((config.backbone, config.learner.method)), config)
     faults: list[VitLRError] = []
-    for config in kinds.values():
+    for config in distinct.values():
         try:
             shared.materials(config)
             return
@@ -210,7 +86,7 @@ def _prepare_one(todo: Sequence[RunConfig], shared: Shared) -> None:
 
 
 def _check_place(out: Path) -> None:
-    """RunError where ``out`` is full of other things, in which runs would be lost."""
+    """Raises RunError if ``out`` holds something else than a comparison."""
     if not out.is_dir():
         return
     names = {path.name for path in out.iterdir()}
@@ -223,36 +99,39 @@ def _with_earlier(plan: Plan, outcomes: Sequence[Outcome], out: Path) -> tuple[P
     try:
         earlier = json.loads((out / "summary.json").read_bytes())
         variants = {row["variant"]: list(row["failures"]) for row in earlier["rows"]}
-        runs = {int(run) for run in earlier["runs"] if 0 <= int(run) < NUM_RUNS}
+        before = earlier["orders"] if "orders" in earlier else earlier["runs"]
+        orders = {int(order) for order in before if 0 <= int(order) < NUM_RUNS}
         seeds = {int(seed) for seed in earlier["seeds"]}
     except (OSError, ValueError, KeyError, TypeError):
         return plan, list(outcomes)  # there was none
     whole = replace(
         plan,
         variants={name: plan.variants.get(name, {}) for name in (*variants, *plan.variants)},
-        runs=tuple(sorted(runs.union(plan.runs))),
+        orders=tuple(sorted(orders.union(plan.orders))),
         seeds=tuple(sorted(seeds.union(plan.seeds))),
     )
-    now = {(outcome.variant, outcome.config.data.run, outcome.config.seed): outcome for outcome in outcomes}
+    now = {(each.variant, each.config.data.order, each.config.seed): each for each in outcomes}
     every = []
-    for place in ((v, run, seed) for v in whole.variants for run in whole.runs for seed in whole.seeds):
-        found = now.get(place) or _left(out, *place, variants.get(place[0], []))
+    for variant, order, seed in product(whole.variants, whole.orders, whole.seeds):
+        failures = variants.get(variant, [])
+        found = now.get((variant, order, seed)) or _left(out, variant, order, seed, failures)
         every += [found] if found else []
     return whole, every
 
 
-def _left(out: Path, variant: str, run: int, seed: int, failures: Sequence[str]) -> Outcome | None:
+def _left(out: Path, variant: str, order: int, seed: int, failures: Sequence[str]) -> Outcome | None:
     """What an earlier comparison left of a run: its records, or one of the sentences that say why it failed."""
-    folder = out / slug(variant) / f"run{run}-seed{seed}"
-    config = RunConfig(data=DataConfig(run=run), seed=seed, out=str(folder))
+    folder = place_of(out, variant, order, seed)
+    config = RunConfig(data=DataConfig(order=order), seed=seed, out=str(folder))
     if (folder / "summary.json").is_file():
         try:
             return Outcome(variant=variant, config=config, metrics=read_metrics(folder))
-        except RunError as error:  # which must not cost the runs of now their summary
+        except RunError as error:  # the runs of today need their summary all the same
             return Outcome(variant=variant, config=config, metrics=[], failure=str(error))
-    told = f"run {run}, seed {seed}: "
-    why = next((line.removeprefix(told) for line in failures if line.startswith(told)), None)
-    return None if why is None else Outcome(variant=variant, config=config, metrics=[], failure=why)
+    for failure in failures:
+        if why := re.fullmatch(rf"(?:order|run) {order}, seed {seed}: (.*)", failure, re.DOTALL):
+            return Outcome(variant=variant, config=config, metrics=[], failure=why[1])
+    return None
 
 
 def _one(
@@ -263,7 +142,7 @@ def _one(
     on_record: Callable[[str, int, int, Record], None],
 ) -> Outcome:
     if (config.run_dir / "summary.json").is_file():
-        _same_config(config)
+        _check_same(config)
         return Outcome(variant=variant, config=config, metrics=read_metrics(config.run_dir))
     forget_peak_memory()
     try:
@@ -286,138 +165,34 @@ def _one(
     except VitLRError as error:
         return Outcome(variant=variant, config=config, metrics=[], failure=str(error))
     except (MemoryError, OSError, RuntimeError) as error:
-        # Too little memory or a full disk is this run's failure (PyTorch says it by a RuntimeError): the others go on.
+        # Too little memory or a full disk is this run's failure (PyTorch raises RuntimeError): the others continue.
         why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         return Outcome(variant=variant, config=config, metrics=[], failure=why)
     return Outcome(variant=variant, config=config, metrics=read_metrics(config.run_dir))
 
 
-def _same_config(config: RunConfig) -> None:
+def _check_same(config: RunConfig) -> None:
+    """RunError if a finished run was made with settings or images other than these."""
     try:
         # Settings that came after the run was made were at their defaults.
-        saved = to_dict(read_config(config.run_dir))
-    except (OSError, VitLRError):
+        before, now = (flat(to_dict(each)) for each in (read_config(config.run_dir), config))
+        changed = differences(deciding(RunConfig, before), deciding(RunConfig, now))
+        images = json.loads((config.run_dir / "summary.json").read_bytes()).get("data")
+    except (OSError, ValueError, AttributeError):
         raise RunError(f"{config.run_dir} is damaged; remove it and compare again") from None
-    now = to_dict(replace(config, out=str(config.run_dir)))
-    for settings in (saved, now):
-        settings["backbone"].pop("cache")  # records are the same with and without
-    changed = differences(saved, now)
+    moved = [
+        name
+        for name in sorted(names_of(RunConfig, "place"))
+        if _resolved(before[name]) != _resolved(now[name])
+    ]
+    if moved and not changed and images != stream_identity(load_stream(config.data)):
+        changed = differences(*({name: each[name] for name in moved} for each in (before, now)))
     if changed:
         raise RunError(
-            f"{config.run_dir} was made with other settings ({'; '.join(changed[:3])});"
+            f"{config.run_dir} was made with other settings or images ({'; '.join(changed[:3])});"
             " choose another --out or remove it"
         )
 
 
-def summarise(plan: Plan, outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
-    """A row a variant: mean and sample s.d. over its runs of the figures that are reported."""
-    rows = []
-    for variant in plan.variants:
-        mine = [outcome for outcome in outcomes if outcome.variant == variant]
-        good = [outcome.metrics for outcome in mine if outcome.failure is None and outcome.metrics]
-        rows.append(
-            {
-                "variant": variant,
-                "runs": len(good),
-                "failures": [f"{outcome.order}: {outcome.failure}" for outcome in mine if outcome.failure],
-                "test_accuracy": _mean_sd([metrics[-1]["test_accuracy"] for metrics in good]),
-                "average_test_accuracy": _mean_sd(
-                    [float(np.mean([line["test_accuracy"] for line in metrics])) for metrics in good]
-                ),
-                "forgetting": _mean_sd([_forgetting(metrics) for metrics in good]),
-                "learn_seconds": _mean_sd(
-                    [float(np.mean([line["seconds"]["learn"] for line in metrics])) for metrics in good]
-                ),
-                "memory_bytes": max((metrics[-1]["memory"]["bytes"] for metrics in good), default=0),
-            }
-        )
-    return rows
-
-
-def _forgetting(metrics: Sequence[Mapping[str, Any]]) -> float:
-    """Over classes, after the last experience; NaN where a record does not tell."""
-    value = metrics[-1].get("forgetting")
-    return float("nan") if value is None else float(value)
-
-
-def _mean_sd(values: Sequence[float]) -> tuple[float, float | None] | None:
-    """Mean and sample s.d., which one value has not; None where a value is missing."""
-    if not values or np.isnan(values).any():
-        return None
-    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
-
-
-HEADINGS = (
-    "method",
-    "runs",
-    "final accuracy",
-    "average along the stream",
-    "forgetting, points",
-    "learning, s an experience",
-    "memory, MB",
-)
-
-
-def table_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
-    """A summary's row as text under ``HEADINGS``; runs that failed are counted as such."""
-    failed = len(row["failures"])
-
-    def pair(key: str, unit: str) -> str:
-        if row[key] is None:
-            return "failed" if failed and not row["runs"] else "-"
-        mean, spread = row[key]
-        return f"{100 * mean:.1f}{unit}" + ("" if spread is None else f" ± {100 * spread:.1f}")
-
-    seconds = "-" if row["learn_seconds"] is None else f"{row['learn_seconds'][0]:.3f}"
-    return (
-        row["variant"],
-        f"{row['runs']}" + (f", {failed} failed" if failed else ""),
-        pair("test_accuracy", "%"),
-        pair("average_test_accuracy", "%"),
-        pair("forgetting", ""),
-        seconds,
-        f"{row['memory_bytes'] / 1e6:.1f}",
-    )
-
-
-def table_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The summary as a Markdown table, and below it why runs failed."""
-    lines = [f"| {' | '.join(HEADINGS)} |", "|" + "---|" * len(HEADINGS)]
-    lines += [
-        f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in table_cells(row))} |" for row in rows
-    ]
-    failures = [f"* failed: {row['variant']}, {why}" for row in rows for why in row["failures"]]
-    return lines + (["", *failures] if failures else [])
-
-
-def _write(plan: Plan, outcomes: Sequence[Outcome], out: Path) -> None:
-    rows = summarise(plan, outcomes)
-    info = machine()
-    write_json(
-        out / "summary.json",
-        {"title": plan.title, "runs": plan.runs, "seeds": plan.seeds, "rows": rows, "machine": info},
-    )
-    note = (
-        f"{_counted('order', plan.runs)}; {_counted('seed', plan.seeds)};"
-        f"{' mean and sample s.d.;' if len(plan.runs) * len(plan.seeds) > 1 else ''}"
-        f" {info['processor']}, {info['threads']} thread{'' if info['threads'] == 1 else 's'}"
-    )
-    text = "\n".join([f"# {plan.title}", "", *table_lines(rows), "", note, ""])
-    write_atomically(out / "table.md", [text.encode()])
-    curves = {
-        variant: [
-            [line["test_accuracy"] for line in o.metrics]
-            for o in outcomes
-            if o.variant == variant and o.metrics
-        ]
-        for variant in plan.variants
-    }
-    curves = {variant: runs for variant, runs in curves.items() if runs}
-    if curves:
-        figure = accuracy_curves(curves, title=plan.title, note=note)
-        for kind in ("png", "svg"):
-            write_atomically(out / f"accuracy.{kind}", [figure_bytes(figure, kind)])
-
-
-def _counted(noun: str, values: Sequence[int]) -> str:
-    return f"{noun if len(values) == 1 else noun + 's'} {', '.join(map(str, values))}"
+def _resolved(path: str | None) -> Path | None:
+    return None if path is None else Path(path).expanduser().resolve()

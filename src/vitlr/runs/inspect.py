@@ -13,7 +13,7 @@ __all__ = ["inspect_network", "inspection_text"]
 
 
 def inspect_network(config: RunConfig) -> dict[str, Any]:
-    """Everything ``vitlr inspect`` tells, in types that JSON knows."""
+    """Everything that ``vitlr inspect`` prints, in types of JSON."""
     network = Network.open(config.backbone)
     backbone, cost = network.backbone, account(network.backbone, network.cut)
     codec = codec_named(config.memory.codec)

@@ -20,8 +20,8 @@ from vitlr.latents.cache import LatentCache
 from vitlr.latents.encoder import Encoder
 from vitlr.latents.network import Network
 from vitlr.latents.record import Encoded
-from vitlr.learning import Learner, new_learner
-from vitlr.learning.methods import keeps_images
+from vitlr.latents.views import ViewPlan
+from vitlr.learning import Learner, needs_of, new_learner
 from vitlr.runs.settings import RunConfig
 
 __all__ = ["Materials", "Shared", "build_learner", "encoder_of", "open_network", "prepare"]
@@ -52,31 +52,50 @@ class Materials:
 
 def open_network(config: RunConfig, *, cached: bool = False) -> Network:
     """The network that the settings name, for their method."""
-    return Network.open(config.backbone, cached=cached, images=keeps_images(config.learner.method))
+    needs = needs_of(config.learner)
+    return Network.open(
+        config.backbone,
+        cached=cached,
+        images=needs.images,
+        class_tokens=(needs.class_tokens, needs.statistics_bytes),
+        grid=config.memory.grid,
+    )
 
 
 def build_learner(config: RunConfig, network: Network) -> Learner:
     """The method that the settings name, with a head of its own."""
-    return new_learner(network.new_head(), config.learner, config.memory, np.random.default_rng(config.seed))
+    rng = np.random.default_rng(config.seed)
+    return new_learner(network.new_head(), config.learner, config.memory, rng, len(network.class_blocks))
 
 
 def encoder_of(config: RunConfig, network: Network, root: Path | None) -> Encoder:
     """An encoder of a stream's images as the settings say."""
+    needs = needs_of(config.learner)
     return Encoder(
         network,
         root=root,
         batch_size=config.backbone.batch_size,
         workers=config.data.workers,
         on_bad=config.data.on_bad_image,
+        views=ViewPlan(views=needs.views, budget=needs.view_budget, seed=config.seed),
     )
 
 
 def prepare(
-    config: RunConfig, *, on_render: Progress | None = None, on_test: Progress | None = None
+    config: RunConfig,
+    *,
+    on_render: Progress | None = None,
+    on_stream: Callable[[Stream], None] | None = None,
+    on_test: Progress | None = None,
 ) -> Materials:
-    """Open data and network and encode the test set: everything that can be refused is refused here."""
+    """Open data and network and encode the test set: everything that can be refused is refused here.
+
+    ``on_stream`` is called with what was found before anything of it is encoded.
+    """
     network = open_network(config, cached=True)
     stream = load_stream(config.data, on_render)
+    if on_stream is not None:
+        on_stream(stream)
     encoder = encoder_of(config, network, stream.root)
     try:
         test = encoder(stream.test.paths, on_test)
@@ -108,7 +127,7 @@ class Shared:
 
     def materials(self, config: RunConfig) -> Materials:
         """As ``prepare`` gives them, from what is there already if it fits."""
-        wanted = (config.backbone, keeps_images(config.learner.method))
+        wanted = (config.backbone, needs_of(config.learner), config.memory.grid)
         if self._network is None or self._network[0] != wanted:
             self._network, self._encoder = (wanted, open_network(config, cached=True)), None
             if self._network[1].cache is not None:
@@ -116,7 +135,7 @@ class Shared:
         network = self._network[1]
         stream = load_stream(config.data, lambda done, total: self._on_progress("rendering", done, total))
         paths = frozenset(path for part in (*stream.experiences, stream.test) for path in part.paths)
-        key = (stream.root, paths)
+        key = (stream.root, paths, config.seed)
         if self._encoder is None or self._encoder[0] != key:
             encoder = encoder_of(config, network, stream.root)
             try:

@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from vitlr.data.names import expanded
 from vitlr.errors import ConfigError
 
 __all__ = ["read_params_cfg"]
@@ -35,8 +36,8 @@ _SAME = {
     "num_blocks": "backbone.blocks",
     "n_blocks": "backbone.blocks",
     "num_layers": "backbone.blocks",
-    "run": "data.run",
-    "nrun": "data.run",
+    "run": "data.order",
+    "nrun": "data.order",
     "seed": "seed",
 }
 _SCENARIOS = {
@@ -50,14 +51,17 @@ _SCENARIOS = {
     "multi-task-nc": "nc",
 }
 # Keys without meaning here, and why.
+_NORMALISATION = (
+    "init_update_rate",
+    "inc_update_rate",
+    "max_r_max",
+    "max_d_max",
+    "inc_step",
+    "r_max",
+    "d_max",
+)
 _UNUSED = {
-    "init_update_rate": "a ViT has no batch renormalisation",
-    "inc_update_rate": "a ViT has no batch renormalisation",
-    "max_r_max": "a ViT has no batch renormalisation",
-    "max_d_max": "a ViT has no batch renormalisation",
-    "inc_step": "a ViT has no batch renormalisation",
-    "r_max": "a ViT has no batch renormalisation",
-    "d_max": "a ViT has no batch renormalisation",
+    **dict.fromkeys(_NORMALISATION, "a ViT has no batch renormalisation"),
     "exp_name": "runs are named by --out",
     "comment": "it is a remark",
     "replay": "memory.capacity 0 switches replay off",
@@ -71,13 +75,13 @@ _UNUSED = {
 def read_params_cfg(path: str | Path, section: str | None = None) -> tuple[list[str], list[str]]:
     """(flags of ``vitlr train``, a sentence for each key that has no meaning here or needs a remark).
 
-    Takes ``[DEFAULT]``, as the original does, or the first section where there is none, unless one is named;
-    sections that are not read are named too. Raises ConfigError for a file that cannot be read, a value that
+    Takes ``[DEFAULT]``, as the original does, or else the first section, unless one is named; sections that
+    are not read are named too. Raises ConfigError for a file that cannot be read, a value that
     is no literal, or a frozen layer without a number.
     """
     parser = configparser.ConfigParser(interpolation=None)
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = expanded(path).read_text(encoding="utf-8")
         try:
             parser.read_string(text)
         except configparser.MissingSectionHeaderError:

@@ -1,94 +1,44 @@
-"""Configuration: dataclasses, validated where they are made, to and from YAML and flags."""
+"""The settings of a run, from flags and YAML files and back to YAML."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import difflib
+import json
+import os
 import re
+import sys
 from argparse import RawDescriptionHelpFormatter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import ArgumentParser, DefaultHelpFormatter, ParserError
+from jsonargparse import ActionConfigFile, ArgumentParser, DefaultHelpFormatter, Namespace
 
-from vitlr.data import DATASETS
-from vitlr.data.core50 import LABELS, NUM_RUNS, SCENARIOS, TEST_SETS
+from vitlr.configuration import (
+    aliases_of,
+    checked,
+    neutral,
+    parse_yaml,
+    read_yaml,
+    repetition,
+    settings_of,
+    unknown,
+)
+from vitlr.data.names import expanded
+from vitlr.data.settings import DataConfig
 from vitlr.errors import ConfigError
 from vitlr.latents.settings import BackboneConfig
 from vitlr.learning import LearnerConfig, check_method
 from vitlr.learning.methods import keeps_images
 from vitlr.replay import MemoryConfig
+from vitlr.runs.params_cfg import read_params_cfg
 
-__all__ = [
-    "BackboneConfig",
-    "DataConfig",
-    "RunConfig",
-    "differences",
-    "make_parser",
-    "parse",
-    "to_dict",
-    "to_yaml",
-]
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataConfig:
-    """What is learned from.
-
-    Attributes:
-        dataset: rendered (drawn on this machine, needs no download), core50 (the images' folder) or folder
-            (any folder of class folders).
-        root: folder of the images; for rendered objects a folder to keep them in (default: the user's cache).
-        scenario: CORe50's: ni, nc, nic, nicv2_79, nicv2_196 or nicv2_391.
-        run: which of its ten published orders, 0 to 9; of a folder, which of ten orders of its classes.
-        labels: object (50 classes), category (10) or appearance (objects numbered as they appear).
-        test: full, or reduced to every 20th frame.
-        frames: frames a video of rendered objects, 1 to 300.
-        seed: of the rendered objects, or of the class order and the held-out images of a folder.
-        classes_per_experience: new classes in each experience of a folder.
-        held_out: share of each class of a folder that is kept for testing.
-        test_root: folder of test images instead, with the same class folders.
-        on_bad_image: error stops at the first unreadable image; skip leaves such images out and counts them.
-        workers: threads that decode images.
-    """
-
-    dataset: str = "rendered"
-    root: str | None = None
-    scenario: str = "nicv2_391"
-    run: int = 0
-    labels: str = "object"
-    test: str = "full"
-    frames: int = 6
-    seed: int = 0
-    classes_per_experience: int = 2
-    held_out: float = 0.2
-    test_root: str | None = None
-    on_bad_image: str = "error"
-    workers: int = 2
-
-    def __post_init__(self) -> None:
-        _one_of("data.dataset", self.dataset, tuple(DATASETS))
-        _one_of("data.scenario", self.scenario, SCENARIOS)
-        _one_of("data.labels", self.labels, LABELS)
-        _one_of("data.test", self.test, TEST_SETS)
-        _one_of("data.on_bad_image", self.on_bad_image, ("error", "skip"))
-        if not 0 <= self.run < NUM_RUNS:
-            raise ConfigError(f"data.run must be 0 to {NUM_RUNS - 1} (there are ten orders), got {self.run}")
-        if not 1 <= self.frames <= 300:
-            raise ConfigError(f"data.frames must be 1 to 300 a video, got {self.frames}")
-        if not 0 < self.held_out < 1:
-            raise ConfigError(f"data.held_out must be between 0 and 1, got {self.held_out}")
-        for name in ("classes_per_experience", "workers"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"data.{name} must be >= 1, got {getattr(self, name)}")
-        if self.seed < 0:
-            raise ConfigError(f"data.seed must be >= 0, got {self.seed}")
-        if self.dataset in ("core50", "folder") and self.root is None:
-            raise ConfigError(f"data.dataset {self.dataset} needs data.root, the folder of its images")
+__all__ = ["RunConfig", "from_settings", "make_parser", "parse", "read_arguments", "to_dict", "to_yaml"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,19 +51,19 @@ class RunConfig:
         memory: the replay memory.
         learner: the method and its settings.
         seed: of shuffles, draws and the memory's policy.
-        out: run directory (default: runs/ and a name made of method, scenario, run and seed).
+        out: run directory (default: runs/ and a name made of method, scenario, order and seed).
         tensorboard: also write TensorBoard events.
-        checkpoint_every: experiences between saved states that ``--resume`` goes on from; 0 saves none.
+        checkpoint_every: experiences between saved states, from which ``--resume`` continues; 0 saves none.
     """
 
     data: DataConfig = field(default_factory=DataConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     memory: MemoryConfig = field(default_factory=MemoryConfig)
     learner: LearnerConfig = field(default_factory=LearnerConfig)
-    seed: int = 0
-    out: str | None = None
-    tensorboard: bool = True
-    checkpoint_every: int = 1
+    seed: int = repetition(0)
+    out: str | None = neutral(None)
+    tensorboard: bool = neutral(True)
+    checkpoint_every: int = neutral(1)
 
     def __post_init__(self) -> None:
         if self.checkpoint_every < 0:
@@ -128,23 +78,19 @@ class RunConfig:
             )
 
     @property
+    def repetition(self) -> str:
+        """Which repetition of its experiment a run is: ``order 1, seed 0``."""
+        return f"order {self.data.order}, seed {self.seed}"
+
+    @property
     def run_dir(self) -> Path:
         """Where the run is written."""
         if self.out is not None:
-            return Path(self.out)
+            return expanded(self.out)
         data = self.data
-        what = "folder" if data.dataset == "folder" else f"{data.dataset}-{data.scenario}-run{data.run}"
+        ordered = data.dataset in ("core50", "rendered")
+        what = f"{data.dataset}-{data.scenario}-order{data.order}" if ordered else data.dataset
         return Path("runs") / f"{self.learner.method}-{what}-seed{self.seed}"
-
-
-def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        near = difflib.get_close_matches(str(value), known, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ConfigError(f"{name} must be one of {', '.join(known)}, got {value!r}{hint}")
-
-
-SECTIONS = {"data": DataConfig, "backbone": BackboneConfig, "memory": MemoryConfig, "learner": LearnerConfig}
 
 
 def to_dict(config: RunConfig) -> dict[str, Any]:
@@ -157,134 +103,124 @@ def to_yaml(config: RunConfig) -> str:
     return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
 
 
-_SHORT = {"--trunk": "backbone.precision", "--device": "backbone.device"}  # as people say it
+def from_settings(settings: Mapping[str, Any]) -> RunConfig:
+    """The configuration with these nested settings; ConfigError as for :func:`parse`."""
+    parser = _plain_parser()
+    with _one_sentence(parser):
+        return _config(parser, parser.parse_object(dict(settings)))
 
 
-def parse(arguments: Sequence[str], prog: str = "vitlr train", description: str = "") -> RunConfig:
+def parse(arguments: Sequence[str]) -> RunConfig:
     """Configuration from flags and YAML files (``--config FILE``), in the order given; later ones win.
 
     Raises:
         ConfigError: a setting that is misspelt, of another type or out of range; a file that cannot be read.
         SystemExit: after ``--help`` or ``--print-config``, status 0.
     """
-    parser = make_parser(prog, description)
-    # jsonargparse spells it with an underscore; people try the dash.
-    arguments = [re.sub(r"^--print-config", "--print_config", argument) for argument in arguments]
-    for short, setting in _SHORT.items():
-        arguments = [re.sub(rf"^{short}(?==|$)", f"--{setting}", argument) for argument in arguments]
-    for before, argument in zip(["", *arguments], arguments, strict=False):
-        if before == "--config" or argument.startswith("--config="):
-            _check_file(Path(argument.removeprefix("--config=")))
-    try:
-        namespace = parser.instantiate(parser.parse_args(list(arguments)))
-        return RunConfig(**{f.name: namespace[f.name] for f in dataclasses.fields(RunConfig)})
-    except (argparse.ArgumentError, ParserError, TypeError, KeyError) as error:
-        raise ConfigError(_sentence(str(error))) from None
+    return read_arguments(_plain_parser(), arguments)[0]
 
 
-# Besides its own errors the reader lets through those of the types that tags and plain words name:
-# a whole number of 5,000 digits, a date of month 13, !!bool of neither.
-YAML_FAULTS = (
-    yaml.YAMLError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    ArithmeticError,
-    RecursionError,
-)
+def read_arguments(parser: ArgumentParser, arguments: Sequence[str]) -> tuple[RunConfig, Namespace]:
+    """Configuration and all values of a parser of :func:`make_parser` to which flags may have been added."""
+    with _one_sentence(parser):
+        values = parser.parse_args(list(arguments))
+        if values.params_cfg is not None:
+            flags, notes = read_params_cfg(values.params_cfg)
+            values = parser.parse_args([*flags, *arguments])
+            for note in notes:
+                print(f"{values.params_cfg}: {note}", file=sys.stderr)
+        config = _config(parser, values)
+    if values.print_config:
+        print(to_yaml(config), end="")
+        raise SystemExit(0)
+    return config, values
 
 
-def _check_file(path: Path) -> None:
-    """ConfigError for a file whose faults jsonargparse does not see, or reports without the file's name."""
-    if not path.is_file():
-        return  # jsonargparse says so, and takes settings written out in place of a file
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read ({error.strerror}); give a YAML file") from None
-    except YAML_FAULTS as error:
-        raise ConfigError(f"{path} is not valid YAML ({' '.join(str(error).split())[:160]})") from None
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path} holds no settings; vitlr train --print-config shows how they are written")
-    if "variants" in content:
-        raise ConfigError(f"{path} is a recipe of several runs; use vitlr compare {path} --out DIR")
-    _check_values(path, content, RunConfig)
-    for name, section in SECTIONS.items():
-        if not isinstance(content.get(name, {}), dict):
-            first = dataclasses.fields(section)[0].name
-            raise ConfigError(
-                f"{path}: {name} must hold settings such as {name}.{first}, got {content[name]!r}"
-            )
+def _config(parser: ArgumentParser, values: Namespace) -> RunConfig:
+    built = parser.instantiate(values)
+    return RunConfig(**{each.name: built[each.name] for each in dataclasses.fields(RunConfig)})
 
 
-def _check_values(path: Path, content: dict[str, Any], kind: type) -> None:
-    """ConfigError for a name without a value, which YAML reads as null, where null means nothing."""
-    for name, given in content.items():
-        field = next((field for field in dataclasses.fields(kind) if field.name == name), None)
-        if field is None or name in SECTIONS:
-            continue
-        if given is None and "None" not in str(field.type):
-            raise ConfigError(f"{path}: {name} has no value; give one, or leave the line out")
-    if kind is RunConfig:
-        for name, section in SECTIONS.items():
-            if isinstance(content.get(name), dict):
-                _check_values(path, content[name], section)
+# -- the parser -----------------------------------------------------------------------------------------
 
 
 class _Formatter(RawDescriptionHelpFormatter, DefaultHelpFormatter):
-    """Keeps the lines of a command's description, which are a list of flags and an example."""
+    """Keeps the lines of a command's description."""
 
 
-def make_parser(prog: str, description: str) -> ArgumentParser:
+class _File(ActionConfigFile):
+    """Settings from a YAML file, or written out in place of its name."""
+
+    def __call__(self, parser: Any, cfg: Any, values: Any, option_string: Any = None) -> None:
+        self.apply_config(parser, cfg, self.dest, json.dumps(_read_settings(values), default=str))
+
+
+def _read_settings(source: str) -> dict[str, Any]:
+    content, where = None, source
+    source = str(expanded(source)) if source.startswith("~") else source
+    if not os.path.isfile(source):
+        content, where = parse_yaml(source, "--config"), "--config"
+    if not isinstance(content, dict):
+        content, where = read_yaml(source), source
+    if not isinstance(content, dict):
+        raise ConfigError(
+            f"{source} holds no settings; vitlr train --print-config shows how they are written"
+        )
+    if "variants" in content:
+        raise ConfigError(f"{source} is a recipe of several runs; use vitlr compare {source} --out DIR")
+    return checked(RunConfig, content, where)
+
+
+_SHORT = {
+    "--trunk": "backbone.precision",
+    "--device": "backbone.device",
+    "--on-bad-image": "data.on_bad_image",
+}
+
+
+def make_parser(prog: str = "vitlr train", description: str = "") -> ArgumentParser:
     """The flags of a run: one for each setting of :class:`RunConfig`."""
     parser = ArgumentParser(
         prog=prog,
+        usage=f"{prog} [--FLAG VALUE ...]",
         description=description,
         exit_on_error=False,
         formatter_class=_Formatter,
-        default_env=False,
+        allow_abbrev=False,
+        parser_mode="json",  # of values: JSON has no aliases
+        print_config=None,  # which would print the flags that a command adds
     )
-    parser.add_argument("--config", action="config", help="YAML file with settings; flags after it win")
+    parser.add_argument("--config", action=_File, help="YAML file with settings; flags after it win")
+    parser.add_argument(
+        "--params-cfg", metavar="FILE", help="the original research code's params.cfg; flags win"
+    )
+    parser.add_argument("--print-config", action="store_true", help="print all settings as YAML and exit")
     parser.add_class_arguments(RunConfig)
+    options = parser._option_string_actions
+    for group in {name.partition(".")[0] for name in settings_of(RunConfig) if "." in name}:
+        options.pop(f"--{group}").help = argparse.SUPPRESS  # files are read by --config alone
+    aliases = {f"--{alias}": name for alias, name in aliases_of(RunConfig).items()}
+    for alias, name in {**_SHORT, **aliases}.items():
+        action = options[alias] = options[f"--{name}"]
+        action.option_strings = [*action.option_strings, alias]
     return parser
 
 
-def _sentence(message: str) -> str:
-    """One sentence that names the setting, from jsonargparse's words."""
-    message = " ".join(message.split())
-    unknown = re.search(
-        r"(?:Group '(?P<group>[\w.]*)' does not accept (?:option|nested key) '(?P<key>[\w.]+)')", message
-    )
-    flag = re.search(r"[Uu]nrecognized arguments: --?(?P<key>[\w.-]+)", message) or re.search(
-        r"(?:Key|Option) '(?P<key>[\w.]+)' is not (?:expected|accepted)", message
-    )
-    key = f"{unknown['group']}.{unknown['key']}" if unknown else flag["key"].split("=")[0] if flag else None
-    if key is not None:
-        near = difflib.get_close_matches(key, _setting_names(), n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]}?" if near else "see --help for all settings"
-        return f"unknown setting {key}; {hint}"
-    wrong = re.search(r'Parser key "(?P<key>[\w.]+)": (?P<why>.*)', message)
-    if wrong:
-        why = re.sub(r"<class '(\w+)'>", r"\1", wrong["why"]).rstrip(".")
-        return f"{wrong['key']}: {why[:200]}; see --help for what it takes"
-    return message[:300]
+_plain_parser = lru_cache(maxsize=1)(make_parser)
 
 
-def _setting_names() -> list[str]:
-    names = [f.name for f in dataclasses.fields(RunConfig)] + ["config"]
-    return names + [
-        f"{section}.{f.name}" for section, cls in SECTIONS.items() for f in dataclasses.fields(cls)
-    ]
-
-
-def differences(a: dict[str, Any], b: dict[str, Any], prefix: str = "") -> list[str]:
-    """Names of settings that differ, with both values: ``memory.capacity: 300 / 1500``."""
-    found = []
-    for key in sorted(set(a) | set(b)):
-        left, right = a.get(key), b.get(key)
-        if isinstance(left, dict) and isinstance(right, dict):
-            found += differences(left, right, f"{prefix}{key}.")
-        elif left != right:
-            found.append(f"{prefix}{key}: {left!r} / {right!r}")
-    return found
+@contextmanager
+def _one_sentence(parser: ArgumentParser) -> Iterator[None]:
+    """Turns the parser's errors into ConfigError with one sentence that names the setting."""
+    try:
+        yield
+    except (argparse.ArgumentError, TypeError, KeyError) as error:
+        message = " ".join(str(error).split())
+    else:
+        return
+    if flag := re.search(r"unrecognized arguments: -{0,2}([^\s=]*)", message):
+        message = unknown(flag[1] or "--", [option.lstrip("-") for option in parser._option_string_actions])
+    elif wrong := re.search(r'Parser key "([\w.]+)": .*(?:Got|Given) value: (.*)', message):
+        types = " or ".join(re.findall(r"Expected a <class '(\w+)'>", message)).replace("NoneType", "null")
+        message = f"{wrong[1]} must be of type {types or 'another'}, got {wrong[2]:.80}; see --help"
+    raise ConfigError(message[:300])

@@ -1,18 +1,15 @@
-"""What a run leaves behind: records as JSON lines, TensorBoard events, a summary. Consumes records, nothing else."""
+"""What a run writes: records as JSON lines, TensorBoard events, a summary. It reads records, nothing else."""
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import os
 import platform
-import socket
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +19,7 @@ from vitlr.data.experience import Stream
 from vitlr.errors import RunError
 from vitlr.evaluation.groups import GroupMeasures
 from vitlr.evaluation.run import Record
+from vitlr.latents.identity import processor
 from vitlr.storage.files import sync_directory, write_all, write_atomically
 
 __all__ = [
@@ -32,12 +30,9 @@ __all__ = [
     "forget_peak_memory",
     "machine",
     "peak_memory_bytes",
-    "read_metrics",
     "record_to_json",
     "write_json",
 ]
-
-_NUMBERS = count()  # of event files that this process writes
 
 # Of a record, beside the accuracies: what its summary repeats of the last one.
 GROUPED = ("category_accuracy", "session_accuracy", "calibration_error", "forgetting")
@@ -51,7 +46,7 @@ def finite(value: float) -> float | None:
 def peak_memory_bytes() -> int | None:
     """The most memory that this process held (resident) since it started, or since ``forget_peak_memory``.
 
-    None where the system does not tell.
+    None if the system does not report it.
     """
     try:
         status = Path("/proc/self/status").read_text(encoding="utf-8")
@@ -67,9 +62,9 @@ def peak_memory_bytes() -> int | None:
 
 
 def forget_peak_memory() -> None:
-    """Let the peak begin anew at what is held now, so that a run in one process with others has a peak of its own.
+    """Reset the peak to current usage, so that each of several runs in one process has a peak of its own.
 
-    Where the system cannot (it takes Linux), the peak stays that of the whole process.
+    Without Linux the peak remains that of the whole process.
     """
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
@@ -87,9 +82,9 @@ def record_to_json(
     """One line of metrics.jsonl; accuracies are fractions, seconds wall-clock, absent values null.
 
     Args:
-        capacity: how many latents the memory may hold; null where it is not bounded, or there is none.
+        capacity: how many latents the memory may hold; null if it is not bounded, or there is no memory.
         gflop: billions of operations in trunk and head.
-        groups: the evaluation by sessions and categories.
+        groups: the same evaluation by sessions and categories.
         forgetting: over classes, of the stream so far; see ``metrics.forgetting``.
     """
     evaluation, stats, names = record.evaluation, record.stats, stream.class_names
@@ -125,105 +120,71 @@ def record_to_json(
     }
 
 
+@contextmanager
+def _refusals(what: str | Path) -> Iterator[None]:
+    """Turns the disk's refusal into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            f"{what} cannot be written: {error.strerror or error}; free some space and resume"
+        ) from error
+
+
 class MetricsWriter:
     """Appends to metrics.jsonl, a whole line at a time."""
 
     def __init__(self, run_dir: Path) -> None:
         self._path = run_dir / "metrics.jsonl"
-        try:
-            self._descriptor = os.open(
-                self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666
-            )
+        with _refusals(self._path):
+            self._file = open(self._path, "ab", buffering=0)  # noqa: SIM115
             sync_directory(run_dir)
-        except OSError as error:
-            raise self._refused(error) from error
 
     def write(self, line: dict[str, Any]) -> None:
         """One record; in one system call, unless the disk takes only a part at once."""
         text = json.dumps(line, allow_nan=False, ensure_ascii=False) + "\n"
-        try:
-            write_all(self._descriptor, text.encode())
-        except OSError as error:
-            raise self._refused(error) from error
+        with _refusals(self._path):
+            write_all(self._file.fileno(), text.encode())
 
     def flush(self) -> None:
-        """To the disk: what a checkpoint counts on must outlast a power cut."""
-        try:
-            os.fsync(self._descriptor)
-        except OSError as error:
-            raise self._refused(error) from error
+        """To the disk: a checkpoint needs these records after a power cut."""
+        with _refusals(self._path):
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Flush and close the file."""
         try:
             self.flush()
         finally:
-            os.close(self._descriptor)
-
-    def _refused(self, error: OSError) -> RunError:
-        return RunError(f"{self._path} cannot be written: {error.strerror}; free some space and resume")
-
-
-def read_metrics(run_dir: str | Path) -> list[dict[str, Any]]:
-    """Records of a run, in order; a line cut off by a crash at the end is left out.
-
-    Raises:
-        RunError: there is no metrics.jsonl, or a line before the last is damaged.
-    """
-    path = Path(run_dir) / "metrics.jsonl"
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise RunError(f"{path} cannot be read ({error.strerror}); give the directory of a run") from None
-    try:
-        return [json.loads(line) for line in lines[:-1]]
-    except ValueError:
-        raise RunError(f"{path} is damaged; run again") from None
+            self._file.close()
 
 
 class EventWriter:
     """TensorBoard events, one a record with all its numbers, by the names that they have in the record.
 
-    TensorBoard's own writer has a thread, which meets a full disk alone and with a traceback; here each event
-    is in the file when ``write`` returns, or RunError says why not.
+    TensorBoard's own SummaryWriter writes in a thread. On a full disk this thread prints a traceback of 17 lines
+    (tensorboard 2.21) before the caller learns of it. Here each event is in the file when a method returns, or
+    RunError says why not.
     """
 
     def __init__(self, run_dir: Path) -> None:
-        # Imported here: it takes a second that runs without TensorBoard need not spend.
+        # Imported here: it takes 0.2 s that runs without TensorBoard need not spend.
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary
         from tensorboard.summary.writer.record_writer import RecordWriter
 
-        self._event, self._summary, self._record_writer = Event, Summary, RecordWriter
-        self._run_dir = run_dir
-        name = (
-            f"events.out.tfevents.{time.time():010.0f}.{socket.gethostname()}.{os.getpid()}.{next(_NUMBERS)}"
-        )
-        with self._refusals():
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-            self._descriptor = os.open(run_dir / name, flags, 0o666)
-        self._add(Event(wall_time=time.time(), file_version="brain.Event:2"))
+        self._event, self._summary = Event, Summary
+        self._what = f"TensorBoard events in {run_dir}"
+        with _refusals(self._what):
+            self._file = open(run_dir / f"events.out.tfevents.{time.time():.6f}.{os.getpid()}", "xb")  # noqa: SIM115
+        self._records = RecordWriter(self._file)
+        self._add(file_version="brain.Event:2")
 
     def write(self, line: dict[str, Any], gradients: dict[str, tuple[float, float]]) -> None:
         """The scalars of one record, at the step of its experience."""
-        # A number keeps its name; those of a group are below the group's, as TensorBoard shows them together.
-        scalars: dict[str, float | None] = {}
-        for tag, value in line.items():
-            if isinstance(value, dict):
-                if tag != "memory":
-                    scalars |= {f"{tag}/{name}": each for name, each in value.items()}
-            elif tag != "experience" and not isinstance(value, (str, list)):
-                scalars[tag] = value
-        memory = line["memory"]
-        scalars |= {"memory_bytes": memory["bytes"], "memory_latents": memory["count"]}
-        scalars |= {f"memory_count/{name}": count for name, count in memory["per_class"].items()}
-        for name, (mean, largest) in gradients.items():
-            scalars |= {f"gradient_mean/{name}": mean, f"gradient_max/{name}": largest}
+        scalars = _scalars(line, gradients)
         values = [self._summary.Value(tag=tag, simple_value=v) for tag, v in scalars.items() if v is not None]
-        event = self._event(
-            wall_time=time.time(), step=line["experience"], summary=self._summary(value=values)
-        )
-        self._add(event)
+        self._add(step=line["experience"], summary=self._summary(value=values))
 
     def write_confusion(self, step: int, counts_CC: np.ndarray, names: Sequence[str]) -> None:
         """The confusion matrix, (C, C) counts with true classes as rows, as a picture."""
@@ -235,28 +196,33 @@ class EventWriter:
         image = self._summary.Image(
             height=height, width=width, colorspace=3, encoded_image_string=figure_bytes(figure, "png")
         )
-        summary = self._summary(value=[self._summary.Value(tag="confusion", image=image)])
-        self._add(self._event(wall_time=time.time(), step=step, summary=summary))
+        self._add(step=step, summary=self._summary(value=[self._summary.Value(tag="confusion", image=image)]))
 
-    def _add(self, event: Any) -> None:
-        record = io.BytesIO()
-        self._record_writer(record).write(event.SerializeToString())
-        with self._refusals():
-            write_all(self._descriptor, record.getbuffer())
+    def _add(self, **event: Any) -> None:
+        with _refusals(self._what):
+            self._records.write(self._event(wall_time=time.time(), **event).SerializeToString())
+            self._file.flush()
 
     def close(self) -> None:
         """Close the file."""
-        os.close(self._descriptor)
+        with suppress(OSError):  # what could not be written has been reported
+            self._file.close()
 
-    @contextmanager
-    def _refusals(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise RunError(
-                f"TensorBoard events cannot be written to {self._run_dir}: {error.strerror or error};"
-                " free some space and resume"
-            ) from error
+
+def _scalars(line: dict[str, Any], gradients: dict[str, tuple[float, float]]) -> dict[str, float | None]:
+    """Numbers of a record and gradients by tag: those of a group below its name, as TensorBoard shows them together."""
+    memory = line["memory"]
+    scalars: dict[str, float | None] = {}
+    for tag, value in line.items():
+        if isinstance(value, dict) and tag != "memory":
+            scalars |= {f"{tag}/{name}": each for name, each in value.items()}
+        elif tag != "experience" and not isinstance(value, (str, list, dict)):
+            scalars[tag] = value
+    scalars |= {"memory_bytes": memory["bytes"], "memory_latents": memory["count"]}
+    scalars |= {f"memory_count/{name}": count for name, count in memory["per_class"].items()}
+    for name, (mean, largest) in gradients.items():
+        scalars |= {f"gradient_mean/{name}": mean, f"gradient_max/{name}": largest}
+    return scalars
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -267,14 +233,14 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores and versions, to stand beside every time that is reported."""
+    """Processor, cores and versions, reported with every time."""
     import torch
     import transformers
 
     from vitlr import __version__
 
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
@@ -283,13 +249,3 @@ def machine() -> dict[str, Any]:
         "transformers": transformers.__version__,
         "vitlr": __version__,
     }
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -17,16 +16,15 @@ from typing import Any
 import numpy as np
 import yaml
 
-from vitlr.data.experience import Experience, Stream
-from vitlr.data.images import resolve
+from vitlr.configuration import deciding, flat
+from vitlr.data.identity import stream_identity
 from vitlr.errors import DataError, RunError, VitLRError
 from vitlr.evaluation.groups import group_measures
 from vitlr.evaluation.metrics import RunningForgetting, confusion_matrix
-from vitlr.evaluation.records import backward_transfer, forward_transfer
+from vitlr.evaluation.records import backward_transfer, forward_transfer, read_metrics, running_forgetting
 from vitlr.evaluation.run import Record, evaluate, iter_run
 from vitlr.latents.identity import trunk_identity
 from vitlr.learning import CLOSED_FORM, Learner
-from vitlr.learning.settings import CLOSED_FORM_SETTINGS
 from vitlr.runs.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint, truncate_metrics
 from vitlr.runs.interrupts import Interrupts
 from vitlr.runs.materials import Materials, build_learner, prepare
@@ -38,11 +36,11 @@ from vitlr.runs.tracking import (
     finite,
     machine,
     peak_memory_bytes,
-    read_metrics,
     record_to_json,
     write_json,
 )
-from vitlr.storage.files import clear_directory, locked, write_atomically
+from vitlr.storage.files import clear_directory, write_atomically
+from vitlr.storage.locks import locked
 from vitlr.vit import save_image_classifier
 from vitlr.vit.exports.card import model_card
 from vitlr.vit.views.account import Account, account
@@ -134,7 +132,8 @@ def _run(
 ) -> Result:
     stream, began, evaluation = materials.stream, time.perf_counter(), None
     cost = account(materials.network.skeleton, materials.network.cut)
-    forgetting = _forgetting_so_far(stream, read_metrics(run_dir) if start else [])
+    forgetting = RunningForgetting(stream.num_classes)
+    running_forgetting(read_metrics(run_dir) if start else [], forgetting)
     labels, sessions = materials.test_labels, materials.test_sessions
     metrics = MetricsWriter(run_dir)
     events = EventWriter(run_dir) if config.tensorboard else None
@@ -192,15 +191,6 @@ def _run(
     return Result(run_dir=run_dir, summary=summary)
 
 
-def _forgetting_so_far(stream: Stream, lines: list[dict[str, Any]]) -> RunningForgetting:
-    """Forgetting as it stands after these records."""
-    running, place = RunningForgetting(stream.num_classes), {n: c for c, n in enumerate(stream.class_names)}
-    for line in lines:
-        accuracies = [line["class_accuracy"][name] for name in stream.class_names]
-        running.add(np.array(accuracies, dtype=np.float64), [place[name] for name in line["classes"]])
-    return running
-
-
 def _gflop(record: Record, cost: Account) -> dict[str, float]:
     """Billions of operations for an experience: each image once through the trunk, each latent in a mini-batch
     through the head, back too if its blocks are trained. Solving in closed form is not counted."""
@@ -247,26 +237,10 @@ def read_config(run_dir: str | Path) -> RunConfig:
 
 
 def _identity(config: RunConfig, materials: Materials) -> dict[str, Any]:
-    """What must be the same for a run to be gone on with."""
+    """What must be the same to resume a run."""
     from vitlr import __version__
 
-    settings = to_dict(config)
-    for name in ("out", "tensorboard", "checkpoint_every"):
-        settings.pop(name)
-    settings["data"].pop("root")
-    settings["data"].pop("workers")
-    settings["backbone"].pop("cache")  # latents are the same with and without
-    if config.learner.method not in CLOSED_FORM:
-        for name in CLOSED_FORM_SETTINGS:  # which the method does not read
-            settings["learner"].pop(name)
-    stream, network = materials.stream, materials.network
-    lists, sizes = hashlib.sha256(), hashlib.sha256()
-    for part in (*stream.experiences, stream.test):
-        lists.update(f"{part.index} {part.name}\n".encode())
-        lists.update("\n".join(part.paths).encode("utf-8", "surrogatepass"))
-        lists.update(part.labels.tobytes())
-        sizes.update(_sizes(stream.root, part))
-    backbone = config.backbone
+    network, backbone = materials.network, config.backbone
     weights = trunk_identity(
         backbone.name,
         blocks=backbone.blocks,
@@ -274,36 +248,14 @@ def _identity(config: RunConfig, materials: Materials) -> dict[str, Any]:
         cut=backbone.cut,
         precision=network.precision,
         batch_size=backbone.batch_size,
-        class_blocks=network.class_blocks,
         memo=None if network.cache is None else network.cache.root,
-    )["weights"]  # told without the trunk, which a run from cached latents never loads
+    )["weights"]  # known without the trunk, which a run from cached latents never loads
     return {
         "vitlr": __version__,
-        "settings": settings,
-        "data": {
-            "experiences": len(stream),
-            "images": stream.num_train_images,
-            "test images": len(stream.test),
-            "lists": lists.hexdigest()[:16],
-            "sizes of the images": sizes.hexdigest()[:16],
-        },
-        "network": {
-            "precision": network.precision,
-            "weights": weights,
-        },
+        "settings": deciding(RunConfig, flat(to_dict(config))),
+        "data": stream_identity(materials.stream),
+        "network": {"precision": network.precision, "weights": weights},
     }
-
-
-def _sizes(root: Path | None, part: Experience) -> bytes:
-    """Of its files: names alone would not tell a data set from another one in the same layout. Nothing is opened."""
-    return np.array([_size(root, path) for path in part.paths], "<i8").tobytes()
-
-
-def _size(root: Path | None, path: str) -> int:
-    try:
-        return resolve(root, path).stat().st_size
-    except (OSError, VitLRError):
-        return -1
 
 
 def _save_model(
@@ -362,7 +314,11 @@ def _summary(config: RunConfig, materials: Materials, run_dir: Path, seconds: fl
     totals = {part: sum(line["seconds"][part] for line in lines) for part in ("encode", "learn", "evaluate")}
     return {
         "stream": materials.stream.name,
+        "data": stream_identity(materials.stream),
+        "facts": list(materials.stream.facts),
         "notes": list(materials.stream.notes),
+        "left_out": materials.stream.left_out.as_dict(),
+        "classes": materials.stream.num_classes,
         "skipped_images": _skipped(materials, lines),
         "experiences": len(lines),
         "test_images": len(materials.test),

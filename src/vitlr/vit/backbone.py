@@ -1,6 +1,6 @@
-"""A pretrained vision transformer, complete or refused.
+"""A pretrained vision transformer, loaded completely or refused.
 
-What is loaded here is only ever read afterwards: :func:`vitlr.vit.split` takes copies of whatever is trained.
+A loaded network is never changed: :func:`vitlr.vit.split` copies the parts that are trained.
 
 Shapes: T tokens (class and other prefix tokens, then patches), D width, L blocks.
 """
@@ -28,14 +28,13 @@ __all__ = ["SHAPES", "Backbone", "load_backbone", "quiet_transformers", "random_
 _SIZES = {"Ti": (192, 12, 3), "S": (384, 12, 6), "B": (768, 12, 12), "L": (1024, 24, 16)}
 SHAPES = {f"{letter}_{patch}": (*size, patch) for letter, size in _SIZES.items() for patch in (16, 32)}
 
-# Weights that a checkpoint may have and the trunk and head do not use: other tasks' heads, pooler, mask
-# token.
+# Weights in a checkpoint that trunk and head do not use: heads of other tasks, pooler, mask token.
 _UNUSED = re.compile(r"(^|\.)((cls_|distillation_)?classifier|pooler|mask_token|decoder)(\.|$)")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Backbone:
-    """A transformers base model without pooler, in eval mode, never trained, and how it reads images."""
+    """A transformers base model without pooler, in eval mode and never trained, with its image normalisation."""
 
     name: str
     family: Family
@@ -90,7 +89,7 @@ class Backbone:
 
     @property
     def rescale_factor(self) -> float:
-        """What a uint8 pixel is multiplied with first, 1/255 nearly always."""
+        """Factor that a uint8 pixel is multiplied by first, nearly always 1/255."""
         return self.normalisation.rescale_factor
 
     @property
@@ -108,17 +107,17 @@ def load_backbone(
     mean: tuple[float, float, float] | None = None,
     std: tuple[float, float, float] | None = None,
 ) -> Backbone:
-    """A pretrained network from a directory or by name, with all its weights or not at all.
+    """Load a pretrained network from a directory or by name, with all its weights or not at all.
 
     Args:
         name: a directory in Hugging Face format; a name of the Hugging Face hub; B_16, B_32, L_16 or L_32,
             alone or followed by _imagenet1k; ``bundled``; or ``random:`` and a key of ``SHAPES`` (random
             weights, seed 0).
-        blocks: how many blocks to keep, the first ones; the final norm stays. All by default.
-        image_size: side of the square images to read; positions are resized once, as transformers itself
-            would at every call. The checkpoint's own by default.
+        blocks: how many of the first blocks to keep, all by default; the final norm stays.
+        image_size: side of the square images to read, the checkpoint's own by default; positions are resized once,
+            as transformers would do in every call.
         revision: branch, tag or commit on the hub.
-        mean, std: normalisation in place of the one in ``preprocessor_config.json``.
+        mean, std: normalisation that replaces the one in ``preprocessor_config.json``.
 
     Raises:
         BackboneError: not found, damaged, incomplete, of an unsupported kind, or an argument out of range.
@@ -148,13 +147,13 @@ def random_backbone(
     image_size: int | None = None,
     generator: torch.Generator | None = None,
 ) -> Backbone:
-    """A ViT with random weights, to measure speed with; normalisation 0.5.
+    """A ViT with random weights, for measuring speed; normalisation 0.5.
 
     Args:
         shape: a key of ``SHAPES`` such as ``B_32``, alone or after ``random:``.
         blocks: number of blocks, the shape's own by default.
         image_size: side of the square images, 224 by default.
-        generator: where the weights come from; one seeded with 0 by default.
+        generator: source of the weights; one seeded with 0 by default.
 
     Raises:
         BackboneError: no such shape, or an argument out of range.
@@ -197,7 +196,7 @@ def random_backbone(
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """No warnings and progress bars of transformers inside; its settings are as before afterwards."""
+    """Silence transformers' warnings and progress bars inside; restore its settings afterwards."""
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -212,7 +211,7 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def _read_model(family: Family, directory: Path, name: str) -> nn.Module:
-    """The base model with every weight from safetensors files; transformers alone would draw missing ones."""
+    """The base model with every weight from safetensors files. Transformers itself draws missing weights at random."""
     import transformers
 
     try:
@@ -263,14 +262,14 @@ def _keep_blocks(backbone: Backbone, blocks: int) -> None:
 
 
 def _set_image_size(backbone: Backbone, image_size: int) -> None:
-    """Resize the positions with the family's own function; tell the new size wherever transformers looks."""
+    """Resize the positions with the family's own function; set the new size wherever transformers reads it."""
     _check_image_size(image_size, backbone.patch_size, backbone.name)
     embeddings: Any = backbone.family.embeddings(backbone.model)
     grid = (image_size, image_size)
     num_patches = (image_size // backbone.patch_size) ** 2
     old_positions = embeddings.position_embeddings
     if (old_positions.shape[1] - backbone.family.positioned_tokens) != num_patches:
-        # It reads of the tokens nothing but their number.
+        # It reads only the number of tokens, not the tokens.
         tokens = old_positions.new_empty(1, backbone.family.positioned_tokens + num_patches, backbone.width)
         with torch.no_grad():
             positions = embeddings.interpolate_pos_encoding(tokens, *grid)

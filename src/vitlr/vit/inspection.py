@@ -1,8 +1,8 @@
-"""What a network directory holds, looked at before anything is built from it.
+"""Inspect a network directory before anything is built from it.
 
 Transformers follows whatever ``config.json`` and the weights' index say: files outside the directory, adapters
-of other networks, layers and widths for which no memory would do. Here they are compared with the weights that
-are really there, whose headers are cheap to read.
+of other networks, layers and widths that no memory can hold. Here these claims are compared with the weights that
+are actually present, whose headers are cheap to read.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ _SLACK = (
     2**20
 )  # numbers that the weights may lack, such as a mask token, before the missing are listed by name
 _SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "num_channels")
-# Settings that make transformers read other files, or other kinds of weights, than those beside them.
+# Settings that make transformers read files, or kinds of weights, other than those beside them.
 _REFUSED = ("quantization_config", "transformers_weights", "compression_config")
 
 
 def check_directory(directory: Path, family: Family, config: Mapping[str, Any]) -> None:
-    """Refuse a directory that leads elsewhere, or whose configuration asks for more than its weights.
+    """Refuse a directory that refers to files elsewhere, or whose configuration asks for more than its weights.
 
     Raises:
-        BackboneError: the fault, named.
+        BackboneError: names the fault.
     """
     if (directory / "adapter_config.json").exists():
         raise BackboneError(f"{directory} holds an adapter for another network: merge it and give the result")
@@ -50,9 +50,9 @@ def check_directory(directory: Path, family: Family, config: Mapping[str, Any]) 
 
 
 def check_config(name: str, family: Family, config: Mapping[str, Any], *, tensors: int) -> None:
-    """Refuse sizes that no network of this kind has, before modules are made; BackboneError names them.
+    """Refuse sizes that no network of this kind can have, before modules are made; BackboneError names them.
 
-    ``tensors``: how many the weights consist of, more than there can be blocks.
+    ``tensors`` is the number of tensors in the weights, an upper bound for the number of blocks.
     """
     for key in _REFUSED:
         if config.get(key) is not None:
@@ -85,7 +85,7 @@ def _weight_files(directory: Path) -> list[Path]:
     names = set(map(str, places.values()))
     for name in sorted(names):
         if not _SHARD.fullmatch(name):
-            raise BackboneError(f"{index} names {name[:80]!r}, which is no safetensors file beside it")
+            raise BackboneError(f"{index} names {name[:80]!r}, which is not a safetensors file beside it")
         if not (directory / name).is_file():
             raise BackboneError(f"{directory} has no {name}, which its index names: download it again")
     return [directory / name for name in sorted(names)]
@@ -99,20 +99,20 @@ def _numbers_in(path: Path) -> tuple[int, int]:
     except (OSError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise BackboneError(
-            f"{path} cannot be read: it is damaged or no safetensors file ({reason})"
+            f"{path} cannot be read: it is damaged or not a safetensors file ({reason})"
         ) from error
     return len(shapes), sum(torch.Size(shape).numel() for shape in shapes)
 
 
 def _parameters(family: Family, config: Mapping[str, Any], name: str) -> int:
-    """Numbers in the network that the configuration describes, counted without any memory for them."""
+    """Number of weights in the network that the configuration describes, counted without allocating them."""
     import transformers
 
     try:
         model_class = getattr(transformers, family.model_class)
         with torch.device("meta"):
             model = model_class(model_class.config_class.from_dict(dict(config)), **family.model_options)
-    except Exception as error:  # whatever transformers stumbles over
+    except Exception as error:  # transformers may raise anything here
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise BackboneError(f"{name}: config.json cannot be used: {reason}") from error
     return sum(parameter.numel() for parameter in model.parameters())

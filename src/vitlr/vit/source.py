@@ -1,7 +1,7 @@
-"""From the name of a network to a directory with its files, and what the files beside the weights say.
+"""Resolve the name of a network to a directory with its files, and read the files beside the weights.
 
-A name is a local directory, a short name of this table, or a name of the Hugging Face hub. Only
-``config.json``, ``preprocessor_config.json`` and safetensors files are ever fetched or read.
+A name is a local directory, a short name of the table below, or a name on the Hugging Face hub. Only
+``config.json``, ``preprocessor_config.json`` and safetensors files are ever downloaded or read.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ _TIMEOUT = 5.0  # seconds to wait for the hub's first answer
 
 @dataclass(frozen=True, kw_only=True)
 class Normalisation:
-    """What a network reads: (pixel * rescale_factor - mean) / std, after resizing by Pillow's
-    ``resample``."""
+    """The input of a network: (pixel * rescale_factor - mean) / std, after resizing with Pillow's
+    filter number ``resample``."""
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -59,7 +59,7 @@ class Normalisation:
 def find_directory(name: str, revision: str | None = None) -> Path:
     """The directory that holds ``config.json`` and safetensors weights of the network called ``name``.
 
-    The local cache of the hub is asked first, the network only for what is not there.
+    The local cache of the hub is searched first; only missing files are downloaded.
 
     Raises:
         BackboneError: no such directory or name, files missing, or the hub could not be reached.
@@ -103,9 +103,9 @@ def _from_hub(name: str, revision: str | None) -> Path:
     cached = None
     try:
         directory = fetch(local_files_only=True)
-        _check_files(directory)  # an interrupted download is not taken for a whole one
+        _check_files(directory)  # an interrupted download must not pass for a complete one
         cached = directory
-    except Exception:  # whatever is wrong with the cache, the hub may still have the files
+    except Exception:  # if the cache is damaged, the hub may still have the files
         pass
     if cached is not None and (cached / "preprocessor_config.json").is_file():
         return cached
@@ -132,7 +132,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         if path.stat().st_size > _JSON_LIMIT:
-            raise BackboneError(f"{path} is larger than {_JSON_LIMIT} bytes: it is no file of a network")
+            raise BackboneError(f"{path} is larger than {_JSON_LIMIT} bytes: it is not a file of a network")
         content = json.loads(path.read_text(encoding="utf-8"))
     except BackboneError:
         raise
@@ -150,13 +150,13 @@ def read_normalisation(
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
 ) -> Normalisation:
-    """The normalisation in ``preprocessor_config.json``; ``mean`` and ``std``, where given, take its place.
+    """The normalisation in ``preprocessor_config.json``; ``mean`` and ``std`` replace it if given.
 
-    Weights trained for mean = std = 0.5 lose much of their accuracy under ImageNet's mean and std, and the
-    other way round, so nothing is guessed.
+    Weights trained for mean = std = 0.5 lose much of their accuracy under ImageNet's mean and std, and
+    vice versa, so nothing is guessed.
 
     Raises:
-        BackboneError: the file is missing or does not say, and mean and std were not given.
+        BackboneError: the file or its values are missing, and mean and std were not given.
     """
     path = directory / "preprocessor_config.json"
     given = mean is not None and std is not None

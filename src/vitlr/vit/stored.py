@@ -1,6 +1,6 @@
-"""A loaded network as tensors and plain data, and back: what a saved classifier carries with it.
+"""A loaded network as tensors and plain data, and back: what a saved classifier contains.
 
-So a classifier saved on one machine works on another that has neither the network's directory nor the hub.
+A classifier saved on one machine thus works on another that has neither the network's directory nor the hub.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def head_state(backbone: Backbone, cut: int) -> tuple[dict[str, Tensor], dict[st
 
 
 def _frozen(family: Family, cut: int) -> tuple[str, ...]:
-    """How the names of a trunk's weights begin."""
+    """Prefixes of the names of a trunk's weights."""
     return f"{family.embeddings_at}.", *(f"{family.blocks_at}.{number}." for number in range(cut))
 
 
@@ -57,7 +57,7 @@ def skeleton_from_state(name: str, tensors: dict[str, Tensor], plain: dict[str, 
     from it and everything about its shape is known, but it computes nothing.
 
     Raises:
-        BackboneError: weights and configuration do not fit each other.
+        BackboneError: weights and configuration do not match.
     """
     return backbone_from_state(name, tensors, plain, without_trunk=cut)
 
@@ -68,19 +68,19 @@ def backbone_from_state(
     """The network that ``backbone_state`` described, in float32, with all its weights or not at all.
 
     Raises:
-        BackboneError: weights and configuration do not fit each other.
+        BackboneError: weights and configuration do not match.
     """
     import transformers
 
     try:
         settings = plain["config"]
         family = family_of(str(settings.get("model_type")), name)
-        # Before any block is made; the blocks of a trunk that was left out have no weights here.
+        # Checked before any block is made. The blocks of a trunk that was left out have no weights here.
         check_config(name, family, settings, tensors=len(tensors) + (without_trunk or 0))
         model_class = getattr(transformers, family.model_class)
         config = model_class.config_class.from_dict(settings)
         config._attn_implementation = "sdpa"
-        with torch.device("meta"):  # no weights are drawn: all of them are set below
+        with torch.device("meta"):  # draw no weights: all of them are set below
             model = model_class(config, **family.model_options)
         weights = {key: value.float() for key, value in tensors.items()}
         if without_trunk is None:
@@ -100,7 +100,7 @@ def backbone_from_state(
         )
     except BackboneError:
         raise
-    except Exception as error:  # whatever transformers stumbles over
+    except Exception as error:  # transformers may raise anything here
         reason = " ".join(str(error).split())[:300]
         raise BackboneError(f"{name}: the stored network cannot be used: {reason}") from error
     model = model.eval().requires_grad_(False)

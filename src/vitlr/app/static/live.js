@@ -1,4 +1,4 @@
-// The camera's half of the page: shows it, sends frames one after the other, draws what comes back.
+// The camera's part of the page: shows the camera, sends frames one after the other, draws the answers.
 (() => {
   "use strict";
   const WIDTH = 320; // pixels of a frame that is sent
@@ -30,7 +30,7 @@
 
   async function start() {
     if (!navigator.mediaDevices) {
-      say("This browser gives no camera to pages that are neither on this machine nor encrypted; teach from files.", true);
+      say("This browser allows the camera only on pages that are encrypted or on this machine; teach from files instead.", true);
       return;
     }
     startButton.disabled = true;
@@ -39,7 +39,7 @@
       video.srcObject = stream;
       await video.play();
       fit();
-      stream.getVideoTracks()[0].addEventListener("ended", () => stop("The camera is gone. Connect it and start again.", true));
+      stream.getVideoTracks()[0].addEventListener("ended", () => stop("The camera was disconnected. Connect it and start again.", true));
       running = true;
       part("hint").hidden = true;
       startButton.textContent = "Stop camera";
@@ -47,7 +47,7 @@
       say("Give an object a name, show it, and hold the blue button.");
       loop();
     } catch (error) {
-      say(`No camera: ${error.message || error.name}. Allow it or connect one, or teach from files.`, true);
+      say(`No camera: ${error.message || error.name}. Allow or connect one, or teach from files.`, true);
     } finally {
       startButton.disabled = false;
     }
@@ -65,13 +65,13 @@
     say(text, bad);
   }
 
-  function clear() { // no answer is better than an old one
+  function clear() { // no answer is better than an outdated one
     part("said").textContent = "";
     part("bars").replaceChildren();
     overlay.hidden = true;
   }
 
-  function fit() { // the picture is shown whole, also an upright one: where the map lies is where it was looked at
+  function fit() { // the whole picture is shown, upright ones too, so that the map lies over what was looked at
     if (video.videoWidth) part("stage").style.aspectRatio = `${video.videoWidth} / ${video.videoHeight}`;
   }
 
@@ -98,7 +98,7 @@
         }
       } catch (error) {
         clear();
-        say(error.message === "Failed to fetch" ? "The page's server does not answer; is it still running?" : error.message, true);
+        say(error.message === "Failed to fetch" ? "The page's server does not answer. Is it still running?" : error.message, true);
         await sleep(1000);
       }
       await sleep(Math.max(5, PAUSE - (performance.now() - began)));
@@ -133,7 +133,7 @@
     overlay.width = width;
     overlay.height = height;
     const pixels = new ImageData(width, height), values = map.flat(), least = Math.min(...values);
-    values.forEach((value, index) => { // what was looked at least stays clear
+    values.forEach((value, index) => { // the least attended parts stay clear
       const v = Math.sqrt((value - least) / Math.max(1e-9, 1 - least)); // rollout is steep: a few patches hold most of it
       pixels.data.set([255, 90 + 140 * v, 0, 200 * v * v], 4 * index);
     });
@@ -151,7 +151,7 @@
     taken = 0;
     held = true;
     teachButton.classList.add("held");
-    say("Turn the object slowly; let go when it was seen from all sides.");
+    say("Turn the object slowly. Release the button when it was seen from all sides.");
   }
 
   async function letGo(lost = false) {
@@ -191,7 +191,7 @@
     teachButton = root.querySelector("button.teach");
     startButton = root.querySelector("button.start");
     attention = root.querySelector("input[type=checkbox]");
-    video.addEventListener("resize", fit); // a phone that is turned
+    video.addEventListener("resize", fit); // when a phone is turned
     startButton.addEventListener("click", () => (running ? stop() : start()));
     teachButton.addEventListener("pointerdown", press);
     for (const kind of ["pointerup", "pointercancel"]) window.addEventListener(kind, () => letGo());
@@ -199,5 +199,5 @@
     teachButton.addEventListener("keyup", (event) => { if (event.key === " " || event.key === "Enter") letGo(); });
     window.addEventListener("blur", () => letGo());
   }
-  setInterval(setUp, 200); // Gradio puts the page together, and again after a reconnection
+  setInterval(setUp, 200); // Gradio builds the page, and builds it again after a reconnection
 })();

@@ -24,13 +24,13 @@ from vitlr.learning.methods.slda import SLDA
 from vitlr.learning.settings import LearnerConfig
 from vitlr.learning.si import SynapticIntelligence
 
-__all__ = ["CLOSED_FORM", "METHODS", "check_method", "hook_of", "keeps_images"]
+__all__ = ["CLOSED_FORM", "COMPOSED", "METHODS", "check_method", "hook_of", "keeps_images"]
 
 
 def _table(*rows: tuple[str, str, bool, str, dict[str, Any]]) -> dict[str, Method]:
     return {
         name: Method(name=name, replay=replay, consolidate=consolidate, summary=summary, **others)
-        for name, replay, consolidate, summary, others in rows  # type: ignore[misc]
+        for name, replay, consolidate, summary, others in rows
     }
 
 
@@ -62,13 +62,17 @@ CLOSED_FORM: dict[str, Any] = {
 }
 
 
+# Of other learners; made in ``learning.registry``.
+COMPOSED = ("complementary",)
+
+
 def check_method(config: LearnerConfig) -> LearnerConfig:
     """The settings, if their method exists and they do not contradict it.
 
     Raises:
         ConfigError: there is no such method, or Synaptic Intelligence is asked for or left out against its name.
     """
-    known = [*METHODS, *CLOSED_FORM]
+    known = [*COMPOSED, *METHODS, *CLOSED_FORM]
     if config.method not in known:
         near = difflib.get_close_matches(str(config.method), known, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""

@@ -1,1 +1,1 @@
-"""What can change a bit of a latent: the cut, blocks, products, precision."""
+"""Everything that can change a bit of a latent: the cut, blocks, products, precision."""

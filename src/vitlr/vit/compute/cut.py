@@ -1,12 +1,12 @@
-"""A vision transformer cut in two: the trunk, frozen, and the head, trained; latents go between them.
+"""A vision transformer cut in two, the frozen trunk and the trained head, with latents in between.
 
     images_NHWC -> trunk: normalise, embed, blocks 1..k -> latents_NTD
                    head: blocks k+1..L, final norm      -> features_ND
 
 The features are the class token after the final norm; the linear classifier on top of them belongs to the
-learner. At the last cut, k = L, the head reads the class token alone, so the latent is one token. Whichever
-half has the last block computes it for the class token only (:mod:`vitlr.vit.compute.class_token`). For every k,
-``head(trunk(images))`` is the class token of the whole network up to rounding.
+learner. At the last cut, k = L, the head reads only the class token, so the latent is one token. The half that
+contains the last block computes it for the class token only (:mod:`vitlr.vit.compute.class_token`). For every k,
+``head(trunk(images))`` equals the class token of the whole network up to rounding.
 
 The trunk also gives the class tokens after chosen blocks, on request those of frozen blocks above the cut too.
 
@@ -26,6 +26,7 @@ from vitlr.vit.backbone import Backbone
 from vitlr.vit.compute.class_token import class_token_block
 from vitlr.vit.compute.frozen_block import FrozenBlock, FrozenPatches
 from vitlr.vit.compute.int8 import ROWS, Int8Linear
+from vitlr.vit.compute.merge import merged_sizes, merged_tokens
 from vitlr.vit.compute.products import FrozenLinear, trained, with_linears
 from vitlr.vit.compute.whole_block import whole_block
 
@@ -43,18 +44,18 @@ def split(
     precision: Precision = "float32",
     out_dtype: torch.dtype = torch.float32,
 ) -> tuple[Trunk, Head]:
-    """Cut after block ``cut``: 0 leaves only the embedding in the trunk, L only the final norm in the head.
+    """Cut after block ``cut``: with 0 the trunk is only the embedding, with L the head is only the final norm.
 
-    Both have copies of the backbone's weights: training the head changes neither trunk nor backbone, which can be
-    split as often as one likes.
+    Both have copies of the backbone's weights. Training the head changes neither trunk nor backbone, which can be
+    split any number of times.
 
     Args:
-        precision: that of the trunk's weights and arithmetic; see :func:`vitlr.vit.default_precision`.
-        out_dtype: that of the latents.
+        precision: of the trunk's weights and arithmetic; see :func:`vitlr.vit.default_precision`.
+        out_dtype: type of the latents.
 
     Raises:
         BackboneError: the cut is not one of 0..L.
-        ConfigError: the precision is none of PRECISIONS, or int8 where the processor has no int8 products.
+        ConfigError: the precision is not one of PRECISIONS, or is int8 and the processor has no int8 products.
     """
     return Trunk(backbone, cut, precision=precision, out_dtype=out_dtype), Head(backbone, cut)
 
@@ -64,6 +65,20 @@ def check_cut(backbone: Backbone, cut: int) -> None:
     last = backbone.num_blocks
     if not 0 <= cut <= last:
         raise BackboneError(f"{backbone.name}: cut {cut} of {last} is out of range: choose 0 to {last}")
+
+
+def latent_tokens(backbone: Backbone, cut: int, grid: int | None) -> int:
+    """T, tokens of a latent. Raises ConfigError if the grid cannot be merged to."""
+    side = backbone.image_size // backbone.patch_size
+    if cut == backbone.num_blocks:
+        return 1
+    if grid is None or grid == side:
+        return backbone.tokens
+    if not 1 <= grid <= side:
+        raise ConfigError(
+            f"{backbone.name}: patch tokens can be merged to grids of 1 to {side} a side, got {grid}"
+        )
+    return backbone.family.prefix_tokens(backbone.config) + grid**2
 
 
 def check_class_blocks(backbone: Backbone, class_blocks: tuple[int, ...]) -> None:
@@ -87,9 +102,9 @@ def pixel_scale(backbone: Backbone) -> tuple[list[float], list[float]]:
 def normalised(
     images_NHWC: Tensor, gain: list[float], shift: list[float], dtype: torch.dtype, device: torch.device
 ) -> Tensor:
-    """(N, 3, H, W) of that type and place, of pixels 0..255 of any type."""
-    # bfloat16 holds pixels 0..255 exactly but not the gain and shift, so it is rounded to only once, at the
-    # end.
+    """Normalised (N, 3, H, W) of the given type and device, from pixels 0..255 of any type."""
+    # bfloat16 represents pixels 0..255 exactly but not the gain and shift, so values are rounded to it only once,
+    # at the end.
     exact = torch.promote_types(dtype, torch.float32)
     gain_3 = torch.tensor(gain, dtype=exact, device=device)
     shift_3 = torch.tensor(shift, dtype=exact, device=device)
@@ -105,6 +120,8 @@ class Trunk(nn.Module):
     Args:
         class_blocks: numbers, 1..L and ascending, of the blocks whose class tokens are kept. Blocks above the cut are
             frozen copies; the highest of them is computed for the class token alone.
+        grid: side of the grid that patch tokens are merged to (:mod:`vitlr.vit.compute.merge`); None keeps all. At the
+            last cut there are none to merge.
 
     Raises:
         BackboneError: the cut is not one of 0..L.
@@ -120,6 +137,7 @@ class Trunk(nn.Module):
         out_dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
         class_blocks: tuple[int, ...] = (),
+        grid: int | None = None,
     ) -> None:
         super().__init__()
         check_cut(backbone, cut)
@@ -132,14 +150,15 @@ class Trunk(nn.Module):
         self.class_blocks = class_blocks
         self.image_size = backbone.image_size
         self.width = backbone.width
-        self.tokens = 1 if cut == backbone.num_blocks else backbone.tokens
+        self.tokens = latent_tokens(backbone, cut, grid)
+        self._grid, self._prefix = grid, backbone.family.prefix_tokens(backbone.config)
         self._tokens_inside = backbone.tokens
         self._family = family = backbone.family
         self._class_token_only = cut == backbone.num_blocks
         self._gain, self._shift = pixel_scale(backbone)
 
         blocks = family.blocks(backbone.model)[:cut]
-        half = precision == "bfloat16"  # a plain cast, once: measured faster than autocast, at every call
+        half = precision == "bfloat16"  # one plain cast is faster than autocast in every call (measured)
         linear = Int8Linear if precision == "int8" else FrozenLinear
         self.embeddings = _placed(family.embeddings(backbone.model), device, half)
         self._dtype = self.embeddings.get_parameter(_PROJECTION).dtype
@@ -150,18 +169,20 @@ class Trunk(nn.Module):
         self.blocks = nn.ModuleList(
             FrozenBlock(family.parts(_placed(block, device, half)), linear) for block in whole
         )
-        # For the class token alone a product has too few rows to gain from packed or 8-bit weights.
+        # For a single token, a product has too few rows to gain from packed or 8-bit weights.
         self.last = _placed(blocks[-1], device, half) if self._class_token_only else None
-        above = list(family.blocks(backbone.model))[cut : max(class_blocks, default=0)]
+        highest = max(class_blocks, default=0)
+        above = list(family.blocks(backbone.model))[cut : max(cut, highest - 1)]
         self.above = nn.ModuleList(
-            FrozenBlock(family.parts(_placed(block, device, half)), linear) for block in above[:-1]
+            FrozenBlock(family.parts(_placed(block, device, half)), linear) for block in above
         )
-        self.top = _placed(above[-1], device, half) if above else None
+        top = family.blocks(backbone.model)[highest - 1] if highest > cut else None
+        self.top = None if top is None else _placed(top, device, half)
         self.requires_grad_(False)
         self.eval()
 
     def train(self, mode: bool = True) -> Trunk:
-        """Stay in eval mode: dropout in the trunk would make latents of another network."""
+        """Stay in eval mode: with dropout the latents would be those of another network."""
         return super().train(False)
 
     @property
@@ -171,7 +192,7 @@ class Trunk(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where it computes, and where its latents lie; images may come from anywhere."""
+        """Device that it computes on and returns latents on; images may be on any device."""
         return next(self.embeddings.parameters()).device
 
     def forward(self, images_NHWC: Tensor) -> Tensor:
@@ -206,6 +227,8 @@ class Trunk(nn.Module):
             tokens_NTD = class_token_block(self._family.parts(self.last), tokens_NTD)[:, None]
             if self.cut in self.class_blocks:
                 class_tokens.append(tokens_NTD[:, 0])
+        elif self._grid is not None:
+            tokens_NTD = merged_tokens(tokens_NTD, self._prefix, self._grid)
         kept_NKD = torch.stack(class_tokens, dim=1) if class_tokens else tokens_NTD[:, :0]
         return tokens_NTD.to(self.out_dtype), kept_NKD.to(self.out_dtype)
 
@@ -227,7 +250,7 @@ class Trunk(nn.Module):
 
 
 def _placed(module: nn.Module, device: torch.device | str, half: bool) -> nn.Module:
-    """A frozen copy on the device, in bfloat16 where asked for."""
+    """A frozen copy on the device, in bfloat16 if that is the precision."""
     return deepcopy(module).to(device, torch.bfloat16 if half else None).requires_grad_(False)
 
 
@@ -237,14 +260,27 @@ class Head(nn.Module):
     A block is named by its number in the whole network, from 0 as in transformers
     (``blocks.11.mlp.fc1.weight``), so that weights saved with one cut cannot be taken for those of another.
     Dropout is never active, whatever the configuration says: the published networks have it at zero.
+
+    Args:
+        grid: of the merged tokens that it reads, as the trunk was given.
     """
 
-    def __init__(self, backbone: Backbone, cut: int) -> None:
+    _log_sizes_T: Tensor | None
+
+    def __init__(self, backbone: Backbone, cut: int, grid: int | None = None) -> None:
         super().__init__()
         check_cut(backbone, cut)
         self.cut = cut
         self.width = backbone.width
-        self.tokens = 1 if cut == backbone.num_blocks else backbone.tokens
+        self.tokens = latent_tokens(backbone, cut, grid)
+        sizes_T = None
+        if 1 < self.tokens < backbone.tokens:
+            side, prefix = (
+                backbone.image_size // backbone.patch_size,
+                backbone.family.prefix_tokens(backbone.config),
+            )
+            sizes_T = merged_sizes(side, prefix, grid or side)
+        self.register_buffer("_log_sizes_T", None if sizes_T is None else sizes_T.log(), persistent=False)
         self._family = backbone.family
         blocks = enumerate(backbone.family.blocks(backbone.model))
         self.blocks = nn.ModuleDict(
@@ -280,5 +316,5 @@ class Head(nn.Module):
             return self.norm(latents_NTD[:, 0])
         *earlier, last = self.blocks.values()
         for block in earlier:
-            latents_NTD = whole_block(self._family.parts(block), latents_NTD)
-        return self.norm(class_token_block(self._family.parts(last), latents_NTD))
+            latents_NTD = whole_block(self._family.parts(block), latents_NTD, self._log_sizes_T)
+        return self.norm(class_token_block(self._family.parts(last), latents_NTD, self._log_sizes_T))

@@ -1,11 +1,11 @@
-"""The frozen trunk's own forward pass: fewer, larger products and fewer passes over memory between them.
+"""The forward pass of the frozen trunk: fewer and larger products, and fewer passes over memory between them.
 
-Same mathematics as the family's block, up to rounding, in an order that suits weights which never change:
+It computes the same as the family's block up to rounding, arranged for weights that never change:
 
-* query, key and value are one product; the factor 1 / sqrt(d) is in the query's weights;
-* DINOv2's scale of each channel is in the weights of the product before it;
-* GELU and the sum with the residual belong to the product before them (:mod:`vitlr.vit.compute.products`);
-* patches are rows of a linear layer instead of a convolution.
+* query, key and value are one product; the factor 1 / sqrt(d) is part of the query's weights;
+* DINOv2's scale of each channel is part of the weights of the product before it;
+* GELU and the sum with the residual are part of the product before them (:mod:`vitlr.vit.compute.products`);
+* patches are rows of a linear layer instead of inputs of a convolution.
 
 Shapes: N images, T tokens, D width, H heads, d width of a head, P patches, S side of a patch.
 """
@@ -34,8 +34,8 @@ class FrozenBlock(nn.Module):
     """One block, (N, T, D) to (N, T, D), with copies of its weights.
 
     Args:
-        parts: of the block, whose device and type are kept.
-        linear: what makes its linear layers.
+        parts: parts of the block; their device and type are kept.
+        linear: constructor of the linear layers.
     """
 
     def __init__(self, parts: BlockParts, linear: MakeLinear = FrozenLinear) -> None:
@@ -60,7 +60,7 @@ class FrozenBlock(nn.Module):
 
 
 class _Mlp(nn.Module):
-    """fc1, GELU, fc2, as in all sizes but DINOv2's giant."""
+    """fc1, GELU, fc2: the MLP of all sizes except DINOv2's giant."""
 
     def __init__(self, first: nn.Module, second: nn.Module) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class _Mlp(nn.Module):
 
 
 class _OtherMlp(nn.Module):
-    """Any other one: the family's own module, with these linear layers in it."""
+    """Any other MLP: the family's own module with these linear layers."""
 
     def __init__(self, mlp: nn.Module, scale_D: Tensor | None, linear: MakeLinear) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class _OtherMlp(nn.Module):
 
 
 class FrozenPatches(nn.Module):
-    """In the place of a family's patch embedding: pixels (N, 3, H, W) to (N, P, D) as one linear layer."""
+    """Replaces a family's patch embedding: pixels (N, 3, H, W) to (N, P, D) as one linear layer."""
 
     def __init__(self, patches: Any, linear: MakeLinear = FrozenLinear) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ class FrozenPatches(nn.Module):
         N, S = len(pixels), self.side
         pixels_NHWC = pixels.permute(0, 2, 3, 1)  # as they came from the image
         rows, columns = pixels_NHWC.shape[1] // S, pixels_NHWC.shape[2] // S
-        pixels_NHWC = pixels_NHWC[:, : rows * S, : columns * S]  # what is left over belongs to no patch
+        pixels_NHWC = pixels_NHWC[:, : rows * S, : columns * S]  # the remaining pixels belong to no patch
         patches = pixels_NHWC.reshape(N, rows, S, columns, S * 3).transpose(2, 3)
         return self.linear(patches.reshape(N, rows * columns, S * S * 3))
 
@@ -113,7 +113,7 @@ def _mlp(parts: BlockParts, linear: MakeLinear) -> nn.Module:
 
 
 def _is_gelu(mlp: nn.Module) -> bool:
-    """Whether the activation is GELU by erf: asked by what it does, as it has had many names."""
+    """Whether the activation is GELU by erf. Tested by its output, because it has had many names."""
     activation = getattr(mlp, "activation_fn", None)
     points = torch.linspace(-6, 6, 97)
     return activation is not None and torch.equal(activation(points), F.gelu(points))

@@ -1,10 +1,10 @@
-"""The network without a cut: what stands for trunk and head where the memory keeps images (native replay).
+"""The network without a cut: trunk and head for native replay, in which the memory stores images.
 
-    images_NHWC uint8 -> ImageTrunk: nothing but another shape      -> pixels_NTD uint8, T = H, D = 3 W
+    images_NHWC uint8 -> ImageTrunk: a reshape                      -> pixels_NTD uint8, T = H, D = 3 W
                          ImageHead: normalise, embed, every block   -> features_ND
 
-So an image is a latent of 3 H W bytes, and memory, training loop and evaluation need not know the difference.
-The price is the whole network in every mini-batch and at every evaluation.
+An image is then a latent of 3 H W bytes, and memory, training loop and evaluation treat it like any other.
+The price is the whole network in every mini-batch and every evaluation.
 
 Shapes: N images, H and W their sides, T tokens, D width.
 """
@@ -24,7 +24,7 @@ __all__ = ["ImageHead", "ImageTrunk"]
 
 
 class ImageTrunk(nn.Module):
-    """Images as they are, in the shape of latents: row by row, the colours of a pixel side by side."""
+    """Reshapes images to the shape of latents: row by row, the colours of a pixel side by side."""
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class ImageTrunk(nn.Module):
 
     @property
     def latent_shape(self) -> tuple[int, int]:
-        """(T, D) of one image: its height, and three times its width."""
+        """(T, D) of one image: its height and three times its width."""
         return self.image_size, 3 * self.image_size
 
     def latents(self, images_NHWC: Tensor) -> tuple[Tensor, Tensor]:
@@ -56,9 +56,9 @@ class ImageHead(nn.Module):
 
     Args:
         frozen: None trains all of it, the embedding too, as native rehearsal does (Pellegrini et al. 2020,
-            arXiv 1912.01100: replay at the input trains every layer). A number k leaves the embedding and
-            blocks 1..k as they are, though each mini-batch goes through them: what latent replay at cut k
-            computes, up to rounding, without keeping latents.
+            arXiv 1912.01100: replay at the input trains every layer). A number k freezes the embedding and
+            blocks 1..k, though each mini-batch still goes through them. This computes the same as latent
+            replay at cut k, up to rounding, without storing latents.
         precision, device: of the frozen part.
 
     Raises:
@@ -81,7 +81,7 @@ class ImageHead(nn.Module):
         if frozen is None:
             self.embeddings = deepcopy(backbone.family.embeddings(backbone.model))
             for name, parameter in self.embeddings.named_parameters():
-                parameter.requires_grad_("mask_token" not in name)  # read in pretraining only
+                parameter.requires_grad_("mask_token" not in name)  # only used in pretraining
         self.eval()
 
     def train(self, mode: bool = True) -> ImageHead:
@@ -94,7 +94,7 @@ class ImageHead(nn.Module):
         return self.image_size, 3 * self.image_size
 
     def forward(self, pixels_NTD: Tensor) -> Tensor:
-        """Features (N, D) of pixels 0..255, of any type; ConfigError where their shape is not the network's."""
+        """Features (N, D) of pixels 0..255, of any type; ConfigError if their shape is not the network's."""
         if pixels_NTD.ndim != 3 or pixels_NTD.shape[1:] != self.latent_shape:
             raise ConfigError(
                 f"native replay reads images of shape (N, {self.latent_shape[0]}, {self.latent_shape[1]}),"

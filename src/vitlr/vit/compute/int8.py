@@ -1,12 +1,13 @@
-"""Blocks whose matrix products run in 8-bit integers, for the frozen trunk on processors that have them.
+"""Matrix products in 8-bit integers, for the frozen trunk on processors that support them.
 
-Weights are quantised once, symmetrically, with one scale an output feature; activations as they come, with one
-scale a token (dynamic quantisation; for both granularities Yao et al. 2022, ZeroQuant, arXiv 2206.01861, sec. 4).
-Products add up exactly in 32-bit integers, so a token's result does not depend on what else is in the batch.
-Attention, norms and residuals stay float32. Nothing is calibrated, and quantising takes less than a second.
+Weights are quantised once, symmetrically, with one scale per output feature. Activations are quantised as they
+come, with one scale per token (dynamic quantisation; both granularities: Yao et al. 2022, ZeroQuant, arXiv
+2206.01861, sec. 4). Products are summed exactly in 32-bit integers, so a token's result does not depend on the
+rest of the batch. Attention, norms and residuals stay float32. There is no calibration, and quantising takes less
+than a second.
 
-The kernels are those that PyTorch's quantisation uses on x86 (oneDNN), called by name: ``benchmarks/int8.py`` has
-the time and error of PyTorch's export quantisation and of ONNX Runtime beside them.
+The kernels are those of PyTorch's quantisation on x86 (oneDNN), called by name. ``benchmarks/int8.py`` compares
+time and error with PyTorch's export quantisation and with ONNX Runtime.
 """
 
 from __future__ import annotations
@@ -18,14 +19,15 @@ from vitlr.errors import ConfigError
 
 __all__ = ["ROWS", "Int8Linear", "check_int8", "int8_is_fast"]
 
-ROWS = 544  # tokens that go through the blocks at once: what lies between two products stays in the cache
-_ZERO_POINT = 128  # the kernels want activations unsigned
+ROWS = 544  # tokens that go through the blocks at once: intermediate results stay in the cache
+_ZERO_POINT = 128  # the kernels need unsigned activations
 
 
 class Int8Linear(nn.Module):
-    """Linear layer with int8 weights (one scale an output feature) and int8 activations (one scale a token).
+    """Linear layer with int8 weights (one scale per output feature) and int8 activations (one scale per token).
 
-    Then GELU (exact, by erf) where asked for, then plus ``residual`` where given: in place, on float32.
+    Followed by GELU (exact, by erf) if ``gelu`` is set, and by the sum with ``residual`` if given; in place, in
+    float32.
 
     Args:
         weight_OI, bias_O: floating point of any type.
@@ -55,7 +57,7 @@ class Int8Linear(nn.Module):
         self.register_buffer("zero_points", torch.zeros(len(scale), dtype=torch.int64), persistent=False)
 
     def __deepcopy__(self, memo: dict) -> Int8Linear:
-        """Itself: it never changes."""
+        """Returns itself, since it never changes."""
         return self
 
     def forward(self, inputs: Tensor, residual: Tensor | None = None) -> Tensor:
@@ -63,8 +65,8 @@ class Int8Linear(nn.Module):
         rows = inputs.reshape(-1, inputs.shape[-1])
         bound = torch.maximum(rows.amax(-1, keepdim=True), rows.amin(-1, keepdim=True).neg_())
         bound.clamp_min_(torch.finfo(torch.float32).tiny)
-        # Beside 2^23 the last bits of a float32 are an integer, rounded to the nearest: it is read from there, as
-        # PyTorch's cast to bytes takes twice the time of both steps.
+        # Near 2^23 the last bits of a float32 are an integer, rounded to the nearest. It is read from these bits,
+        # since PyTorch's cast to bytes takes twice as long as both steps.
         levels = torch.addcmul(self.integer, rows, 127 / bound).view(torch.int32).to(torch.uint8)
         product = torch.ops.onednn.qlinear_pointwise(
             levels, 1.0, _ZERO_POINT, self.packed, self.scale_O, self.zero_points, None,
@@ -87,9 +89,9 @@ def check_int8() -> None:
 
 
 def int8_is_fast() -> bool:
-    """Whether PyTorch has the kernels and the processor the instructions (VNNI, or AMX, which includes it).
+    """Whether PyTorch has the kernels and the processor has the instructions (VNNI, or AMX, which includes it).
 
-    Without VNNI the sums of two products saturate at 16 bits, so it would be wrong as well as slow.
+    Without VNNI the sums of two products saturate at 16 bits, so results would be wrong as well as slow.
     """
     try:
         return bool(torch.cpu._is_vnni_supported()) and hasattr(torch.ops.onednn, "qlinear_pointwise")

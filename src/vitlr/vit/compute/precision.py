@@ -1,8 +1,9 @@
-"""Which precision the trunk runs in. The trunk is most of the work and is never trained.
+"""The precision of the trunk, which is most of the work and is never trained.
 
-By default the processor decides (:func:`vitlr.device.has_bfloat16`), so that a machine always makes the same latents:
-bfloat16 where it multiplies bfloat16 faster than float32, float32 elsewhere. int8 (:mod:`vitlr.vit.compute.int8`) costs
-a little accuracy and is never chosen unasked. :func:`measure_precisions` times all on the machine and network at hand.
+By default the processor decides (:func:`vitlr.device.has_bfloat16`), so that a machine always computes the same
+latents: bfloat16 if it multiplies bfloat16 faster than float32, else float32. int8 (:mod:`vitlr.vit.compute.int8`)
+costs a little accuracy and is never chosen by default. :func:`measure_precisions` times all of them for a network
+on this machine.
 """
 
 from __future__ import annotations
@@ -78,9 +79,9 @@ def default_precision(device: torch.device | None = None) -> Precision:
 def measure_precisions(
     backbone: Backbone, cut: int, *, batch_size: int = 64, repeats: int = 3
 ) -> dict[Precision, float]:
-    """Milliseconds an image of the trunk in each precision that this machine has.
+    """Milliseconds per image of the trunk in each precision that this machine supports.
 
-    The best of ``repeats`` after one to warm up.
+    The best of ``repeats``, after one warm-up.
     """
     side = backbone.image_size
     images_NHWC = torch.zeros(batch_size, side, side, 3, dtype=torch.uint8)

@@ -1,17 +1,17 @@
-"""Linear layers by oneDNN, called by name: for frozen weights packed once, for trained ones as they are.
+"""Linear layers by oneDNN, called by name, with frozen weights packed once and trained weights as they are.
 
-PyTorch hands float32 products on x86 to MKL, which on processors that Intel did not make leaves half of the vector
-unit unused. oneDNN, which PyTorch carries too and uses for bfloat16, does not. GFLOP/s on two AMD Zen 5 cores (2048
-cubed; 128 rows by 3072 x 768, forward, as a mini-batch of the head's MLP):
+PyTorch passes float32 products on x86 to MKL, which leaves half of the vector unit unused on processors not made by
+Intel. oneDNN, which PyTorch includes and uses for bfloat16, does not. GFLOP/s on two AMD Zen 5 cores (2048
+cubed; 128 rows by 3072 x 768, forward, as in a mini-batch of the head's MLP):
 
     float32     MKL 207, 197        oneDNN 453, 461      packed 479, 498
     bfloat16                        oneDNN 885, 929      packed 972, 942
 
-Packing puts the weights in the order in which the kernel reads them. The kernel can apply GELU and add a residual
-while a result is still in registers, which saves a pass over memory each.
+Packing stores the weights in the order in which the kernel reads them. The kernel can apply GELU and add a residual
+while a result is still in registers; each saves a pass over memory.
 
-The names are private: where this PyTorch does not have them, or the processor or type is another, the same modules
-compute with PyTorch's own functions.
+The names are private. If this PyTorch does not have them, or the processor or type is another one, the same modules
+use PyTorch's own functions.
 
 Shapes: B rows, I inputs, O outputs.
 """
@@ -38,14 +38,14 @@ __all__ = [
     "with_linears",
 ]
 
-_ROWS = 1024  # rows that packed weights are laid out for; others are computed as well
+_ROWS = 1024  # number of rows that packed weights are laid out for; other numbers work too
 
 
 class FrozenLinear(nn.Module):
-    """``inputs @ weight.T + bias``, then GELU (exact, by erf) where asked for, then plus ``residual`` where given.
+    """``inputs @ weight.T + bias``, then GELU (exact, by erf) if ``gelu`` is set, then plus ``residual`` if given.
 
     Args:
-        weight_OI, bias_O: floating point of one type, in which is computed. Copied where they are packed.
+        weight_OI, bias_O: floating point of one type, which products are computed in. Copied if they are packed.
     """
 
     def __init__(self, weight_OI: Tensor, bias_O: Tensor | None, *, gelu: bool = False) -> None:
@@ -59,7 +59,7 @@ class FrozenLinear(nn.Module):
         self.register_buffer("bias", None if bias_O is None else bias_O.detach().clone(), persistent=False)
 
     def __deepcopy__(self, memo: dict) -> FrozenLinear:
-        """Itself: it never changes, and packed weights cannot be copied."""
+        """Returns itself: it never changes, and packed weights cannot be copied."""
         return self
 
     def forward(self, inputs: Tensor, residual: Tensor | None = None) -> Tensor:
@@ -77,7 +77,7 @@ class FrozenLinear(nn.Module):
 
 
 class TrainedLinear(nn.Linear):
-    """``nn.Linear`` whose float32 products, forward and backward, are oneDNN's where that is faster."""
+    """``nn.Linear`` whose float32 products, forward and backward, use oneDNN if that is faster."""
 
     def forward(self, input: Tensor) -> Tensor:
         """(..., O) of (..., I)."""
@@ -85,7 +85,7 @@ class TrainedLinear(nn.Linear):
             not onednn_is_faster()
             or not _is_ours(input, torch.float32)
             or not _is_ours(self.weight, torch.float32)
-            or torch.is_autocast_enabled("cpu")  # which makes bfloat16 of them: oneDNN's already
+            or torch.is_autocast_enabled("cpu")  # autocast converts to bfloat16, which uses oneDNN already
             or input.numel() == 0
         ):
             return super().forward(input)
@@ -118,7 +118,7 @@ def _product(a_MK: Tensor, b_NK: Tensor, bias_N: Tensor | None = None) -> Tensor
 
 
 def with_linears(module: nn.Module, make: Callable[[nn.Linear], nn.Module]) -> nn.Module:
-    """The module itself, with ``make(layer)`` in the place of every linear layer in it."""
+    """Replace every linear layer in the module by ``make(layer)``; returns the module."""
     for parent in list(module.modules()):
         for name, child in parent.named_children():
             if isinstance(child, nn.Linear):
@@ -127,12 +127,12 @@ def with_linears(module: nn.Module, make: Callable[[nn.Linear], nn.Module]) -> n
 
 
 def trained(linear: nn.Linear) -> TrainedLinear:
-    """A layer with the very same parameters."""
+    """A layer that shares the parameters."""
     return _same(TrainedLinear, linear)
 
 
 def plain(linear: nn.Linear) -> nn.Linear:
-    """A layer with the very same parameters, of PyTorch's own kind."""
+    """A plain PyTorch layer that shares the parameters."""
     return _same(nn.Linear, linear)
 
 
@@ -144,7 +144,7 @@ def _same(kind, linear: nn.Linear):
 
 @lru_cache(maxsize=1)
 def has_onednn() -> bool:
-    """Whether this PyTorch has oneDNN's linear layer on an x86 processor, by the names used here."""
+    """Whether this PyTorch has oneDNN's linear layer under the names used here, on an x86 processor."""
     names = ("_linear_pointwise", "_reorder_linear_weight")
     return (
         platform.machine().lower() in ("x86_64", "amd64")
@@ -155,7 +155,7 @@ def has_onednn() -> bool:
 
 @lru_cache(maxsize=1)
 def onednn_is_faster() -> bool:
-    """Whether float32 products with weights that are not packed are faster by oneDNN than by MKL."""
+    """Whether oneDNN is faster than MKL for float32 products with weights that are not packed."""
     return has_onednn() and not is_intel()
 
 

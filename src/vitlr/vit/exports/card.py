@@ -1,4 +1,4 @@
-"""The model card beside an exported model: what it is, what it knows, how it was made."""
+"""The model card of an exported model: what it is, which classes it knows, how it was made."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ def model_card(
     precision: str = "float32",
     trained: bool = True,
 ) -> str:
-    """Markdown with the header that Hugging Face model directories have.
+    """Markdown with the header of Hugging Face model directories.
 
     Args:
-        settings: as plain data, shown as JSON. data: a sentence on what was learned from.
-        figures: name and value of what was measured; empty where nothing was.
-        precision: in which the frozen blocks ran while it was taught; exported weights are float32.
-        trained: if the blocks above the cut were trained; else the classifier was made in closed form.
+        settings: plain data, shown as JSON.
+        data: a sentence about the training data.
+        figures: measured values by name; empty if nothing was measured.
+        precision: of the frozen blocks during teaching; exported weights are float32.
+        trained: if the blocks above the cut were trained; otherwise the classifier was made in closed form.
     """
     names = ", ".join(str(name) for name in class_names[:SHOWN])
     more = f" and {len(class_names) - SHOWN} more" if len(class_names) > SHOWN else ""
@@ -38,7 +39,7 @@ def model_card(
     ran = (
         ""
         if precision == "float32"
-        else f" They ran in {precision} while it was taught and run in float32 here: probabilities differ slightly."
+        else f" They ran in {precision} during teaching and run in float32 here, so probabilities differ slightly."
     )
     made = (
         f"Blocks 1 to {cut} are those of `{backbone}`; those above, the final norm and the classifier were trained,"
@@ -61,8 +62,8 @@ def model_card(
             "",
             f"**Data.** {data}",
             "",
-            f"**{number}.** {names}{more}. It answers one of these for any image,"
-            " also for things it was never shown.",
+            f"**{number}.** {names}{more}. It answers with one of these for any image,"
+            " even if it was never shown such a thing.",
             "",
             "**Figures.**",
             "",

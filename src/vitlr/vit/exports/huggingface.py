@@ -1,4 +1,4 @@
-"""A trained network as an image classifier that transformers opens without us.
+"""A trained network as an image classifier that transformers opens without this package.
 
     transformers.pipeline("image-classification", model=DIRECTORY)
 
@@ -42,18 +42,18 @@ def save_image_classifier(
     """Write backbone, trained head and classifier as one Hugging Face model; returns its directory.
 
     The directory appears whole or not at all: it is written beside its place and then renamed. An earlier
-    model in that place is replaced; a directory with anything else in it only where ``overwrite`` is set.
+    model in that place is replaced; a directory with other contents only if ``overwrite`` is set.
 
     Args:
-        backbone: the network that the head was cut from; what is below the cut is taken from it.
-        weight_CD: the classifier, one row a class; a class never seen is left out by the caller.
+        backbone: the network that the head was cut from; embedding and blocks below the cut are taken from it.
+        weight_CD: the classifier, one row per class; the caller leaves out classes never seen.
         class_names: the names of these rows.
         bias_C: of the classifier; 0 by default.
         card: text of the model card, README.md in the directory.
 
     Raises:
-        ConfigError: weight and class names do not fit each other or the network.
-        RunError: the place is taken by something else, or cannot be written.
+        ConfigError: weight and class names do not match each other or the network.
+        RunError: the directory holds something else, or cannot be written.
     """
     directory = Path(directory).absolute()
     if len(class_names) == 0 or weight_CD.shape != (len(class_names), backbone.width):
@@ -72,7 +72,7 @@ def save_image_classifier(
             _write_preprocessor(new / "preprocessor_config.json", backbone)
             if card is not None:
                 (new / "README.md").write_text(card, encoding="utf-8")
-    except SafetensorError as error:  # its own word for a disk that is full
+    except SafetensorError as error:  # safetensors' own error for a full disk
         raise RunError(f"{directory} cannot be written: {error}; free space or choose another") from error
     return directory
 
@@ -87,7 +87,7 @@ def _check_place(directory: Path, overwrite: bool) -> None:
 
 
 def _is_model(directory: Path) -> bool:
-    """Whether everything in the directory is what a model of ours consists of."""
+    """Whether the directory contains nothing but the files of an exported model."""
     names = {path.name for path in directory.iterdir()}
     ours = {"config.json", "preprocessor_config.json"}
     return ours <= names and all(
@@ -102,7 +102,7 @@ def _classifier_model(
     bias_C: Tensor | None,
     class_names: Sequence[str],
 ) -> Any:
-    """The *ForImageClassification model of the backbone's family, with our weights."""
+    """The *ForImageClassification model of the backbone's family, with these weights."""
     import transformers
 
     family = backbone.family
@@ -110,7 +110,7 @@ def _classifier_model(
     config.architectures = [family.classifier_class]
     config.id2label = dict(enumerate(class_names))
     config.label2id = {name: index for index, name in enumerate(class_names)}
-    with torch.device("meta"):  # no weights are drawn: all of them are set below
+    with torch.device("meta"):  # draw no weights: all of them are set below
         model = getattr(transformers, family.classifier_class)(config)
 
     base = deepcopy(backbone.model).cpu()
@@ -123,7 +123,7 @@ def _classifier_model(
         blocks[int(number)].load_state_dict(block.state_dict())
     family.final_norm(base).load_state_dict(head.norm.state_dict())
 
-    # Where the stored classifier also reads the mean of the patch tokens, those weights are zero.
+    # If the stored classifier also reads the mean of the patch tokens, those weights are zero.
     classifier = nn.Linear(family.classifier_inputs * backbone.width, len(class_names))
     with torch.no_grad():
         classifier.weight.zero_()
@@ -137,7 +137,7 @@ def _classifier_model(
 
 
 def _write_preprocessor(path: Path, backbone: Backbone) -> None:
-    """What the network reads, in the words of ViT's image processor, which every family's model accepts."""
+    """The normalisation as settings of ViT's image processor, which the models of every family accept."""
     side = backbone.image_size
     content = {
         "image_processor_type": "ViTImageProcessor",

@@ -2,7 +2,7 @@
 
 Input ``images``: uint8 (N, H, W, 3), RGB, of the network's size; output ``probabilities``: float32 (N, C), in
 the order of the class names, which the file carries as JSON in its metadata (``class_names``). Normalisation is
-inside. Everything is float32, also where the trunk here runs in bfloat16.
+inside. Everything is float32, even if the trunk here runs in bfloat16.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class _PixelsToProbabilities(nn.Module):
         family = self.family = backbone.family
         self.embeddings = deepcopy(family.embeddings(backbone.model))
         lower = list(family.blocks(backbone.model))[: head.cut]
-        # Layers as an exporter knows them: the head's own compute by a kernel's name.
+        # Plain layers, which the exporter knows: those of the head call a kernel by name.
         self.blocks = nn.ModuleList(
             with_linears(deepcopy(block), plain) for block in (*lower, *head.blocks.values())
         )
@@ -70,7 +70,7 @@ def save_onnx(
     """Write the file, atomically; returns its path. Arguments as ``save_image_classifier`` takes them.
 
     Raises:
-        ConfigError: the extra ``onnx`` is not installed, or weight and class names do not fit each other.
+        ConfigError: the extra ``onnx`` is not installed, or weight and class names do not match.
         RunError: the file cannot be written.
     """
     if len(class_names) == 0 or weight_CD.shape != (len(class_names), backbone.width):
@@ -79,7 +79,7 @@ def save_onnx(
             " teach it a class first"
         )
     path = Path(path)
-    if path.is_dir():  # told before the export, which takes seconds
+    if path.is_dir():  # checked before the export, which takes seconds
         raise RunError(f"{path} is a directory: name a file, such as {path.name}.onnx")
     try:
         import onnx
@@ -121,7 +121,7 @@ def save_onnx(
 
 @contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    """The exporter's own deprecations, and its regret that torchvision is missing, are not the user's."""
+    """Hide the exporter's own deprecation warnings and its warning that torchvision is missing."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -27,7 +27,7 @@ def family_of(model_type: str, name: str) -> Family:
     """The family of a checkpoint called ``name``.
 
     Raises:
-        BackboneError: ``model_type`` is none of the supported ones.
+        BackboneError: ``model_type`` is not supported.
     """
     if model_type not in FAMILIES:
         supported = ", ".join(FAMILIES)

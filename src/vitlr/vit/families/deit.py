@@ -1,6 +1,6 @@
 """DeiT (Touvron et al., ICML 2021): a ViT with a distillation token beside the class token.
 
-The stored classifier reads the class token alone (``DeiTForImageClassification``).
+The stored classifier reads only the class token (``DeiTForImageClassification``).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What a family of vision transformers must tell: where its parts are, and how a classifier of it is stored.
+"""Description of a family of vision transformers: where its parts are, and how its classifiers are stored.
 
-Every family is the same network, in transformers' words under other names: an embedding of class token and
+Every family is the same network under different names in transformers: an embedding of class token and
 patches plus positions, L blocks of
 
     h = h + scale1 * attention(norm1(h))
@@ -50,8 +50,8 @@ class Family:
 
     ``positioned_tokens`` are the tokens before the patches that own a position (the class token, DeiT's
     distillation token); ``unpositioned_tokens`` names the setting that counts those put in after positions
-    are added (registers). ``classifier_inputs`` is 1 where a stored classifier reads the class token and 2
-    where it reads the class token joined with the mean of the patch tokens.
+    are added (registers). ``classifier_inputs`` is 1 if a stored classifier reads the class token, and 2
+    if it reads the class token joined with the mean of the patch tokens.
     """
 
     model_type: str
@@ -62,7 +62,7 @@ class Family:
     model_options: Mapping[str, Any] = field(default_factory=dict)
     positioned_tokens: int = 1
     unpositioned_tokens: str | None = None
-    resample: int = 2  # Pillow's bilinear: what the family's image processor does when its file does not say
+    resample: int = 2  # Pillow's bilinear: the default of the family's image processor if its file names none
     embeddings_at: str = "embeddings"
     blocks_at: str = "layers"
     final_norm_at: str = "layernorm"

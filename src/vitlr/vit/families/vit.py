@@ -1,5 +1,4 @@
-"""ViT (Dosovitskiy et al., ICLR 2021), and DINO's first version, whose checkpoints are of the same model
-class."""
+"""ViT (Dosovitskiy et al., ICLR 2021), and the first DINO, whose checkpoints have the same model class."""
 
 from __future__ import annotations
 

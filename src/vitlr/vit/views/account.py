@@ -1,7 +1,7 @@
 """What a cut costs: parameters, bytes of a latent, floating-point operations.
 
-FLOP count 2 for a multiply-add and nothing for what is done once a number (norms, softmax, activations), for
-one image of T tokens, with width D, H heads and, a block, A weights in its four projections (4 D^2) and M in
+A multiply-add counts as 2 FLOP; elementwise work (norms, softmax, activations) is not counted. For
+one image of T tokens, with width D, H heads and, per block, A weights in its four projections (4 D^2) and M in
 its MLP:
 
     embedding     2 * (number of patches) * (3 P^2 D)    P the side of a patch
@@ -10,9 +10,9 @@ its MLP:
 
 ViT-B/32 at 128 px: 16 patches, T = 17: 0.076 + 12 * 0.2415 = 2.97 GFLOP with every block whole.
 
-A training step also needs the gradient of each product with regard to both its factors: three times the
-forward pass. In the last block, where the latents need no gradient because it is also the first one above the
-cut, the products with the latents need only one of the two: 2 * 4 H T D in place of 3 * 4 H T D.
+A training step also needs the gradient of each product with respect to both its factors: three times the
+forward pass. If the last block is also the first one above the cut, its latents need no gradient, and
+the products with the latents need only one of the two: 2 * 4 H T D instead of 3 * 4 H T D.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def account(backbone: Backbone, cut: int) -> Account:
         head_flop=head,
         head_step_flop=3 * head - (of_latents if cut == L - 1 else 0),
         plain_head_step_flop=3 * sum(whole[cut:]),
-        note="int8 and int4 rows of the replay memory take fewer bytes, and a scale a group; "
+        note="int8 and int4 rows of the replay memory take fewer bytes, plus a scale per group; "
         "the classifier is not counted (2 D FLOP a class)",
     )
 
@@ -107,7 +107,7 @@ def _block_flop(backbone: Backbone, block: nn.Module) -> int:
 
 
 def _last_block_flop(backbone: Backbone, block: nn.Module) -> tuple[int, int]:
-    """FLOP of the folded block, and the part of them that is spent on products with the latents."""
+    """FLOP of the folded block, and those of its products with the latents."""
     parts = backbone.family.parts(block)
     of_latents = 4 * parts.heads * backbone.tokens * backbone.width
     return 2 * _weights(*parts.projections, parts.mlp) + of_latents, of_latents

@@ -1,22 +1,22 @@
 """Attention rollout: how much of each patch reaches the class token, through all blocks.
 
 Abnar & Zuidema, "Quantifying Attention Flow in Transformers", ACL 2020, section 3, equation 1. Of block l's
-attention A_l (T, T), rows the tokens that ask and columns the tokens that answer, fused over heads:
+attention A_l (T, T), with queries as rows and keys as columns, fused over heads:
 
-    A'_l = 0.5 A_l + 0.5 I               half of what a token becomes is the token itself (residual)
+    A'_l = 0.5 A_l + 0.5 I               half of a token's output is the token itself (residual)
     R_l  = A'_l R_{l-1},   R_0 = I
 
-R_L[0] are the shares of the class token that come from each token of the embedding. The shares of the patches
-are the map; those of the class token itself, DeiT's distillation token and registers are left out, so a map
-adds up to less than 1. The product is linear and knows nothing of values and MLPs: a map says where
-attention could bring information from, not what decided the answer.
+R_L[0] holds the shares of the class token that come from each token of the embedding. The shares of the patches
+are the map. Those of the class token itself, DeiT's distillation token and registers are left out, so a map
+sums to less than 1. The product is linear and ignores values and MLPs: a map shows where
+attention can bring information from, not what decided the answer.
 
-What the paper does not have is common practice since: heads fused by their maximum or minimum in place of the
-mean, and the lowest attention discarded, which takes the haze from the map. Both leave rows that do not sum
+Two options are not in the paper but common since: fusing heads by their maximum or minimum instead of the
+mean, and discarding the lowest attention, which removes haze from the map. Both leave rows that do not sum
 to 1, so every row of A' is divided by its sum.
 
-The head computes its last block for the class token only and no block of ours returns its attention, so it is
-made here from the weights of query and key.
+The head computes its last block for the class token only, and the blocks of this package do not return their
+attention, so it is computed here from the weights of query and key.
 
 Shapes: N images, H heads, T tokens, D width, L blocks, h and w patches down and across.
 """
@@ -65,7 +65,7 @@ def fuse_heads(attention_NHTT: Tensor, fuse: str = "mean") -> Tensor:
 def discard_lowest(attention_NTT: Tensor, share: float) -> Tensor:
     """(N, T, T) with the lowest ``share`` of an image's attention set to zero.
 
-    It is the share of entries, floor(share * T * (T - 1)) of them, counted over the whole matrix of an image
+    floor(share * T * (T - 1)) entries are discarded, counted over the whole matrix of an image
     without the class token's column: attention to the class token is never discarded.
     """
     check_options(discard=share)
@@ -95,7 +95,8 @@ def rollout(attention_LNHTT: Iterable[Tensor], *, fuse: str = "mean", discard: f
         discard: share of the fused attention set to zero, lowest first; see :func:`discard_lowest`.
 
     Raises:
-        ConfigError: ``fuse`` or ``discard`` is none of these. ValueError: there is no block.
+        ConfigError: ``fuse`` or ``discard`` is invalid.
+        ValueError: there is no block.
     """
     check_options(fuse=fuse, discard=discard)
     rolled_NTT: Tensor | None = None
@@ -103,12 +104,12 @@ def rollout(attention_LNHTT: Iterable[Tensor], *, fuse: str = "mean", discard: f
         block_NTT = with_residual(discard_lowest(fuse_heads(attention_NHTT, fuse), discard))
         rolled_NTT = block_NTT if rolled_NTT is None else block_NTT @ rolled_NTT
     if rolled_NTT is None:
-        raise ValueError("a rollout needs the attention of one block at least")
+        raise ValueError("a rollout needs the attention of at least one block")
     return rolled_NTT
 
 
 def check_options(*, fuse: str = "mean", discard: float = 0.0) -> None:
-    """Raise ConfigError unless a rollout takes these options."""
+    """Raise ConfigError if an option is invalid."""
     if fuse not in FUSIONS:
         raise ConfigError(f"fuse must be one of {', '.join(FUSIONS)}, got {fuse!r}")
     if not 0 <= discard < 1:
@@ -132,10 +133,11 @@ def attention_maps(backbone: Backbone, images_NHWC: Tensor, head: Head | None = 
 
     Args:
         images_NHWC: uint8, of the backbone's image size.
-        head: trained blocks that take the place of the backbone's own above the cut; on any device.
+        head: trained blocks that replace the backbone's own above the cut; on any device.
 
     Raises:
-        BackboneError: the head is of another network. DataError: the images are not what the network reads.
+        BackboneError: the head is of another network.
+        DataError: the images do not have the network's type or size.
     """
     weight = next(backbone.model.parameters())
     blocks = _blocks(backbone, head, weight.device)
@@ -179,7 +181,7 @@ def _blocks(backbone: Backbone, head: Head | None, device: torch.device) -> list
     numbers = [str(number) for number in range(head.cut, len(blocks))]
     if head.width != backbone.width or list(head.blocks) != numbers:
         raise BackboneError(
-            f"the head is not one of {backbone.name}: give the network that it was cut from, with as many blocks"
+            f"the head was not cut from {backbone.name}: give the network that it was cut from, with as many blocks"
         )
     above = head.blocks
     if next(head.parameters()).device != device:

@@ -1,0 +1,116 @@
+"""Two scores joined to one, calibrated by images that were predicted before they were learned.
+
+With z_h the logits of a trained head and z_s those of statistics, the answer is softmax(a z_h + b z_s): a product of
+experts (Hinton, "Training Products of Experts by Minimizing Contrastive Divergence", Neural Computation 2002) whose two
+exponents say how far each may be trusted. They maximise the likelihood of held-out images, so that a poor part gets a
+small exponent; a prior on their logarithms takes the place of images that are missing. It is also what calibrates the
+probabilities.
+
+Shapes: P held-out images, C class indices known so far.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+__all__ = ["PRIOR", "HeldOut", "exponents"]
+
+PRIOR = (1.0, 0.2)  # a and b without a held-out image; chosen on left-out training sessions, docs/LOG.md
+_STRENGTH = 8.0  # held-out images that the prior counts as
+_MOST = 512  # held-out images kept, the newest
+_BYTES = 2**21  # of their scores
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """Scores of images as they were before these images were learned; -inf for classes unknown then."""
+
+    head_PC: Tensor
+    statistics_PC: Tensor
+    labels_P: Tensor
+
+    @staticmethod
+    def empty() -> HeldOut:
+        """No images."""
+        return HeldOut(torch.zeros(0, 0), torch.zeros(0, 0), torch.zeros(0, dtype=torch.int64))
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes kept."""
+        return self.head_PC.nbytes + self.statistics_PC.nbytes + self.labels_P.nbytes
+
+    def added(self, head_NC: Tensor, statistics_NC: Tensor, labels_N: Tensor) -> HeldOut:
+        """With new images; the oldest are dropped."""
+        width = max(head_NC.shape[1], self.head_PC.shape[1])
+        most = max(16, min(_MOST, _BYTES // (8 * max(1, width))))
+
+        def together(old: Tensor, new: Tensor) -> Tensor:
+            wide = [
+                functional.pad(each, (0, width - each.shape[1]), value=float("-inf")) for each in (old, new)
+            ]
+            return torch.cat(wide)[-most:]
+
+        return replace(
+            self,
+            head_PC=together(self.head_PC, head_NC.float()),
+            statistics_PC=together(self.statistics_PC, statistics_NC.float()),
+            labels_P=torch.cat([self.labels_P, labels_N])[-most:],
+        )
+
+    def without_class(self, label: int) -> HeldOut:
+        """Without the images and the scores of a class."""
+        kept = self.labels_P != label
+        head_PC, statistics_PC = self.head_PC[kept].clone(), self.statistics_PC[kept].clone()
+        if label < head_PC.shape[1]:
+            head_PC[:, label], statistics_PC[:, label] = float("-inf"), float("-inf")
+        return HeldOut(head_PC, statistics_PC, self.labels_P[kept])
+
+
+def exponents(held_out: HeldOut) -> tuple[float, float]:
+    """a and b of greatest posterior: likelihood of the held-out images, log-normal prior around ``PRIOR``.
+
+    Two numbers, found by Newton's method with halved steps; the negative log posterior in (log a, log b) has one valley
+    in practice and is only ever lowered.
+    """
+    prior = torch.tensor(PRIOR, dtype=torch.float64).log()
+    if len(held_out.labels_P) == 0:
+        return PRIOR
+    head, statistics = (_finite(each.double()) for each in (held_out.head_PC, held_out.statistics_PC))
+    unknown = torch.isinf(held_out.head_PC)
+
+    def loss(logs: Tensor) -> Tensor:
+        scores = logs[0].exp() * head + logs[1].exp() * statistics
+        likelihood = functional.cross_entropy(scores.masked_fill(unknown, float("-inf")), held_out.labels_P)
+        return likelihood * len(held_out.labels_P) + _STRENGTH * (logs - prior).square().sum() / 2
+
+    logs = prior.clone()
+    for _ in range(20):
+        gradient = torch.autograd.functional.jacobian(loss, logs)
+        hessian = torch.autograd.functional.hessian(loss, logs)
+        values, vectors = torch.linalg.eigh(hessian)
+        step = vectors @ ((vectors.T @ gradient) / values.abs().clamp(min=1e-3))
+        step = step / max(1.0, float(step.norm()))
+        before, size = loss(logs), 1.0
+        while size > 1e-4 and not loss(logs - size * step) < before:
+            size /= 2
+        if size <= 1e-4 or float((size * step).norm()) < 1e-4:
+            break
+        logs = logs - size * step
+    a, b = logs.exp().tolist()
+    return a, b
+
+
+def _finite(scores_PC: Tensor) -> Tensor:
+    """Scores below their row's largest, 0 for unknown classes."""
+    shifted = scores_PC - scores_PC.amax(dim=1, keepdim=True)
+    return torch.where(torch.isinf(shifted) | torch.isnan(shifted), torch.zeros_like(shifted), shifted)
+
+
+def share_of(rows: int, most: int) -> np.ndarray:
+    """Up to ``most`` of that many rows, evenly apart."""
+    return np.unique(np.linspace(0, rows - 1, min(rows, most)).round().astype(np.int64))

@@ -1,0 +1,177 @@
+"""Statistics of every image ever learned: class means and one covariance of joined class tokens, as pure functions.
+
+The class tokens of K frozen blocks are each layer-normalised without weights and joined to one vector x of width
+W = K D. Kept are, for each class, the number of patterns and their mean, and for all classes together the scatter of
+patterns around their class's mean: exact sums, whatever the order of the stream (Chan, Golub & LeVeque 1979), that can
+be added to those of another robot. Scores are linear discriminants (SLDA, Hayes & Kanan, CVPRW 2020, arXiv 1909.01520;
+class tokens of several blocks as in LayUP, Ahrens et al. 2024, arXiv 2312.07474):
+
+    S' = (1 - e) S + e m I,  m the mean of S's diagonal        score_c = mu_c' S'^-1 x - mu_c' S'^-1 mu_c / 2
+
+The shrinkage e is that of OAS (Chen, Wiesel, Eldar & Hero, "Shrinkage Algorithms for MMSE Covariance Estimation",
+IEEE TSP 2010, arXiv 0907.4698, equation 23) for n independent patterns. Frames of one video are near copies, so n is
+not their number: each class of each experience counts as one independent pattern, times one more for each random view
+of an image.
+
+Bytes: 4 W (W + 1) for the scatter, of which one triangle is kept, and 8 W + 24 a class.
+
+Shapes: N patterns, K blocks, D width of a block, W joined width, C class indices known so far.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from vitlr.learning.frozen import class_sums, grown, without
+
+__all__ = ["Statistics", "discriminants", "joined", "oas_shrinkage", "packed", "unpacked"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statistics:
+    """Sums over everything learned; float64.
+
+    Attributes:
+        counts_C: patterns of each class, images and views. means_CW: their mean.
+        groups_C: experiences that each class was learned in. views_C: random views among its patterns.
+        scatter_WW: of all patterns around their class's mean.
+        forgotten, forgotten_groups: patterns and groups of removed classes that are still in the scatter.
+    """
+
+    counts_C: Tensor
+    views_C: Tensor
+    groups_C: Tensor
+    means_CW: Tensor
+    scatter_WW: Tensor
+    forgotten: float = 0.0
+    forgotten_groups: float = 0.0
+
+    @staticmethod
+    def empty(width: int) -> Statistics:
+        """Of nothing."""
+        zeros = torch.zeros(width, width, dtype=torch.float64)
+        none = zeros[:0, 0]
+        return Statistics(counts_C=none, views_C=none, groups_C=none, means_CW=zeros[:0], scatter_WW=zeros)
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the sums, as they are saved."""
+        width = len(self.scatter_WW)
+        return 4 * width * (width + 1) + self.means_CW.nbytes + 3 * self.counts_C.nbytes
+
+    def added(
+        self, images_NW: Tensor, labels_N: Tensor, views_MW: Tensor, view_labels_M: Tensor
+    ) -> Statistics:
+        """With the images of one experience and the random views of some of them."""
+        patterns, labels = torch.cat([images_NW, views_MW]), torch.cat([labels_N, view_labels_M])
+        num_classes = max(len(self.counts_C), int(labels.max()) + 1)
+        past_C, past_CW = grown(self.counts_C, num_classes), grown(self.means_CW, num_classes)
+        counts_C, sums_CW = class_sums(patterns, labels, num_classes)
+        total_C = past_C + counts_C
+        means_CW = sums_CW / counts_C.clamp(min=1).unsqueeze(1)
+        centred, apart_CW = patterns - means_CW[labels], means_CW - past_CW
+        weight_C = past_C * counts_C / total_C.clamp(min=1)
+        views_C = torch.bincount(view_labels_M, minlength=num_classes).double()
+        return replace(
+            self,
+            counts_C=total_C,
+            views_C=grown(self.views_C, num_classes) + views_C,
+            groups_C=grown(self.groups_C, num_classes) + (counts_C > 0),
+            means_CW=past_CW + (counts_C / total_C.clamp(min=1)).unsqueeze(1) * apart_CW,
+            scatter_WW=self.scatter_WW
+            + centred.T @ centred
+            + apart_CW.T @ (weight_C.unsqueeze(1) * apart_CW),
+        )
+
+    def merged(self, other: Statistics) -> Statistics:
+        """The sums of both: equal to those of one that learned everything, up to rounding."""
+        num_classes = max(len(self.counts_C), len(other.counts_C))
+        ours, theirs = grown(self.counts_C, num_classes), grown(other.counts_C, num_classes)
+        means, apart = grown(self.means_CW, num_classes), grown(other.means_CW, num_classes)
+        apart = torch.where(
+            (ours > 0)[:, None] & (theirs > 0)[:, None], apart - means, torch.zeros_like(means)
+        )
+        total = ours + theirs
+        share = (theirs / total.clamp(min=1)).unsqueeze(1)
+        only_theirs = ((ours == 0) & (theirs > 0)).unsqueeze(1)
+        weight = (ours * theirs / total.clamp(min=1)).unsqueeze(1)
+        return Statistics(
+            counts_C=total,
+            views_C=grown(self.views_C, num_classes) + grown(other.views_C, num_classes),
+            groups_C=grown(self.groups_C, num_classes) + grown(other.groups_C, num_classes),
+            means_CW=torch.where(only_theirs, grown(other.means_CW, num_classes), means + share * apart),
+            scatter_WW=self.scatter_WW + other.scatter_WW + apart.T @ (weight * apart),
+            forgotten=self.forgotten + other.forgotten,
+            forgotten_groups=self.forgotten_groups + other.forgotten_groups,
+        )
+
+    def without_class(self, label: int) -> Statistics:
+        """Without a class's mean and counts; its share of the scatter remains."""
+        return replace(
+            self,
+            counts_C=without(self.counts_C, label),
+            views_C=without(self.views_C, label),
+            groups_C=without(self.groups_C, label),
+            means_CW=without(self.means_CW, label),
+            forgotten=self.forgotten + float(self.counts_C[label]),
+            forgotten_groups=self.forgotten_groups + float(self.groups_C[label]),
+        )
+
+    def independent(self) -> float:
+        """n: groups, times one more for each view an image has in the mean."""
+        counts, views = float(self.counts_C.sum()), float(self.views_C.sum())
+        images = max(1.0, counts - views)
+        return (float(self.groups_C.sum()) + self.forgotten_groups) * (1 + views / images)
+
+
+def joined(class_tokens_NKD: Tensor) -> Tensor:
+    """(N, K D) float64 on the host: each block's class token layer-normalised without weights."""
+    tokens = functional.layer_norm(class_tokens_NKD.float(), class_tokens_NKD.shape[-1:])
+    return tokens.flatten(1).cpu().double()
+
+
+def oas_shrinkage(covariance_WW: Tensor, independent: float) -> float:
+    """e in 0..1 for that many independent patterns (Chen et al. 2010, equation 23); 1 without any scatter."""
+    width = len(covariance_WW)
+    trace, square = float(covariance_WW.diagonal().sum()), float(covariance_WW.square().sum())
+    if trace <= 0:
+        return 1.0
+    lack = square - trace**2 / width  # 0 for a multiple of the unit matrix
+    above = (1 - 2 / width) * square + trace**2
+    below = (independent + 1 - 2 / width) * lack
+    return 1.0 if below <= above else above / below
+
+
+def discriminants(statistics: Statistics, shrinkage: float | None = None) -> tuple[Tensor, Tensor]:
+    """Weights (C, W) and biases (C,) of the linear map from joined tokens to scores, float64.
+
+    ``shrinkage`` is OAS's by default. Without any scatter, from one image of each class and no view, the covariance is
+    the unit matrix: nearest class mean.
+    """
+    patterns = float(statistics.counts_C.sum()) + statistics.forgotten
+    covariance_WW = statistics.scatter_WW / max(1.0, patterns)
+    e = oas_shrinkage(covariance_WW, statistics.independent()) if shrinkage is None else shrinkage
+    scale = float(covariance_WW.diagonal().mean())
+    shrunk_WW = (1 - e) * covariance_WW
+    shrunk_WW.diagonal().add_(e * scale if scale > 0 else 1.0)
+    weights_CW = torch.cholesky_solve(statistics.means_CW.T, torch.linalg.cholesky(shrunk_WW)).T
+    return weights_CW, -0.5 * (weights_CW * statistics.means_CW).sum(dim=1)
+
+
+def packed(matrix_WW: Tensor) -> Tensor:
+    """One triangle of a symmetric matrix, (W (W + 1) / 2,)."""
+    rows, columns = torch.tril_indices(len(matrix_WW), len(matrix_WW))
+    return matrix_WW[rows, columns]
+
+
+def unpacked(triangle: Tensor, width: int) -> Tensor:
+    """The symmetric matrix (W, W) of ``packed``."""
+    matrix = triangle.new_zeros(width, width)
+    rows, columns = torch.tril_indices(width, width)
+    matrix[rows, columns] = triangle
+    matrix[columns, rows] = triangle
+    return matrix
