@@ -109,7 +109,8 @@ def _computed_by() -> dict[str, Any]:
 # The code between a file's bytes and a latent: modules, and packages with all that is in them.
 _COMPUTING = (
     "vitlr.device",
-    "vitlr.data.images",
+    *(f"vitlr.data.{name}" for name in ("images", "decoding", "jpeg", "pixels", "arrays", "animation")),
+    *(f"vitlr.data.{name}" for name in ("clips", "video", "video_colours")),
     "vitlr.vit.backbone",
     "vitlr.vit.source",
     "vitlr.vit.families",
