@@ -108,11 +108,8 @@ def _computed_by() -> dict[str, Any]:
 
 # The code between a file's bytes and a latent: modules, and packages with all that is in them.
 _COMPUTING = (
-    *(
-        f"vitlr.data.{name}"
-        for name in ("images", "arrays", "decoding", "formats", "jpeg", "pixels", "signatures")
-    ),
-    *(f"vitlr.data.{name}" for name in ("animation", "clips", "video", "video_colours")),
+    *(f"vitlr.data.{name}" for name in ("images", "decoding", "jpeg", "pixels", "arrays", "animation")),
+    *(f"vitlr.data.{name}" for name in ("clips", "video", "video_colours")),
     "vitlr.device",
     "vitlr.vit.backbone",
     "vitlr.vit.source",
