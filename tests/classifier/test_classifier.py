@@ -99,7 +99,7 @@ def test_columns_are_in_order_of_first_appearance(network: Path) -> None:
 def test_fit_starts_afresh(network: Path) -> None:
     images, labels = np.concatenate([frames("red"), frames("blue")]), ["red"] * 10 + ["blue"] * 10
     again = taught(network).fit(images, labels)
-    assert again.classes_.tolist() == ["red", "blue"]
+    assert again.classes_.tolist() == ["blue", "red"]  # sorted, as scikit-learn's tools expect
     assert same(again, classifier(network).fit(images, labels))
 
 
@@ -635,13 +635,83 @@ def test_settings_go_to_other_processes_and_what_was_taught_does_not(network: Pa
         pickle.dumps(taught(network))
 
 
-def test_labels_of_an_enumeration_are_their_text_and_odd_text_comes_back_whole(network: Path) -> None:
+def test_labels_of_an_enumeration_are_their_text(network: Path) -> None:
     class Kind(str, enum.Enum):
         MUG = "mug"
 
-    model = classifier(network).partial_fit(frames("red"), Kind.MUG).partial_fit(frames("blue"), "mug\0")
-    assert model.classes_.tolist() == ["mug", "mug\0"]
-    assert type(model.classes_.tolist()[0]) is str
+    model = classifier(network).partial_fit(frames("red"), Kind.MUG)
+    assert model.classes_.tolist() == ["mug"] and type(model.classes_.tolist()[0]) is str
+
+
+def test_labels_that_are_written_in_two_ways_in_unicode_are_one(network: Path) -> None:
+    composed, apart = "caf\u00e9", "cafe\u0301"
+    model = classifier(network).partial_fit(frames("red"), composed).partial_fit(frames("red"), apart)
+    assert model.classes_.tolist() == [composed]
+    assert model.score(frames("red"), apart) == 1 and model.forget(apart)
+
+
+@pytest.mark.parametrize(
+    "label", ["a\u200cb", "\u06a9\u062a\u0627\u0628", "\U0001f44d\U0001f3fd", "a\u00a0b", "चाय"]
+)
+def test_letters_of_every_language_joiners_and_emoji_are_ordinary(network: Path, label: str) -> None:
+    assert classifier(network).partial_fit(frames("red", 2), label).predict(frames("red", 1)).tolist() == [
+        label
+    ]
+
+
+@pytest.mark.parametrize(
+    ("labels", "named"),
+    [
+        ({"red", "blue"}, "labels came as a set, which has no order; give a list"),
+        ("", "at least one visible character"),
+        ("mug\0", "holds a control character"),
+        (["a", "b\nc"], "holds a line break"),
+    ],
+)
+def test_labels_without_order_or_that_no_line_can_hold_are_refused(
+    model: LatentReplayClassifier, labels: Any, named: str
+) -> None:
+    with pytest.raises(DataError, match=named):
+        model.partial_fit(frames("red", 2), labels)
+
+
+@pytest.mark.parametrize("format", ["hf", "onnx"])
+def test_labels_that_read_the_same_are_not_exported_together(
+    network: Path, tmp_path: Path, format: str
+) -> None:
+    model = classifier(network).partial_fit(frames("red", 2), 1).partial_fit(frames("blue", 2), "1")
+    with pytest.raises(ConfigError, match="labels 1 and '1' read the same"):
+        model.export(tmp_path / "x.onnx", format)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_tilde_is_the_home_directory(
+    network: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    Image.fromarray(frames("red", 1)[0]).save(tmp_path / "red.png")
+    model = classifier(network).partial_fit("~/red.png", "red")
+    model.save("~/robot")
+    model.export("~/hf")
+    assert (tmp_path / "robot").is_dir() and (tmp_path / "hf").is_dir()
+    assert LatentReplayClassifier.load("~/robot").predict(["~/red.png"]).tolist() == ["red"]
+
+
+def test_what_cannot_be_read_is_left_out_and_named_if_asked(network: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    bad, good = str(tmp_path / "bad.png"), list(frames("red", 3))
+    model = classifier(network)
+    model.partial_fit([*good, bad], ["red", "red", "red", "blue"], on_bad_image="skip")
+    assert model.classes_.tolist() == ["red"] and model.last_skipped_ == (bad,)
+    assert model.remember().images == {"red": 3}
+    _, proba, scores = model.answers([good[0], bad, good[1]], on_bad_image="skip")
+    assert np.isnan(scores).tolist() == [False, True, False] == np.isnan(proba).all(axis=1).tolist()
+    with pytest.raises(DataError, match="none of the 1 images could be read"):
+        model.partial_fit([bad], "blue", on_bad_image="skip")
+    with pytest.raises(DataError, match=r"bad\.png"):
+        model.partial_fit([*good, bad], "red")
+    assert np.isnan(model.answers([bad], on_bad_image="skip")[2]).all()
 
 
 def test_forgetting_a_class_that_is_not_there_lists_those_that_are(network: Path) -> None:

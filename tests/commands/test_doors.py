@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.tiny_networks import make_directory
 
 from vitlr.cli import main
+from vitlr.data import formats
 
 CASES = Path(__file__).parents[1] / "data" / "cases" / "folders"
 HEIC = "4 HEIC files are left out"
@@ -28,8 +30,11 @@ def vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def without_pillow_heif(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vitlr.data.formats.has_heif", lambda: False)
+def without_pillow_heif(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(formats, "has_heif", lambda: False)
+    formats.readable.cache_clear()
+    yield
+    formats.readable.cache_clear()
 
 
 def run(capsys: pytest.CaptureFixture[str], *line: object) -> tuple[str, str]:

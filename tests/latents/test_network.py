@@ -244,7 +244,7 @@ def test_files_that_change_between_opening_and_loading_are_noticed(
     Image.fromarray(random_images(1, 32)[0].numpy()).save(tmp_path / "0.png")
     config = BackboneConfig(name=str(directory), precision="float32", cache=str(tmp_path / "cache"))
     first = Network.open(config, cached=True)
-    Encoder(first)([str(tmp_path / "0.png")])
+    Encoder(first, stream=True)([str(tmp_path / "0.png")])
     first.keep()
     network = Network.open(config, cached=True)
     assert not network.trunk_is_loaded

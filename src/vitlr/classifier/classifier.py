@@ -26,7 +26,16 @@ import numpy as np
 
 from vitlr.classifier import saved
 from vitlr.classifier.knowledge import Knowledge, MemorySummary
-from vitlr.classifier.labels import Label, checked_images, checked_label, checked_labels, label_array
+from vitlr.classifier.labels import (
+    Label,
+    check_classes,
+    check_weights,
+    checked_images,
+    checked_label,
+    checked_labels,
+    label_array,
+)
+from vitlr.data.names import expanded
 from vitlr.errors import BackboneError, ConfigError, DataError, RunError, VitLRError
 from vitlr.latents.network import Network
 from vitlr.latents.settings import BackboneConfig
@@ -206,35 +215,49 @@ class LatentReplayClassifier:
                 self._knowledge = self._afresh()
         return self
 
-    def fit(self, X: Any, y: Any) -> LatentReplayClassifier:
-        """Start afresh and learn these images; see ``partial_fit``."""
+    def fit(self, X: Any, y: Any, *, on_bad_image: str = "error") -> LatentReplayClassifier:
+        """Start afresh and learn these images; see ``partial_fit``. Classes are numbered in sorted order."""
+        images = checked_images(X)
+        labels = checked_labels(y, len(images))
         with self._learning:
-            self._knowledge = self._learned(self._afresh(), X, y)
+            self._knowledge = self._afresh().learned(images, labels, in_order=True, on_bad=on_bad_image)
         return self
 
-    def partial_fit(self, X: Any, y: Any) -> LatentReplayClassifier:
-        """Learn one experience.
+    def partial_fit(
+        self,
+        X: Any,
+        y: Any,
+        classes: Any = None,
+        sample_weight: Any = None,
+        *,
+        on_bad_image: str = "error",
+    ) -> LatentReplayClassifier:
+        """Learn one experience. New classes are numbered in the order of their appearance.
 
         Args:
-            X: one image or many: paths, PIL images or arrays, of any size. A path of a video or animation, or a
-                ``vitlr.data.video.Video``, stands for the frames that are taken from it, here and below.
+            X: one image or many: paths, PIL images or arrays, of any size; a folder's path stands for the images
+                below it. A path of a video or animation, or a ``vitlr.data.video.Video``, stands for the frames that
+                are taken from it, here and below.
             y: one label for all of them, or one for each (one for a video); strings or integers.
+            classes: as scikit-learn gives them, labels that may come; not needed.
+            sample_weight: None or equal weights; every image counts the same.
+            on_bad_image: ``error``, or ``skip`` to leave out what cannot be read; ``last_skipped_`` names it.
 
         Raises:
-            DataError: no images, an unreadable one, another number of labels, a label of another type.
+            DataError: no images, an unreadable one, another number of labels, a label of another type, one that is
+                not in ``classes``, weights that differ.
             ConfigError, BackboneError: a setting that cannot be used.
             RunError: learning diverged.
 
         Whatever is raised, an interrupt too, the model is as it was.
         """
-        with self._learning:
-            self._knowledge = self._learned(self.prepare()._known_or_new(), X, y)
-        return self
-
-    @staticmethod
-    def _learned(knowledge: Knowledge, X: Any, y: Any) -> Knowledge:
         images = checked_images(X)
-        return knowledge.learned(images, checked_labels(y, len(images)))
+        labels = checked_labels(y, len(images))
+        check_classes(classes, labels)
+        check_weights(sample_weight, len(images))
+        with self._learning:
+            self._knowledge = self.prepare()._known_or_new().learned(images, labels, on_bad=on_bad_image)
+        return self
 
     def forget(self, label: Label) -> int:
         """Remove a class: its latents, its row or mean and its count. Returns how many latents there were.
@@ -257,13 +280,24 @@ class LatentReplayClassifier:
 
     @property
     def classes_(self) -> np.ndarray:
-        """(C,) labels in the order of first appearance, that of the columns of ``predict_proba``."""
+        """(C,) labels in the order of the columns of ``predict_proba``: sorted after ``fit``, new ones of
+        ``partial_fit`` in the order of first appearance."""
         return label_array(self._known().labels)
 
     @property
     def last_stats_(self) -> LearnStats | None:
         """Loss, accuracy and steps of the last experience; None after a load or ``forget``."""
         return self._known().stats
+
+    @property
+    def last_skipped_(self) -> tuple[str, ...]:
+        """What could not be read of the last experience and was left out, as asked for."""
+        return self._known().skipped
+
+    @property
+    def last_notes_(self) -> tuple[str, ...]:
+        """Sentences about images of the last experience that were read, but not as a whole."""
+        return self._known().notes
 
     def predict(self, X: Any, unknown: Label | None = None) -> np.ndarray:
         """(N,) labels. With ``unknown`` given, that label where the score is below ``threshold``."""
@@ -294,13 +328,17 @@ class LatentReplayClassifier:
         """
         return self._known().answer(checked_images(X))[2].numpy()
 
-    def answers(self, X: Any) -> tuple[tuple[Label, ...], np.ndarray, np.ndarray]:
+    def answers(
+        self, X: Any, *, on_bad_image: str = "error"
+    ) -> tuple[tuple[Label, ...], np.ndarray, np.ndarray]:
         """Labels (C), their probabilities (N, C) and the scores (N,) of images, in one pass and of one state.
+
+        With ``on_bad_image="skip"`` the row of an image that cannot be read is NaN.
 
         ``classes_``, ``predict_proba`` and ``scores`` may be of different states if another thread teaches in between.
         """
         knowledge = self._known()
-        _, logits_NC, scores_N = knowledge.answer(checked_images(X))
+        _, logits_NC, scores_N = knowledge.answer(checked_images(X), on_bad_image)
         return knowledge.labels, logits_NC.double().softmax(dim=1).numpy(), scores_N.numpy()
 
     def score(self, X: Any, y: Any) -> float:
@@ -353,7 +391,7 @@ class LatentReplayClassifier:
                 raise NotFittedError("this classifier has learned nothing yet: call partial_fit or fit first")
             params = _plain(_check_settings(self.get_params()))
             in_use = _plain(knowledge.params)
-            saved.write(Path(directory).expanduser(), knowledge, params, in_use, include_trunk=include_trunk)
+            saved.write(expanded(directory), knowledge, params, in_use, include_trunk=include_trunk)
 
     @classmethod
     def load(
@@ -378,7 +416,7 @@ class LatentReplayClassifier:
             BackboneError: the network of one saved without its trunk cannot be found.
             ConfigError: the device or precision asked for is not one of this machine.
         """
-        directory = Path(directory).expanduser()
+        directory = expanded(directory)
         tensors, plain = saved.read(directory)
         try:
             given = {"device": device, "precision": precision}
@@ -425,7 +463,12 @@ class LatentReplayClassifier:
         if format not in ("hf", "onnx"):
             raise ConfigError(f"format must be hf or onnx, got {format!r}")
         knowledge = self._known()
-        names = [str(label) for label in knowledge.labels]
+        names, directory = [str(label) for label in knowledge.labels], expanded(directory)
+        twice = next((label for label in knowledge.labels if names.count(str(label)) > 1), None)
+        if twice is not None:
+            raise ConfigError(
+                f"labels {int(twice)} and {str(twice)!r} read the same in an exported model; forget one of them"
+            )
         model = knowledge.learner.linear_model()
         if model is None:
             raise ConfigError(

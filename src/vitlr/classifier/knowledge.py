@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vitlr.classifier.labels import Label, checked_label
+from vitlr.classifier.labels import Label, restored_labels, sorted_labels
 from vitlr.errors import DataError, RunError
 from vitlr.latents.encoder import Encoder
 from vitlr.latents.network import Network
@@ -56,6 +56,7 @@ class Knowledge:
         images: taught of each class index.
         lessons: experiences learned.
         stats: of the last experience; None after a load or ``forget``.
+        skipped: sources of the last experience that could not be read. notes: about those read, but not as a whole.
     """
 
     network: Network
@@ -66,6 +67,8 @@ class Knowledge:
     images: tuple[int, ...] = ()
     lessons: int = 0
     stats: LearnStats | None = None
+    skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def labels(self) -> tuple[Label, ...]:
@@ -79,17 +82,33 @@ class Knowledge:
 
     # -- changes: each returns new knowledge -----------------------------------------------------------
 
-    def learned(self, sources: Sequence[Any], labels: Sequence[Label]) -> Knowledge:
-        """With one experience more; see ``LatentReplayClassifier.partial_fit``."""
+    def learned(
+        self,
+        sources: Sequence[Any],
+        labels: Sequence[Label],
+        *,
+        in_order: bool = False,
+        on_bad: str = "error",
+    ) -> Knowledge:
+        """With one experience more; see ``LatentReplayClassifier.partial_fit``.
+
+        Args:
+            in_order: number new classes in sorted order, not in that of their appearance.
+            on_bad: see ``Encoder``.
+        """
+        encoder = Encoder(self.network, views=self.views, on_bad=on_bad)
+        encoded = encoder(sources, views=True)
+        if len(encoded.rows_N) == 0:
+            raise DataError(f"none of the {len(sources)} images could be read; give others")
         names, images = list(self.names), list(self.images)
         index = {label: position for position, label in enumerate(names) if label is not None}
-        for label in labels:
+        read = [labels[row] for row in encoded.rows_N]
+        for label in sorted_labels(read) if in_order else read:
             if label not in index:
                 index[label] = len(names)
                 names.append(label)
                 images.append(0)
-        encoded = Encoder(self.network, views=self.views)(sources, views=True)
-        indices_N = np.array([index[labels[row]] for row in encoded.rows_N], dtype=np.int64)
+        indices_N = np.array([index[label] for label in read], dtype=np.int64)
         learner = copy.copy(self.learner)
         stats = learner.learn(encoded.latents, indices_N, self.lessons)
         for position, count in enumerate(np.bincount(indices_N, minlength=len(images)).tolist()):
@@ -101,6 +120,8 @@ class Knowledge:
             images=tuple(images),
             lessons=self.lessons + 1,
             stats=stats,
+            skipped=tuple(encoder.skipped),
+            notes=tuple(dict.fromkeys(encoder.notes)),
         )
 
     def without(self, label: Label) -> tuple[Knowledge, int]:
@@ -116,17 +137,31 @@ class Knowledge:
         removed = learner.forget(index)
         names, images = list(self.names), list(self.images)
         names[index], images[index] = None, 0
-        changed = replace(self, learner=learner, names=tuple(names), images=tuple(images), stats=None)
+        changed = replace(
+            self, learner=learner, names=tuple(names), images=tuple(images), stats=None, skipped=(), notes=()
+        )
         return changed, removed
 
     # -- answers ----------------------------------------------------------------------------------------
 
-    def answer(self, sources: Sequence[Any]) -> tuple[np.ndarray, Tensor, Tensor]:
+    def answer(self, sources: Sequence[Any], on_bad: str = "error") -> tuple[np.ndarray, Tensor, Tensor]:
         """(N,) position in ``sources`` of each answer, a video having several; (N, C) logits, columns as ``labels``;
-        (N,) scores."""
-        encoded = Encoder(self.network)(sources)
-        logits_NC, scores_N = self.learner.answer(encoded.latents)
-        return encoded.rows_N, logits_NC[:, self.indices], scores_N
+        (N,) scores. With ``on_bad`` skip, a source that cannot be read has one answer of NaN."""
+        encoder = Encoder(self.network, on_bad=on_bad)
+        encoded = encoder(sources)
+        if len(encoded.rows_N):
+            logits_NC, scores_N = self.learner.answer(encoded.latents)
+            logits_NC = logits_NC[:, self.indices]
+        else:
+            logits_NC, scores_N = torch.zeros(0, len(self.indices)), torch.zeros(0)
+        if not encoder.skipped:
+            return encoded.rows_N, logits_NC, scores_N
+        unread = np.setdiff1d(np.arange(len(sources)), encoded.rows_N)
+        rows_N = np.concatenate([encoded.rows_N, unread])
+        order = torch.from_numpy(np.argsort(rows_N, kind="stable"))
+        logits_NC = torch.cat([logits_NC, torch.full((len(unread), logits_NC.shape[1]), torch.nan)])
+        scores_N = torch.cat([scores_N, torch.full((len(unread),), torch.nan)])
+        return rows_N[order.numpy()], logits_NC[order], scores_N[order]
 
     def summary(self) -> MemorySummary:
         """What is remembered, by label."""
@@ -152,7 +187,7 @@ class Knowledge:
         Raises:
             RunError: its parts do not fit each other.
         """
-        names = tuple(None if label is None else checked_label(label) for label in plain["labels"])
+        names = restored_labels(plain["labels"])
         images, lessons = tuple(plain["images"]), plain["lessons"]
         counted = all(type(count) is int and count >= 0 for count in (*images, lessons))
         if len(images) != len(names) or not counted:

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from vitlr.data.experience import Stream
+from vitlr.data.clips import split_frame
+from vitlr.data.experience import Item, Stream
 from vitlr.data.images import resolve
 from vitlr.errors import VitLRError
 
@@ -36,7 +37,9 @@ def stream_identity(stream: Stream) -> dict[str, Any]:
 
 
 def _size(root: Path | None, path: str) -> int:
+    """Of an image's file, of a frame that of its clip; -1 for what is no file."""
+    frame = None if isinstance(path, Item) else split_frame(path, root)
     try:
-        return resolve(root, path).stat().st_size
+        return resolve(root, path if frame is None else frame[0]).stat().st_size
     except (OSError, VitLRError):
         return -1

@@ -1,8 +1,8 @@
 """From images to latents: decoded in threads ahead of the trunk, which sees each image once, or read from the cache.
 
-Sources are paths, arrays, PIL images and videos; a video gives a latent for each frame that is taken from it. What
-comes out are the latents of the sources that could be read, in the host's memory, and their positions among the
-sources.
+Sources are paths, arrays, PIL images and videos; a video gives a latent for each frame that is taken from it. In a
+stream every source is one picture: an image, a frame of a clip, an item of a data set. What comes out are the latents
+of the sources that could be read, in the host's memory, and their positions among the sources.
 
 A batch is either all read from the cache or all encoded, so that no latent depends on what was cached.
 
@@ -11,6 +11,7 @@ Shapes: N images, H and W their sides.
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,8 +24,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vitlr.data.clips import read_frames, split_frame
+from vitlr.data.experience import Item
 from vitlr.data.images import read_image, resolve
-from vitlr.data.video import is_video, read_video
+from vitlr.data.names import expanded
+from vitlr.data.pictures import pictures
+from vitlr.data.video import is_video
 from vitlr.errors import ConfigError, DataError
 from vitlr.latents.cache import batch_kind
 from vitlr.latents.identity import image_ids
@@ -58,14 +63,17 @@ class Encoder:
 
     Args:
         root: folder that paths are relative to; None takes them as they are.
+        stream: every source is one picture, as in a stream; implied by ``root``.
         batch_size: images that go through the trunk at once.
         workers: threads that decode.
         on_bad: ``error`` raises at the first source that cannot be read; ``skip`` leaves it out. A batch with such a
             source is encoded again in every run.
+        strict: refuse a JPEG that lacks only its last bytes.
         views: how many random views of which images, where they are asked for.
 
     Attributes:
-        skipped: sources that were left out. read, encoded: latents so far, from the cache and by the trunk.
+        skipped: sources that were left out. notes: sentences about images that were read, but not as a whole.
+        read, encoded: latents so far, from the cache and by the trunk.
     """
 
     def __init__(
@@ -73,9 +81,11 @@ class Encoder:
         network: Network,
         *,
         root: Path | None = None,
+        stream: bool = False,
         batch_size: int = 64,
         workers: int = 2,
         on_bad: str = "error",
+        strict: bool = False,
         views: ViewPlan | None = None,
     ) -> None:
         if on_bad not in ("error", "skip"):
@@ -84,7 +94,9 @@ class Encoder:
             raise ConfigError(f"batch_size and workers must be >= 1, got {batch_size} and {workers}")
         self.network = network
         self._root, self._size, self._workers, self._skip = root, batch_size, workers, on_bad == "skip"
+        self._stream, self._strict = stream or root is not None, strict
         self.skipped: list[str] = []
+        self.notes: list[str] = []
         self.read = self.encoded = 0
         self._held: _Held | None = None
         self._views = ViewPlan() if views is None else views
@@ -105,7 +117,7 @@ class Encoder:
         return self._with_views(encoded, sources) if views and self._views.views else encoded
 
     def _each(self, sources: Sequence[Any], progress: Progress | None) -> Encoded:
-        if self.network.cache is None or not all(isinstance(source, str) for source in sources):
+        if self.network.cache is None or not self._stream:
             return self._expanded(sources, progress)
         found: list[tuple[np.ndarray, Latents]] = []
         missing = []
@@ -131,8 +143,9 @@ class Encoder:
     # -- random views -------------------------------------------------------------------------------
 
     def _with_views(self, encoded: Encoded, sources: Sequence[Any]) -> Encoded:
-        """With the class tokens of random views of some images; a video's frames have none."""
-        still = [place for place, row in enumerate(encoded.rows_N.tolist()) if not is_video(sources[row])]
+        """With the class tokens of random views of some images; frames of a video and files of a folder have none."""
+        rows_N = encoded.rows_N.tolist()
+        still = [place for place, row in enumerate(rows_N) if self._stream or not _many(sources[row])]
         chosen = [View(sources[encoded.rows_N[still[place]]], self._views.seed, number, place)
                   for place, number in self._views.chosen(len(still))]  # fmt: skip
         if not chosen:
@@ -148,7 +161,7 @@ class Encoder:
         cache = self.network.view_cache
         ids: list[bytes | None] = [None] * len(views)
         if cache is not None and all(isinstance(view.source, str) for view in views):
-            images = image_ids([_file(self._root, view.source) for view in views])
+            images = self._ids([view.source for view in views])
             ids = [
                 None if image is None else view.key(image) for view, image in zip(views, images, strict=True)
             ]
@@ -165,15 +178,15 @@ class Encoder:
         return tokens_MKD
 
     def _drawn(self, view: View) -> np.ndarray:
-        source = view.source if self._root is None else resolve(self._root, view.source)
-        return view.of(read_image(source), self.network.skeleton.image_size, self.network.skeleton.resample)
+        image = read_image(self._place(view.source), strict=self._strict)
+        return view.of(image, self.network.skeleton.image_size, self.network.skeleton.resample)
 
     # -- batches ------------------------------------------------------------------------------------
 
     def _batches(self, paths: Sequence[str]) -> list[_Batch]:
         ids: list[bytes | None] = [None] * len(paths)
         if self.network.cache is not None:
-            ids = image_ids([_file(self._root, path) for path in paths])
+            ids = self._ids(paths)
         starts = range(0, len(paths), self._size)
         return [
             _Batch(
@@ -181,6 +194,11 @@ class Encoder:
             )
             for start in starts
         ]
+
+    def _ids(self, paths: Sequence[str]) -> list[bytes | None]:
+        """Identities of images for the cache; what is refused if read strictly has others than what is not."""
+        ids = image_ids([_file(self._root, path) for path in paths])
+        return [None if each is None else each[:-1] + b"s" for each in ids] if self._strict else ids
 
     def _cached(self, batch: _Batch) -> Latents | None:
         """The latents of a batch, all of them from the cache, or None."""
@@ -262,34 +280,63 @@ class Encoder:
 
         Pillow releases the interpreter while it decodes. The threads end with the iterator.
         """
-        waiting: deque[tuple[int, Future[list[np.ndarray] | DataError]]] = deque()
-        upcoming = iter(rows)
+        waiting: deque[tuple[list[int], Future[list[list[np.ndarray] | DataError]]]] = deque()
+        upcoming = self._together(rows, sources)
+        ahead = 0
         pool = ThreadPoolExecutor(self._workers, thread_name_prefix="vitlr-decode")
         try:
             while True:
-                for row in islice(upcoming, AHEAD * self._size - len(waiting)):
-                    waiting.append((row, pool.submit(self._decoded, sources[row])))
+                while ahead < AHEAD * self._size and (group := next(upcoming, None)) is not None:
+                    waiting.append((group, pool.submit(self._decoded, [sources[row] for row in group])))
+                    ahead += len(group)
                 if not waiting:
                     return
-                row, future = waiting.popleft()
-                result = future.result()
-                for image in [result] if isinstance(result, DataError) else result:
-                    yield row, image
+                group, future = waiting.popleft()
+                for row, result in zip(group, future.result(), strict=True):
+                    for image in [result] if isinstance(result, DataError) else result:
+                        yield row, image
+                ahead -= len(group)
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _decoded(self, source: Any) -> list[np.ndarray] | DataError:
+    def _together(self, rows: Sequence[int], sources: Sequence[Any]) -> Iterator[list[int]]:
+        """Each row alone, but frames of a clip that follow each other together: decoding begins at a clip's start."""
+        group: list[int] = []
+        clip, last = None, -1
+        for row in rows:
+            source = sources[row]
+            frame = split_frame(source, self._root) if self._stream and not isinstance(source, Item) else None
+            fits = (
+                frame is not None and frame[0] == clip and frame[1] > last and len(group) < AHEAD * self._size
+            )
+            if group and not fits:
+                yield group
+                group = []
+            group.append(row)
+            clip, last = (None, -1) if frame is None else frame
+        if group:
+            yield group
+
+    def _decoded(self, group: list[Any]) -> list[list[np.ndarray] | DataError]:
+        """The pictures of each source, or what is wrong with it."""
         side, resample = self.network.skeleton.image_size, self.network.skeleton.resample
         try:
-            if self._root is not None:
-                return [read_image(resolve(self._root, source), side, resample)]
-            return (
-                read_video(source, side, resample)
-                if is_video(source)
-                else [read_image(source, side, resample)]
-            )
+            if len(group) > 1:
+                clip = resolve(self._root, group[0].rpartition("/")[0])
+                numbers = [int(source.rpartition("/")[2]) for source in group]
+                return [[image] for image in read_frames(clip, numbers, side, resample)]
+            options: dict[str, Any] = {"strict": self._strict, "on_note": self.notes.append}
+            if self._stream:
+                return [[read_image(self._place(group[0]), side, resample, **options)]]
+            return [list(pictures(group[0], side, resample, **options))]
         except DataError as error:
-            return error
+            return [error] * len(group)
+
+    def _place(self, source: Any) -> Any:
+        """What ``read_image`` takes for a source."""
+        if isinstance(source, Item):
+            return source.load()
+        return source if self._root is None else resolve(self._root, source)
 
 
 class _Held:
@@ -351,8 +398,15 @@ class _Held:
         return kept, latents[np.searchsorted(held, rows[kept])]
 
 
+def _many(source: Any) -> bool:
+    """If a source may have more than one picture."""
+    return is_video(source) or (isinstance(source, (str, os.PathLike)) and expanded(source).is_dir())
+
+
 def _file(root: Path | None, path: str) -> Path:
-    """The file of an image; none for a path that will be refused when it is read."""
+    """The file of an image; none for a path that will be refused when it is read, and for what is no file."""
+    if isinstance(path, Item):
+        return Path()
     try:
         return resolve(root, path)
     except DataError:

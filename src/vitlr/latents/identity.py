@@ -5,7 +5,8 @@ libraries, the processor and the number of threads, all of which can change the 
 what the system says of its file: path, inode, size, and the times of its last modification and last change of
 status in nanoseconds. Opening 120,000 images to digest them would take longer than learning from them; the
 time of the last change cannot be set by a program, as that of the last modification can, so a file that was
-replaced by another of the same size and date is still told apart. A file that was only just written may be
+replaced by another of the same size and date is still told apart. A frame of a clip is identified by its file and
+number. A file that was only just written may be
 written again within one tick of the file system's clock: it is looked at again when the tick is over.
 """
 
@@ -29,6 +30,7 @@ from typing import Any
 
 import torch
 
+from vitlr.data.clips import split_frame
 from vitlr.errors import RunError
 from vitlr.storage.files import write_atomically
 from vitlr.storage.locks import locked
@@ -98,6 +100,7 @@ def _computed_by() -> dict[str, Any]:
     return {
         "vitlr": _code_digest(),
         **{library: metadata.version(library) for library in ("torch", "transformers", "pillow", "numpy")},
+        **_installed("av", "pillow-heif"),
         "matmul_precision": torch.get_float32_matmul_precision(),
         "threads": torch.get_num_threads(),
         "processor": processor(),
@@ -106,9 +109,21 @@ def _computed_by() -> dict[str, Any]:
     }
 
 
+def _installed(*libraries: str) -> dict[str, str]:
+    """Versions of those libraries that are there."""
+    found = {}
+    for library in libraries:
+        with suppress(metadata.PackageNotFoundError):
+            found[library] = metadata.version(library)
+    return found
+
+
 # The code between a file's bytes and a latent: modules, and packages with all that is in them.
 _COMPUTING = (
-    *(f"vitlr.data.{name}" for name in ("images", "decoding", "jpeg", "pixels", "arrays", "animation")),
+    *(
+        f"vitlr.data.{name}"
+        for name in ("images", "decoding", "jpeg", "pixels", "arrays", "signatures", "animation")
+    ),
     *(f"vitlr.data.{name}" for name in ("clips", "video", "video_colours")),
     "vitlr.device",
     "vitlr.vit.backbone",
@@ -238,7 +253,7 @@ def _image_id(path: Path) -> tuple[bytes | None, float]:
     try:
         status = os.stat(path)
     except (OSError, ValueError):
-        return None, 0.0
+        return _frame_id(path)
     if not S_ISREG(status.st_mode):
         return None, 0.0
     modified, changed = status.st_mtime_ns, status.st_ctime_ns
@@ -246,3 +261,15 @@ def _image_id(path: Path) -> tuple[bytes | None, float]:
     digest = blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).digest()
     latest = max(modified, changed) if os.name == "nt" else changed  # Windows tells the creation instead
     return digest, latest / 1e9 + (TICK if latest % 10**9 else COARSE_TICK)
+
+
+def _frame_id(path: Path) -> tuple[bytes | None, float]:
+    """The same of a frame of a clip; None for the path of anything else that is no file."""
+    with suppress(OSError, ValueError):
+        frame = split_frame(path.as_posix())
+        if frame is not None:
+            clip, settled = _image_id(Path(frame[0]))
+            return None if clip is None else blake2b(
+                clip + f"frame {frame[1]}".encode(), digest_size=16
+            ).digest(), settled
+    return None, 0.0

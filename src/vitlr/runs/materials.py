@@ -15,7 +15,6 @@ import numpy as np
 from vitlr.data import load_stream
 from vitlr.data.experience import Stream
 from vitlr.errors import DataError
-from vitlr.evaluation.run import Encode
 from vitlr.latents.cache import LatentCache
 from vitlr.latents.encoder import Encoder
 from vitlr.latents.network import Network
@@ -35,7 +34,7 @@ class Materials:
 
     stream: Stream
     network: Network
-    encode: Encode
+    encode: Encoder
     test: Encoded
 
     @property
@@ -74,9 +73,11 @@ def encoder_of(config: RunConfig, network: Network, root: Path | None) -> Encode
     return Encoder(
         network,
         root=root,
+        stream=True,
         batch_size=config.backbone.batch_size,
         workers=config.data.workers,
         on_bad=config.data.on_bad_image,
+        strict=config.data.strict,
         views=ViewPlan(views=needs.views, budget=needs.view_budget, seed=config.seed),
     )
 
@@ -104,7 +105,7 @@ def prepare(
     return _checked(stream, network, encoder, test)
 
 
-def _checked(stream: Stream, network: Network, encode: Encode, test: Encoded) -> Materials:
+def _checked(stream: Stream, network: Network, encode: Encoder, test: Encoded) -> Materials:
     """Raises DataError if no test image could be read: nothing could be evaluated."""
     if len(test) == 0:
         raise DataError(f"no image of the test set of {stream.name} could be read; check data.root")

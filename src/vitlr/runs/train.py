@@ -48,6 +48,7 @@ from vitlr.vit.views.account import Account, account
 __all__ = ["Result", "read_config", "train"]
 
 PREDICTIONS, SUMMARY = "predictions.json", "summary.json"
+MOST_NOTES = 20  # about single images, in a summary
 FAILURE = "failure.json"  # why a run ended before its end
 _BEGUN = re.compile(r"\.lock|\.config\.yaml\.[0-9a-f]{8}\.tmp")
 
@@ -318,6 +319,7 @@ def _summary(config: RunConfig, materials: Materials, run_dir: Path, seconds: fl
         "facts": list(materials.stream.facts),
         "notes": list(materials.stream.notes),
         "left_out": materials.stream.left_out.as_dict(),
+        "image_notes": list(dict.fromkeys(materials.encode.notes))[:MOST_NOTES],
         "classes": materials.stream.num_classes,
         "skipped_images": _skipped(materials, lines),
         "experiences": len(lines),
