@@ -148,6 +148,7 @@ def _run(config: RunConfig, options: Namespace) -> Result:
 def _repeat(config: RunConfig, options: Namespace) -> int:
     """One method on several orders and seeds: a comparison of one variant."""
     from vitlr.commands.compare import finish, numbers, run_plan
+    from vitlr.configuration import flat
     from vitlr.runs.plan import Plan
     from vitlr.runs.settings import to_dict
 
@@ -155,7 +156,7 @@ def _repeat(config: RunConfig, options: Namespace) -> int:
     what = "folder" if data.dataset == "folder" else f"{data.dataset} {data.scenario}"
     plan = Plan(
         title=f"{method.replace('_', ' ')}, {what}",
-        base=to_dict(config),
+        base=flat(to_dict(config)),
         variants={method.replace("_", " "): {}},
         orders=(data.order,) if options.orders is None else numbers(options.orders, "--orders"),
         seeds=(config.seed,) if options.seeds is None else numbers(options.seeds, "--seeds"),
