@@ -29,7 +29,7 @@ from pathlib import Path
 from vitlr.errors import VitLRError
 from vitlr.evaluation.records import read_metrics
 from vitlr.report.figures import figure_bytes, spread_curves
-from vitlr.report.tradeoffs import Point, accuracy_against_bytes, accuracy_against_cut
+from vitlr.report.tradeoffs import Point, accuracy_against, bytes_text
 from vitlr.runs.plan import Plan, read_plan
 from vitlr.runs.settings import RunConfig, to_yaml
 from vitlr.runs.summary import Outcome, summarise
@@ -42,12 +42,9 @@ SLOW = "native replay"  # names of variants that only --slow runs
 
 
 def given(plan: Plan, options: argparse.Namespace) -> Plan:
-    """The plan with the images and the network that the command line names."""
-    rooms = {"data": ("root", options.data_root), "backbone": ("name", options.backbone)}
-    base = dict(plan.base)
-    for room, (name, value) in rooms.items():
-        base[room] = {**base[room], **({name: value} if value else {})}
-    return replace(plan, base=base)
+    """The plan over the images and the network that the command line names."""
+    given = {"data.root": options.data_root, "backbone.name": options.backbone}
+    return replace(plan, base={**plan.base, **{name: value for name, value in given.items() if value}})
 
 
 def run_flags(config: RunConfig) -> list[str]:
@@ -195,9 +192,14 @@ def figures(part: str, plan: Plan, rows: dict[str, dict], outcomes: list[Outcome
         }
         made["methods"] = spread_curves(curves, title=f"{plan.title}, NICv2-391", note=note, size=(9.4, 5.4))
     if "cuts" in whole:
-        points = [_point(rows[n], int(re.search(r"cut (\d+)", n)[1])) for n in grouped["cuts"]]  # type: ignore[index]
-        made["cuts"] = accuracy_against_cut(
-            {"latent replay, 300 latents": points}, num_blocks=BLOCKS[part], title=plan.title, note=note
+        cuts = {name: int(re.search(r"cut (\d+)", name)[1]) for name in grouped["cuts"]}  # type: ignore[index]
+        points = [_point(rows[n], BLOCKS[part] - cut, f"cut {cut}") for n, cut in cuts.items()]
+        made["cuts"] = accuracy_against(
+            {"latent replay, 300 latents": points},
+            f"trained blocks of {BLOCKS[part]}",
+            logarithmic=False,
+            title=plan.title,
+            note=note,
         )
     if "memory" not in whole:
         return made
@@ -216,7 +218,7 @@ def figures(part: str, plan: Plan, rows: dict[str, dict], outcomes: list[Outcome
         series.setdefault(key, []).append(point)
         if name == f"latent replay (cut {BLOCKS[part] - 1})":  # in both lines, which meet there
             series.setdefault(f"cut {cut}, by codec", []).append(replace(point, name="float32"))
-    made["memory"] = accuracy_against_bytes(series, title=plan.title, note=note)
+    made["memory"] = accuracy_against(series, "replay memory", text=bytes_text, title=plan.title, note=note)
     return made
 
 

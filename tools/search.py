@@ -52,17 +52,16 @@ def ended(plan: Plan, out: Path) -> list[Outcome]:
 
 
 def method_of(plan: Plan, variant: str) -> tuple[str, int]:
-    """Method and cut, within which settings are compared."""
-    settings = plan.variants[variant]
-    cut = settings.get("backbone", {}).get("cut", plan.base["backbone"]["cut"])
-    return settings.get("learner", {}).get("method", LearnerConfig.method), cut
+    """Method and cut: what settings are compared within."""
+    settings = {**plan.base, **plan.variants[variant]}
+    return settings.get("learner.method", LearnerConfig.method), settings["backbone.cut"]
 
 
 def settings_of(plan: Plan, variant: str) -> str:
     """The settings that the search varies within the method, with defaults for those not given."""
     method, _ = method_of(plan, variant)
-    given = plan.variants[variant].get("learner", {})
-    values = {name: given.get(name, getattr(LearnerConfig, name)) for name in SEARCHED.get(method, ("lr",))}
+    given, names = plan.variants[variant], SEARCHED.get(method, ("lr",))
+    values = {name: given.get(f"learner.{name}", getattr(LearnerConfig, name)) for name in names}
     shown = (
         f"{name} {'by held-out error' if value is None else f'{value:g}'}" for name, value in values.items()
     )
@@ -115,12 +114,8 @@ def main() -> None:
     parser.add_argument("--page-only", action="store_true", help="run nothing")
     options = parser.parse_args()
     plan = read_plan(HERE / "recipes" / "search-real.yaml")
-    base = {
-        **plan.base,
-        "data": {**plan.base["data"], "root": options.data_root},
-        "backbone": {**plan.base["backbone"], "name": options.backbone},
-    }
-    plan = replace(plan, base=base)
+    given = {"data.root": options.data_root, "backbone.name": options.backbone}
+    plan = replace(plan, base={**plan.base, **given})
     if not options.page_only:
         run_plan(plan, options.out, quiet=False)
     rows = {row["variant"]: row for row in summarise(plan, ended(plan, options.out))}

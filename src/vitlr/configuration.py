@@ -31,14 +31,12 @@ __all__ = [
     "differences",
     "flat",
     "names_of",
-    "nested",
     "neutral",
     "one_of",
     "parse_yaml",
     "place",
     "read_by",
     "read_yaml",
-    "renamed",
     "repetition",
     "settings_of",
     "unknown",
@@ -88,12 +86,6 @@ def aliases_of(cls: Any) -> dict[str, str]:
     }
 
 
-def renamed(cls: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Flat settings by their names of today."""
-    aliases = aliases_of(cls)
-    return {aliases.get(name, name): value for name, value in settings.items()}
-
-
 def names_of(cls: Any, kind: str) -> set[str]:
     """Flat names of the settings that are ``neutral``, a ``place`` or a ``repetition``."""
     return {name for name, each in settings_of(cls).items() if each.metadata.get("kind") == kind}
@@ -110,23 +102,11 @@ def deciding(cls: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by flat name; of an empty group the name and ``{}``."""
+    """Nested settings by flat name; an empty group stays, as ``{}``."""
     found: dict[str, Any] = {}
     for key, value in settings.items():
         name = f"{prefix}{key}"
         found |= flat(value, f"{name}.") if isinstance(value, dict) and value else {name: value}
-    return found
-
-
-def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Flat settings as they are nested in YAML."""
-    found: dict[str, Any] = {}
-    for name, value in settings.items():
-        *groups, last = name.split(".")
-        inside = found
-        for group in groups:
-            inside = inside.setdefault(group, {})
-        inside[last] = value
     return found
 
 
@@ -154,7 +134,7 @@ def unknown(name: str, known: Iterable[str]) -> str:
 
 
 def checked(cls: Any, settings: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Nested settings whose names ``cls`` knows; values are checked when the class is made.
+    """Flat settings by their names of today; values are checked when the class is made.
 
     Args:
         where: where the settings were found, for the sentence of an error.
@@ -171,12 +151,13 @@ def checked(cls: Any, settings: Mapping[str, Any], where: str) -> dict[str, Any]
             raise ConfigError(f"{where}: {name} must hold settings such as {groups[name]}, got {value!r:.60}")
         if name not in known and name not in groups:
             raise ConfigError(f"{where}: {unknown(name, known)}")
-        if value is None and "None" not in str(known[name].type):
+        if name in known and value is None and "None" not in str(known[name].type):
             raise ConfigError(f"{where}: {given} has no value; give one, or leave the line out")
         if name in found:
             raise ConfigError(f"{where}: {name} is given twice, by two names; leave one out")
-        found[name] = value
-    return nested(found)
+        if name in known:  # and not an empty group
+            found[name] = value
+    return found
 
 
 # -- YAML -----------------------------------------------------------------------------------------------

@@ -176,7 +176,7 @@ def test_the_calibration_error_of_a_report_is_the_one_of_the_records_over_images
 @pytest.mark.usefixtures("undrawn")
 def test_what_accuracy_costs_is_drawn_for_methods_to_compare_and_named_by_method(comparison: Path) -> None:
     figures = make_report(*gather([comparison])).figures
-    for name, label in (("accuracy-bytes", "replay memory"), ("accuracy-seconds", "seconds to learn")):
+    for name, label in (("accuracy-bytes", "memory"), ("accuracy-seconds", "seconds to learn")):
         (axes,) = figures[name].axes
         assert axes.get_xlabel().startswith(label)
         assert [text.get_text() for text in axes.texts] == ["latent replay", "naive"]

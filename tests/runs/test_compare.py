@@ -68,7 +68,7 @@ def test_a_recipe_that_says_something_else_is_refused_by_name(
 
 def test_the_same_order_twice_is_run_once_and_an_empty_room_is_none(tmp_path: Path) -> None:
     plan = read_plan(recipe(tmp_path, "variants: {a: }\nbase: {data: }\nruns: [0, 2, 0]\nseeds: [1, 1]\n"))
-    assert (plan.orders, plan.seeds, plan.base) == ((0, 2), (1,), {"data": {}})
+    assert (plan.orders, plan.seeds, plan.base) == ((0, 2), (1,), {})
 
 
 def test_names_in_any_alphabet_have_directories_of_their_own(tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_a_comparison_and_a_recipe_that_say_run_for_order_are_continued(
     assert json.loads((out / "summary.json").read_text())["orders"] == [1, 2]
     assert read_config(run).data.order == 1
     plan = read_plan(recipe(tmp_path, "base: {data: {run: 3}}\nvariants: {a: }\nruns: [4]\n"))
-    assert (plan.base, plan.orders) == ({"data": {"order": 3}}, (4,))
+    assert (plan.base, plan.orders) == ({"data.order": 3}, (4,))
 
 
 @pytest.mark.parametrize("other", ["--learner.lr=0.5", "--data.root=OTHER", "--data.root=GONE"])

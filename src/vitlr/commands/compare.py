@@ -61,11 +61,8 @@ def compare_variants(options: argparse.Namespace) -> int:
         plan = replace(plan, orders=numbers(options.orders, "--orders"))
     if options.seeds:
         plan = replace(plan, seeds=numbers(options.seeds, "--seeds"))
-    base = dict(plan.base)
-    if options.data_root:
-        base["data"] = {**base.get("data", {}), "root": options.data_root}
-    if options.backbone:
-        base["backbone"] = {**base.get("backbone", {}), "name": options.backbone}
+    given = {"data.root": options.data_root, "backbone.name": options.backbone}
+    base = {**plan.base, **{name: value for name, value in given.items() if value}}
     variants = plan.variants
     if options.only:
         missing = [name for name in options.only if name not in variants]

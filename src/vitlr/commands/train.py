@@ -162,6 +162,7 @@ def _run(config: RunConfig, options: Namespace) -> Result:
 def _repeat(config: RunConfig, options: Namespace) -> int:
     """One method on several orders and seeds: a comparison of one variant."""
     from vitlr.commands.compare import finish, numbers, run_plan
+    from vitlr.configuration import flat
     from vitlr.runs.plan import Plan
     from vitlr.runs.settings import to_dict
 
@@ -169,7 +170,7 @@ def _repeat(config: RunConfig, options: Namespace) -> int:
     what = f"{data.dataset} {data.scenario}" if data.dataset in ("core50", "rendered") else data.dataset
     plan = Plan(
         title=f"{method.replace('_', ' ')}, {what}",
-        base=to_dict(config),
+        base=flat(to_dict(config)),
         variants={method.replace("_", " "): {}},
         orders=(data.order,) if options.orders is None else numbers(options.orders, "--orders"),
         seeds=(config.seed,) if options.seeds is None else numbers(options.seeds, "--seeds"),

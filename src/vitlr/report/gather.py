@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from vitlr.configuration import METHOD, deciding, flat, names_of, read_yaml, renamed, settings_of
+from vitlr.configuration import METHOD, aliases_of, deciding, flat, names_of, read_yaml, settings_of
 from vitlr.errors import RunError
 from vitlr.evaluation.metrics import confusion_matrix
 from vitlr.evaluation.records import read_metrics, run_measures
@@ -178,7 +178,7 @@ def _variant(path: Path, names: Mapping[str, str]) -> str:
 
 
 def _read(path: Path, comparison: _Comparison, settings: type) -> RunData:
-    config = read_yaml(path / "config.yaml")
+    config, aliases = read_yaml(path / "config.yaml"), aliases_of(settings)
     groups = {name.partition(".")[0] for name in settings_of(settings) if "." in name}
     if not isinstance(config, dict) or not all(isinstance(config.get(group, {}), dict) for group in groups):
         raise RunError(f"{path / 'config.yaml'} is damaged; leave this run out or run it again")
@@ -194,7 +194,7 @@ def _read(path: Path, comparison: _Comparison, settings: type) -> RunData:
         metrics=metrics,
         summary=summary,
         predictions=predictions,
-        flat=renamed(settings, flat(config)),
+        flat={aliases.get(name, name): value for name, value in flat(config).items()},
     )
     if run.finished:
         return run
@@ -270,16 +270,10 @@ def _with_images(group: Sequence[RunData], settings: type) -> list[dict[str, Any
     if max(len(classes), len(numbers), *map(len, alike.values())) < 2:
         return [run.flat for run in group]
     roots = sorted(names_of(settings, "place"))
-    by_place = len({repr([run.flat.get(name) for name in roots]) for run in group}) > 1
-    return [{**run.flat, "images": _places(run, roots) if by_place else _counts(run)} for run in group]
-
-
-def _places(run: RunData, roots: Sequence[str]) -> str:
-    return " and ".join(str(run.flat[name]) for name in roots if run.flat.get(name) is not None)
-
-
-def _counts(run: RunData) -> str:
-    return " + ".join(map(str, _images(run)))
+    names = [" and ".join(str(run.flat[r]) for r in roots if run.flat.get(r) is not None) for run in group]
+    if len(set(names)) < 2:
+        names = [" + ".join(map(str, _images(run))) for run in group]
+    return [{**run.flat, "images": name} for run, name in zip(group, names, strict=True)]
 
 
 def _images(run: RunData) -> tuple[int, int]:

@@ -16,7 +16,7 @@ from vitlr.report.confusion import confusion_matrix
 from vitlr.report.figures import figure_bytes, spread_curves
 from vitlr.report.gather import RunData
 from vitlr.report.page import Part
-from vitlr.report.tradeoffs import Point, accuracy_against_bytes, accuracy_against_seconds
+from vitlr.report.tradeoffs import Point, accuracy_against, bytes_text
 
 __all__ = [
     "PUBLISHED",
@@ -141,14 +141,20 @@ def tradeoffs(rows: Sequence[Mapping[str, Any]], drawn: Drawn) -> Part | None:
             for row in whole
         }
 
-    by_bytes = drawn.svg("accuracy-bytes", accuracy_against_bytes(points("memory_bytes")))
-    by_seconds = drawn.svg("accuracy-seconds", accuracy_against_seconds(points("learn_seconds")))
+    by_bytes = accuracy_against(points("memory_bytes"), "memory", text=bytes_text)
+    by_seconds = accuracy_against(points("learn_seconds"), "seconds to learn an experience")
     return Part(
         title="What accuracy costs",
         text="The final accuracy of each method, mean and standard deviation of its runs.",
         figures=(
-            (by_bytes, "Final accuracy against the most bytes that are remembered."),
-            (by_seconds, "Final accuracy against seconds to learn an experience, without encoding."),
+            (
+                drawn.svg("accuracy-bytes", by_bytes),
+                "Final accuracy against the most bytes that are remembered.",
+            ),
+            (
+                drawn.svg("accuracy-seconds", by_seconds),
+                "The same against seconds to learn an experience, without encoding.",
+            ),
         ),
     )
 

@@ -1,4 +1,4 @@
-"""Figures of what accuracy costs: bytes of memory, seconds, depth of the cut. Never imports torch."""
+"""The figure of what accuracy costs: bytes of memory, seconds, trained blocks. Never imports torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, Percent
 
 from vitlr.report.figures import COLOURS, literal, new_axes
 
-__all__ = ["Point", "accuracy_against_bytes", "accuracy_against_cut", "accuracy_against_seconds"]
+__all__ = ["Point", "accuracy_against", "bytes_text"]
 
 # Where a point's name may stand, in the order of liking; 1 and -1: at an end of its error bar, 0: beside the point.
 _PLACES = (
@@ -36,74 +36,44 @@ class Point:
     name: str = ""
 
 
-def accuracy_against_bytes(
-    series: Mapping[str, Sequence[Point]], *, title: str = "", note: str = ""
+def accuracy_against(
+    series: Mapping[str, Sequence[Point]],
+    xlabel: str,
+    *,
+    logarithmic: bool = True,
+    text: Callable[[float], str] = lambda value: f"{value:g}",
+    title: str = "",
+    note: str = "",
 ) -> Figure:
-    """Final accuracy against bytes of the memory (logarithmic), a line a series, points named.
+    """Final accuracy against what it costs, a line a series, points named.
 
     Args:
-        series: points by name of the series, x in bytes.
+        series: points by name of the series.
+        text: of a place on the horizontal axis.
+        note: small print under the figure.
     """
-    return _against(series, "replay memory", _bytes, title, note)
-
-
-def accuracy_against_seconds(
-    series: Mapping[str, Sequence[Point]], *, title: str = "", note: str = ""
-) -> Figure:
-    """The same against seconds to learn an experience, x in seconds."""
-    return _against(series, "seconds to learn an experience", lambda value: f"{value:g}", title, note)
-
-
-def _against(
-    series: Mapping[str, Sequence[Point]], xlabel: str, text: Callable[[float], str], title: str, note: str
-) -> Figure:
-    figure, axes = _axes(title, note)
+    figure, axes = new_axes((7.6, 4.4), title, note)
     for index, (name, points) in enumerate(series.items()):
         _errorbars(axes, points, name, index)
     places = [point.x for points in series.values() for point in points]
     above = [place for place in places if place > 0]
-    if len(above) == len(places):
-        axes.set_xscale("log")
-    elif above:  # a method that keeps nothing is drawn at 0, a decade before the others
-        axes.set_xscale("symlog", linthresh=min(above))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if logarithmic and above:  # a method that costs nothing is drawn at 0, a decade before the others
+        symmetric = len(above) < len(places)
+        axes.set_xscale("symlog", linthresh=min(above)) if symmetric else axes.set_xscale("log")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: text(value)))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(xlabel)
+    axes.set_ylabel("final accuracy on the whole test set")
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
     axes.margins(x=0.12, y=0.15)
-    if any(len(points) > 1 for points in series.values()):  # else the names of the points say it
+    if any(len(points) > 1 for points in series.values()):  # else the names of the points suffice
         axes.legend(
             frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(0, -0.32), ncols=2, borderaxespad=0
         )
     _name_points(figure, axes, series)
     return figure
-
-
-def accuracy_against_cut(
-    series: Mapping[str, Sequence[Point]], *, num_blocks: int, title: str = "", note: str = ""
-) -> Figure:
-    """Final accuracy against the number of blocks trained, a line a series.
-
-    Args:
-        series: points by name of the series, x the cut (blocks frozen).
-    """
-    figure, axes = _axes(title, note)
-    cuts = sorted({point.x for points in series.values() for point in points}, reverse=True)
-    for index, (name, points) in enumerate(series.items()):
-        _errorbars(axes, points, name, index)
-    axes.set_xlim(max(cuts) + 0.4, min(cuts) - 0.4)
-    axes.set_xticks(cuts, [f"cut {cut:.0f}\n{num_blocks - cut:.0f} trained" for cut in cuts])
-    axes.set_xlabel(f"blocks of {num_blocks}")
-    axes.margins(y=0.15)
-    axes.legend(frameon=False, fontsize=9, loc="best")
-    return figure
-
-
-def _axes(title: str, note: str) -> tuple[Figure, Axes]:
-    figure, axes = new_axes((7.6, 4.4), title, note)
-    axes.set_ylabel("final accuracy on the whole test set")
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
-    return figure, axes
 
 
 def _errorbars(axes: Axes, points: Sequence[Point], name: str, index: int) -> None:
@@ -161,7 +131,8 @@ def _name_points(figure: Figure, axes: Axes, series: Mapping[str, Sequence[Point
             taken += [Path(corners), Path([corners[0], corners[2]])]
 
 
-def _bytes(value: float) -> str:
+def bytes_text(value: float) -> str:
+    """``20 MB``."""
     for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if value >= size:
             return f"{value / size:g} {unit}"

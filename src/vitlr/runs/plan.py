@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -23,7 +23,7 @@ OUTPUTS = ("summary.json", "table.md", "accuracy.png", "accuracy.svg")  # of a c
 class Plan:
     """What is compared.
 
-    ``base`` and each of ``variants`` are nested settings as in a run's YAML; a variant wins over the base.
+    ``base`` and each of ``variants`` are settings by flat name (``memory.capacity``); a variant wins over the base.
     Each variant runs on every one of the ``orders`` with every one of the ``seeds``.
     """
 
@@ -35,10 +35,10 @@ class Plan:
 
     def configs(self, variant: str, out: Path) -> Iterator[RunConfig]:
         """The configurations of a variant's runs, each with its directory below ``out``."""
-        settings = _merged(self.base, self.variants[variant])
         for order, seed in product(self.orders, self.seeds):
-            where = {"data": {"order": order}, "seed": seed, "out": str(place_of(out, variant, order, seed))}
-            yield from_settings(_merged(settings, where))
+            place = place_of(out, variant, order, seed)
+            repetition = {"data.order": order, "seed": seed, "out": str(place)}
+            yield from_settings({**self.base, **self.variants[variant], **repetition})
 
 
 def place_of(out: Path, variant: str, order: int, seed: int) -> Path:
@@ -46,14 +46,6 @@ def place_of(out: Path, variant: str, order: int, seed: int) -> Path:
     return (
         out / slug(variant) / f"run{order}-seed{seed}"
     )  # as version 0.1 named it, so that its comparisons continue
-
-
-def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in over.items():
-        inner = merged.get(key)
-        merged[key] = _merged(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
-    return merged
 
 
 def read_plan(path: str | Path) -> Plan:
@@ -87,7 +79,7 @@ def read_plan(path: str | Path) -> Plan:
 
 
 def _settings(where: str, name: str, settings: Any) -> dict[str, Any]:
-    """The nested settings of the base or of a variant; they, or a group of them, may be left empty."""
+    """The settings of the base or of a variant; they, or a group of them, may be left empty."""
     where = f"{where}, {name!r:.60}"
     if settings is not None and not isinstance(settings, dict):
         raise ConfigError(f"{where} must hold settings, got {settings!r:.60}")

@@ -104,7 +104,7 @@ def to_yaml(config: RunConfig) -> str:
 
 
 def from_settings(settings: Mapping[str, Any]) -> RunConfig:
-    """The configuration with these nested settings; ConfigError as for :func:`parse`."""
+    """The configuration with these settings, nested or by flat name; ConfigError as for :func:`parse`."""
     parser = _plain_parser()
     with _one_sentence(parser):
         return _config(parser, parser.parse_object(dict(settings)))
