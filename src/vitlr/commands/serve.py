@@ -115,7 +115,7 @@ def _serve(options: argparse.Namespace, model: LatentReplayClassifier, limits: L
             if options.model
             else "nothing is saved: give a directory to keep what is taught"
         )
-        err().print(f"{where}; Ctrl-C ends", highlight=False, markup=False)
+        err().print(f"{where}; press Ctrl-C to stop", highlight=False, markup=False)
         if options.host not in LOOPBACK:
             err().print(
                 "anyone who reaches this address can teach, and browsers allow the camera only on https pages"

@@ -195,7 +195,7 @@ def render_dataset(
 ) -> int:
     """Render a tree in CORe50's layout below ``root``; returns the number of frames written.
 
-    The tree is built beside its place, flushed to the disk and renamed when it is complete.
+    The tree is built under a temporary name, flushed to the disk and renamed when it is complete.
 
     Args:
         frames: per video, 1..300.

@@ -85,7 +85,7 @@ def _check_files(directory: Path) -> None:
     if any(directory.glob("pytorch_model*.bin")):
         raise BackboneError(
             f"{directory} has its weights as a pickle, pytorch_model.bin, which is never read: convert it to "
-            "safetensors where you trust it: transformers.AutoModel.from_pretrained(OLD).save_pretrained(NEW)"
+            "safetensors if you trust it: transformers.AutoModel.from_pretrained(OLD).save_pretrained(NEW)"
         )
     raise BackboneError(f"{directory} has no model.safetensors: its weights are missing")
 

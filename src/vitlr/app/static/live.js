@@ -23,7 +23,7 @@
       body,
     });
     let content = {};
-    try { content = await reply.json(); } catch { /* told below */ }
+    try { content = await reply.json(); } catch { /* reported below */ }
     if (!reply.ok) throw new Error(content.error || `the page's server answered ${reply.status}`);
     return content;
   }
@@ -159,7 +159,7 @@
     held = false;
     const began = performance.now(), name = nameField.value.trim();
     teachButton.classList.remove("held");
-    try { await pending; } catch { /* told where it was sent */ }
+    try { await pending; } catch { /* reported where it was sent */ }
     part("counter").hidden = true;
     if (lost) {
       ask(`/live/drop?visitor=${visitor}`, "{}", "application/json").catch(() => {});

@@ -41,7 +41,7 @@ def save_image_classifier(
 ) -> Path:
     """Write backbone, trained head and classifier as one Hugging Face model; returns its directory.
 
-    The directory appears whole or not at all: it is written beside its place and then renamed. An earlier
+    The directory appears whole or not at all: it is written under a temporary name and then renamed. An earlier
     model in that place is replaced; a directory with other contents only if ``overwrite`` is set.
 
     Args:
