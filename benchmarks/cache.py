@@ -40,13 +40,13 @@ def watch() -> None:
             _opened.append(str(arguments[0]))
 
     sys.addaudithook(hook)
-    forward = cut.Trunk.forward
+    latents = cut.Trunk.latents
 
     def counted(self, images):
         _trunks.append(len(images))
-        return forward(self, images)
+        return latents(self, images)
 
-    cut.Trunk.forward = counted  # type: ignore[method-assign]
+    cut.Trunk.latents = counted  # type: ignore[method-assign]
 
 
 def same(first: Path, second: Path) -> bool:

@@ -37,6 +37,7 @@ import torch
 from torch.nn import functional
 
 from vitlr.data.images import iter_batches
+from vitlr.latents.record import Latents
 from vitlr.learning import GradientLearner, LearnerConfig
 from vitlr.learning.minibatch import epoch_minibatches
 from vitlr.rendered.dataset import render_dataset
@@ -81,8 +82,8 @@ class Ours:
         rng = np.random.default_rng(1)
         generator = torch.Generator().manual_seed(0)
         latents = torch.randn(memory, *self.trunk.latent_shape, generator=generator)
-        self.learner.learn(latents[:2], np.array([0, CLASSES - 1]), 0)
-        self.learner.memory.offer(latents, rng.integers(0, CLASSES, memory), 0, rng)
+        self.learner.learn(Latents(latents[:2]), np.array([0, CLASSES - 1]), 0)
+        self.learner.memory.offer(Latents(latents), rng.integers(0, CLASSES, memory), 0, rng)
         self.experience = 0
 
     def run(self, paths: list[str], root: Path) -> dict[str, float]:
@@ -97,10 +98,10 @@ class Ours:
             computed += last - arrived
         self.experience += 1
         rng = np.random.default_rng(self.experience)
-        memory_seconds = self._time_memory(torch.cat(latents), rng)
+        memory_seconds = self._time_memory(len(paths), rng)
         began = time.perf_counter()
         labels = np.full(len(paths), self.experience % CLASSES)
-        self.learner.learn(torch.cat(latents), labels, self.experience)
+        self.learner.learn(Latents(torch.cat(latents)), labels, self.experience)
         learned = time.perf_counter() - began
         return {
             "decoding": waited,
@@ -117,12 +118,12 @@ class Ours:
             self.trunk(batch)
         return time.perf_counter() - start
 
-    def _time_memory(self, latents: torch.Tensor, rng: np.random.Generator) -> float:
+    def _time_memory(self, num_new: int, rng: np.random.Generator) -> float:
         """Seconds of the memory in ``learn``: the same draws, repeated on their own."""
         memory = self.learner.memory
         start = time.perf_counter()
         for _ in range(EPOCHS):
-            for _, rows in epoch_minibatches(len(latents), len(memory), BATCH, rng):
+            for _, rows in epoch_minibatches(num_new, len(memory), BATCH, rng):
                 memory.draw(rows)
         return time.perf_counter() - start
 

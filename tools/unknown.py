@@ -19,39 +19,25 @@ from __future__ import annotations
 import argparse
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
-from torch import Tensor
-from vitlr.classifier.parts import Network, Taught
 
 from vitlr import LatentReplayClassifier
 from vitlr.data.core50 import parse_frame
 from vitlr.evaluation.metrics import accuracy, mean_and_sd
-from vitlr.learning import GradientLearner, LearnerConfig
+from vitlr.latents.encoder import Encoder
+from vitlr.latents.network import Network
+from vitlr.latents.settings import BackboneConfig
+from vitlr.learning import LearnerConfig, new_learner
 from vitlr.replay import MemoryConfig
 from vitlr.runs.tracking import machine
-from vitlr.vit import Head
 
 TEST_SESSIONS = (3, 7, 10)
 OBJECTS, ALIKE = 50, 5
 TASKS = {"2 objects": (2, 1), "10 objects": (10, 1), "25 objects": (25, 1), "25 objects, 5 kinds": (5, ALIKE)}
-
-
-class EncodedOnce(Network):
-    """A network that keeps the latent of every path, because all choices use the same images."""
-
-    def encode_rows(self, images: Iterable[Any]) -> Iterator[tuple[list[int], Tensor]]:
-        images = list(images)
-        kept: dict[str, Tensor] = self.__dict__.setdefault("kept", {})
-        missing = [path for path in dict.fromkeys(images) if path not in kept]
-        for rows, latents_BTD in super().encode_rows(missing):
-            kept.update(zip((missing[row] for row in rows), latents_BTD, strict=True))
-        yield list(range(len(images))), torch.stack([kept[path] for path in images])
 
 
 def chosen(choice: int, number: int, together: int) -> np.ndarray:
@@ -60,23 +46,22 @@ def chosen(choice: int, number: int, together: int) -> np.ndarray:
     return (groups[:, None] * together + np.arange(together) + 1).ravel()
 
 
-def measured(network: Network, videos: dict[tuple[bool, int], list[str]], taught_O: np.ndarray) -> dict:
+def measured(encode: Encoder, videos: dict[tuple[bool, int], list[str]], taught_O: np.ndarray) -> dict:
     """The figures of one choice; ``videos`` holds paths by whether they are for testing, and by object."""
     defaults = LatentReplayClassifier()
-    head = Head(network.backbone, network.trunk.cut)
-    taught = Taught(
-        network, GradientLearner(head, LearnerConfig(), MemoryConfig(), np.random.default_rng(0)), {}
+    learner = new_learner(
+        encode.network.new_head(), LearnerConfig(), MemoryConfig(), np.random.default_rng(0)
     )
-    for each in taught_O.tolist():
-        taught.learn(videos[False, each], each)
-    snapshot = taught.snapshot()
+    for number, each in enumerate(taught_O.tolist()):
+        latents = encode(videos[False, each]).latents
+        learner.learn(latents, np.full(len(latents), number), number)
     tested = [(each, path) for each in range(1, OBJECTS + 1) for path in videos[True, each]]
     objects_N = np.array([each for each, _ in tested])
-    logits_NC, cosines = snapshot.answer([path for _, path in tested])
+    logits_NC, cosines = learner.answer(encode([path for _, path in tested]).latents)
     scores_N, known_N = cosines.numpy(), np.isin(objects_N, taught_O)
     largest_N = logits_NC.double().softmax(dim=1).amax(dim=1).numpy()
     above_N = scores_N >= defaults.threshold
-    answers_N = np.array(snapshot.labels)[logits_NC.argmax(dim=1).numpy()]
+    answers_N = taught_O[logits_NC.argmax(dim=1).numpy()]
     return {
         "auroc": float(roc_auc_score(known_N, scores_N)),
         "auroc_probability": float(roc_auc_score(known_N, largest_N)),
@@ -102,15 +87,16 @@ def main() -> None:
     for path in sorted(options.data_root.glob("s*/o*/*.png")):
         session, each, _ = parse_frame(path.relative_to(options.data_root).as_posix())
         videos[session in TEST_SESSIONS, each].append(str(path))
-    loaded = Network.load(
-        options.backbone, image_size=options.image_size, blocks=None, cut=options.cut, precision="float32"
+    config = BackboneConfig(
+        name=options.backbone, image_size=options.image_size, cut=options.cut, precision="float32"
     )
-    network = EncodedOnce(loaded.backbone, loaded.trunk)
+    encode = Encoder(Network.open(config))
+    encode.hold(path for paths in videos.values() for path in paths)  # all choices use the same images
     choices, rows = [int(text) for text in options.choices.split(",")], []
     names = ("auroc", "auroc_probability", "taught_kept", "others_unknown", "accuracy")
     print(f"{'taught':<22}" + "".join(f"{name:>20}" for name in names))
     for title, (number, together) in TASKS.items():
-        found = [measured(network, videos, chosen(choice, number, together)) for choice in choices]
+        found = [measured(encode, videos, chosen(choice, number, together)) for choice in choices]
         row = {name: mean_and_sd([each[name] for each in found]) for name in names}
         rows.append({"taught": title, "choices": choices, "all": found, "mean_and_sd": row})
         cells = (

@@ -417,8 +417,8 @@ class LatentReplayClassifier:
             ConfigError: the device or precision asked for is not one of this machine.
         """
         directory = expanded(directory)
-        tensors, plain = saved.read(directory)
         try:
+            tensors, plain = saved.read(directory)
             given = {"device": device, "precision": precision}
             asked = {name: value for name, value in given.items() if value is not None}
             model = cls(**(plain["params_in_use"] | asked))

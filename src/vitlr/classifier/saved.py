@@ -91,8 +91,9 @@ def _migrate_from_1(tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
     counts = tensors["memory.labels"].bincount(minlength=len(labels)).tolist()
     plain["images"] = [0 if label is None else count for label, count in zip(labels, counts, strict=True)]
     plain["lessons"] = plain["learner"]["experiences_learned"]
-    network = plain["network"]
-    network["taught_in"] = precision = network.pop("precision")
+    network, device = plain["network"], str(plain["params_in_use"]["device"])
+    precision = network.pop("precision")
+    network["taught_in"] = f"{precision} on {device}" if device.startswith("cuda") else precision
     plain["backbone"]["traits"] = plain["backbone"].pop("outline", {})
     plain["backbone"]["rounded"] = network["cut"] if precision == "bfloat16" else 0
     for settings in (plain["params"], plain["params_in_use"]):

@@ -57,12 +57,19 @@ def load_checkpoint(run_dir: str | Path, learner: Learner, identity: Mapping[str
     """Put the learner where the saved one stood; returns how many experiences it had learned.
 
     Raises:
-        RunError: there is no checkpoint, it is damaged, or it is of another configuration, data set or
-            version; the differences are named.
+        RunError: there is no checkpoint, it is damaged, or it is of another version, configuration or data set;
+            the differences are named.
     """
     tensors, plain = load_state(Path(run_dir) / "checkpoint", kind="checkpoint", version=CHECKPOINT_VERSION)
     now = json.loads(json.dumps(identity))  # as it would come back: tuples are lists
-    different = list(_differences(plain.get("identity"), now))
+    saved = plain.get("identity")
+    if isinstance(saved, dict) and saved.get("vitlr") != now.get("vitlr"):
+        made_by = str(saved.get("vitlr"))[:40]
+        raise RunError(
+            f"{run_dir} cannot be resumed: its checkpoint is of vitlr {made_by} and this is {now.get('vitlr')};"
+            f" finish it with vitlr {made_by}, or start a new run"
+        )
+    different = list(_differences(saved, now))
     if different:
         more = f" and {len(different) - 5} more" if len(different) > 5 else ""
         raise RunError(
