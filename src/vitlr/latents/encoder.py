@@ -11,6 +11,7 @@ Shapes: N images, H and W their sides.
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,7 +28,7 @@ from vitlr.data.clips import read_frames, split_frame
 from vitlr.data.experience import Item
 from vitlr.data.images import read_image, resolve
 from vitlr.data.pictures import pictures
-from vitlr.data.video import is_video
+from vitlr.data.video import Video, is_video
 from vitlr.errors import ConfigError, DataError
 from vitlr.latents.cache import batch_kind
 from vitlr.latents.identity import image_ids
@@ -239,7 +240,7 @@ class Encoder:
             if isinstance(image, DataError):
                 if not self._skip:
                     raise image
-                self.skipped.append(str(sources[row]))
+                self.skipped.append(_name(sources[row], row))
             else:
                 rows.append(row)
                 images.append(image)
@@ -392,6 +393,12 @@ class _Held:
         held, latents = self._in_memory[batch.rows.start]
         kept = np.isin(rows, held)
         return kept, latents[np.searchsorted(held, rows[kept])]
+
+
+def _name(source: Any, row: int) -> str:
+    """What a source is called: its path, or its place among the sources."""
+    source = source.path if isinstance(source, Video) else source
+    return os.fspath(source) if isinstance(source, (str, os.PathLike)) else f"image {row}"
 
 
 def _file(root: Path | None, path: str) -> Path:
