@@ -20,8 +20,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vitlr.data.folders import image_files
+from vitlr.data.files import find_images
 from vitlr.data.images import read_image
+from vitlr.data.names import expanded
 from vitlr.errors import BackboneError, ConfigError, DataError, RunError
 from vitlr.report.overlay import Row, fitted, gallery
 from vitlr.vit import Backbone, Head, load_backbone
@@ -78,7 +79,7 @@ def open_view(
     Raises:
         BackboneError, ConfigError, RunError: there is no such network, or it cannot be used so.
     """
-    path = Path(name).expanduser()
+    path = expanded(name)
     if (path / "state.safetensors").is_file():
         if blocks is not None or image_size is not None:
             raise ConfigError(
@@ -138,7 +139,7 @@ def look(
         ConfigError: ``fuse`` or ``discard`` is none. DataError: no image, or one that cannot be read.
     """
     check_options(fuse=fuse, discard=discard)
-    files = image_files(paths)
+    files = find_images(paths).files
     if not files:
         raise DataError("no images were given; give image files or folders of them")
     names = _names(files)

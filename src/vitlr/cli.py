@@ -5,11 +5,15 @@ from __future__ import annotations
 import argparse
 import difflib
 import errno
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 from vitlr import __version__
+from vitlr.data.names import expanded
 from vitlr.errors import VitLRError
 
 __all__ = ["main"]
@@ -31,7 +35,19 @@ class _Parser(argparse.ArgumentParser):
 
 def make_parser() -> argparse.ArgumentParser:
     """All commands. Those in ``_CONFIGURED`` parse the rest of their line themselves."""
-    from vitlr.commands import cache, compare, data, demo, model, pretrain, report, rollout, serve
+    from vitlr.commands import (
+        cache,
+        compare,
+        data,
+        demo,
+        model,
+        predict,
+        pretrain,
+        report,
+        rollout,
+        serve,
+        teach,
+    )
 
     parser = _Parser(
         prog="vitlr",
@@ -43,7 +59,7 @@ def make_parser() -> argparse.ArgumentParser:
     common = {"formatter_class": argparse.RawDescriptionHelpFormatter}
     for name, summary in _CONFIGURED.items():
         commands.add_parser(name, help=summary, add_help=False)
-    for module in (demo, compare, data, pretrain, model, rollout, report, serve, cache):
+    for module in (demo, compare, data, pretrain, teach, predict, model, rollout, report, serve, cache):
         module.add_parsers(commands, common)
     return parser
 
@@ -89,11 +105,23 @@ def _command(arguments: list[str]) -> Callable[[], int]:
         near = difflib.get_close_matches(unknown[0].partition("=")[0], flags, n=1)
         hint = f"; did you mean {near[0]}?" if near else f"; see vitlr {arguments[0]} --help"
         raise VitLRError(f"unrecognized arguments: {' '.join(unknown)[:200]}{hint}")
+    for name, value in vars(options).items():
+        setattr(options, name, _at_home(value))
     return lambda: options.run_command(options)
+
+
+def _at_home(value: Any) -> Any:
+    """Paths with the home directory in place of ``~``, which shells leave in ``--out=~/x``."""
+    if isinstance(value, list):
+        return [_at_home(each) for each in value]
+    return expanded(value) if isinstance(value, Path) else value
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code: 0, 1 (verify found faults), 2 (bad input) or 130 (interrupted)."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # so that no letter of a name is too much for a terminal
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = _command(list(sys.argv[1:] if arguments is None else arguments))()
         sys.stdout.flush()

@@ -10,6 +10,7 @@ import json
 import queue
 import threading
 import time
+import unicodedata
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,8 +25,9 @@ from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 
 from vitlr.classifier import LatentReplayClassifier
-from vitlr.classifier.labels import Label
+from vitlr.classifier.labels import Label, known_label
 from vitlr.data.images import read_image
+from vitlr.data.names import checked_name, expanded, same_but_for_case
 from vitlr.data.video import Video, is_video, read_video
 from vitlr.errors import ConfigError, DataError, VitLRError
 from vitlr.storage.files import write_atomically
@@ -133,7 +135,7 @@ class LiveSession:
     ) -> None:
         self.model = model
         self._reopen = reopen
-        self.directory = None if directory is None else Path(directory)
+        self.directory = None if directory is None else expanded(directory)
         self.limits = Limits() if limits is None else limits
         self.autosave = autosave and self.directory is not None
         self._holds: OrderedDict[str, _Hold] = OrderedDict()
@@ -141,7 +143,7 @@ class LiveSession:
         self._answering = threading.BoundedSemaphore(self.limits.answers)
         self._one = threading.Lock()  # answers one picture at a time, since learning uses the same cores
         self._thumbnails: dict[str, np.ndarray] = (
-            {} if directory is None else _read_thumbnails(Path(directory))
+            {} if directory is None else _read_thumbnails(expanded(directory))
         )
         self._jobs: OrderedDict[int, Job] = OrderedDict()
         self._queue: queue.Queue[tuple[int, Sequence[Any]] | None] = queue.Queue(self.limits.waiting)
@@ -273,12 +275,13 @@ class LiveSession:
         return job
 
     def _name(self, label: Any) -> str:
-        name = " ".join(str(label or "").split())
-        if not name:
+        text = str(label or "").strip()
+        if not text:
             raise DataError("give the object a name first")
-        if len(name) > _LONGEST or not name.isprintable():
-            raise DataError(f"a name has at most {_LONGEST} printable characters")
-        if name.lower() == UNKNOWN:
+        name = checked_name(text, "an object")
+        if len(name) > _LONGEST:
+            raise DataError(f"a name has at most {_LONGEST} characters, got {len(name)}")
+        if name.casefold() == UNKNOWN:
             raise DataError(f"{UNKNOWN!r} is the answer for what was never taught; choose another name")
         with self._lock:
             waiting = {job.label for job in self._jobs.values() if job.state in ("waiting", "learning")}
@@ -307,11 +310,13 @@ class LiveSession:
             began = time.perf_counter()
             job = self.job(number)
             label = self._as_known(job.label)
+            other = None if label in self.known else same_but_for_case(job.label, self.known)
+            alike = f"{job.label} differs from {other} in upper and lower case only." if other else ""
             try:
                 self.model.partial_fit(list(images), label)
                 self._keep_thumbnail(job.label, images)
                 seconds = time.perf_counter() - began
-                note = self._autosaved()
+                note = " ".join(filter(None, (alike, self._autosaved())))
                 self._set(number, state="done", seconds=seconds, message=note)
             except VitLRError as error:
                 self._set(number, state="failed", message=str(error))
@@ -320,7 +325,7 @@ class LiveSession:
 
     def _as_known(self, name: str) -> Label:
         """A known label keeps its type: the class 3 is taught as ``3``."""
-        return next((label for label in self.known if str(label) == name), name)
+        return known_label(unicodedata.normalize("NFC", name), self.known)
 
     def _set(self, number: int, **changes: Any) -> None:
         with self._lock:
@@ -361,9 +366,10 @@ class LiveSession:
 
     def forget(self, name: str) -> int:
         """Remove a class; returns how many latents it had. Raises DataError if there is no class of that name."""
-        removed = self.model.forget(self._as_known(str(name))) if self.known else 0
+        name = unicodedata.normalize("NFC", str(name))
+        removed = self.model.forget(self._as_known(name)) if self.known else 0
         with self._lock:
-            self._thumbnails.pop(str(name), None)
+            self._thumbnails.pop(name, None)
         self._autosaved()
         return removed
 

@@ -9,7 +9,7 @@ Shapes: N images, C classes.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,7 +25,7 @@ from vitlr.latents.record import Latents
 from vitlr.latents.views import ViewPlan
 from vitlr.learning import Learner, LearnStats
 
-__all__ = ["Knowledge", "MemorySummary"]
+__all__ = ["Knowledge", "MemorySummary", "answered"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,21 +147,12 @@ class Knowledge:
     def answer(self, sources: Sequence[Any], on_bad: str = "error") -> tuple[np.ndarray, Tensor, Tensor]:
         """(N,) position in ``sources`` of each answer, a video having several; (N, C) logits, columns as ``labels``;
         (N,) scores. With ``on_bad`` skip, a source that cannot be read has one answer of NaN."""
-        encoder = Encoder(self.network, on_bad=on_bad)
-        encoded = encoder(sources)
-        if len(encoded.rows_N):
-            logits_NC, scores_N = self.learner.answer(encoded.latents)
-            logits_NC = logits_NC[:, self.indices]
-        else:
-            logits_NC, scores_N = torch.zeros(0, len(self.indices)), torch.zeros(0)
-        if not encoder.skipped:
-            return encoded.rows_N, logits_NC, scores_N
-        unread = np.setdiff1d(np.arange(len(sources)), encoded.rows_N)
-        rows_N = np.concatenate([encoded.rows_N, unread])
-        order = torch.from_numpy(np.argsort(rows_N, kind="stable"))
-        logits_NC = torch.cat([logits_NC, torch.full((len(unread), logits_NC.shape[1]), torch.nan)])
-        scores_N = torch.cat([scores_N, torch.full((len(unread),), torch.nan)])
-        return rows_N[order.numpy()], logits_NC[order], scores_N[order]
+
+        def answer(latents: Latents) -> tuple[Tensor, Tensor]:
+            logits_NC, scores_N = self.learner.answer(latents)
+            return logits_NC[:, self.indices], scores_N
+
+        return answered(Encoder(self.network, on_bad=on_bad), sources, len(self.indices), answer)
 
     def summary(self) -> MemorySummary:
         """What is remembered, by label."""
@@ -203,6 +194,27 @@ class Knowledge:
             class_tokens = torch.zeros(1, len(self.network.class_blocks), width)
             learner.answer(Latents(torch.zeros(1, tokens, width), class_tokens))
         return restored
+
+
+def answered(
+    encoder: Encoder,
+    sources: Sequence[Any],
+    classes: int,
+    answer: Callable[[Latents], tuple[Tensor, Tensor]],
+) -> tuple[np.ndarray, Tensor, Tensor]:
+    """Positions (N,), logits (N, C) and scores (N,), NaN for a source that could not be read and was left out."""
+    encoded = encoder(sources)
+    logits_NC, scores_N = torch.zeros(0, classes), torch.zeros(0)
+    if len(encoded.rows_N):
+        logits_NC, scores_N = answer(encoded.latents)
+    if not encoder.skipped:
+        return encoded.rows_N, logits_NC, scores_N
+    unread = np.setdiff1d(np.arange(len(sources)), encoded.rows_N)
+    rows_N = np.concatenate([encoded.rows_N, unread])
+    order = torch.from_numpy(np.argsort(rows_N, kind="stable"))
+    logits_NC = torch.cat([logits_NC, torch.full((len(unread), classes), torch.nan)])
+    scores_N = torch.cat([scores_N, torch.full((len(unread),), torch.nan)])
+    return rows_N[order.numpy()], logits_NC[order], scores_N[order]
 
 
 def _misfit() -> RunError:

@@ -1,35 +1,40 @@
-"""``vitlr teach``, ``predict``, ``classes``, ``forget`` and ``export``: a classifier kept in a directory."""
+"""``vitlr classes``, ``forget`` and ``export``: a classifier kept in a directory."""
 
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vitlr.errors import ConfigError, RunError
+from vitlr.commands import pictures
+from vitlr.data.names import checked_name, counted, shown
+from vitlr.errors import ConfigError, DataError, RunError
 from vitlr.storage.locks import locked
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from vitlr.classifier import LatentReplayClassifier
     from vitlr.classifier.labels import Label
-    from vitlr.data.video import Sampled, Video
+    from vitlr.data.class_folders import ClassFolders
 
-_PATIENCE = 10.0  # seconds for another process that teaches the same classifier
+PATIENCE = 10.0  # seconds for another process that teaches the same classifier
 
 __all__ = [
+    "PATIENCE",
+    "add_common_flags",
     "add_compute_flags",
     "add_new_flags",
     "add_parsers",
+    "by_text",
     "check_place",
     "hold_new",
     "is_saved",
+    "knowing",
     "machine_notes",
     "new_or_saved",
     "opened",
@@ -37,33 +42,7 @@ __all__ = [
 
 
 def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
-    """Add all five."""
-    teach_ = commands.add_parser(
-        "teach",
-        help="teach a classifier from images or videos",
-        epilog="example: vitlr teach robot --label mug photos/mug",
-        **common,
-    )
-    teach_.add_argument(
-        "model", type=Path, help="directory of the classifier; a new one is made where there is none"
-    )
-    teach_.add_argument("--label", required=True, help="name of what the images show")
-    teach_.add_argument("paths", nargs="+", type=Path, help="images, videos, or folders of them")
-    add_new_flags(teach_)
-    teach_.set_defaults(run_command=teach)
-
-    predict_ = commands.add_parser(
-        "predict",
-        help="labels of images and videos",
-        epilog="example: vitlr predict robot photo.jpg --json",
-        **common,
-    )
-    predict_.add_argument("model", type=Path, help="directory of the classifier")
-    predict_.add_argument("paths", nargs="+", type=Path, help="images, videos, or folders of them")
-    predict_.add_argument("--unknown", help="answer this where the score is below the classifier's threshold")
-    predict_.add_argument("--threshold", type=float, help="of scores, -1 to 1, in place of the classifier's")
-    predict_.set_defaults(run_command=predict)
-
+    """Add all three."""
     classes_ = commands.add_parser(
         "classes", help="what a classifier knows", epilog="example: vitlr classes robot", **common
     )
@@ -92,17 +71,21 @@ def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
         "--test", type=Path, help="folder of class folders; the accuracy on it goes into hf's model card"
     )
     export_.set_defaults(run_command=export)
-    for parser in (teach_, predict_):
-        parser.add_argument(
-            "--every", type=int, help="take every so many frames of a video (default: evenly)"
-        )
-        parser.add_argument("--max-frames", type=int, default=300, help="of a video (default 300)")
-    for parser in (teach_, predict_, classes_, forget_, export_):
-        add_compute_flags(parser)
-        parser.add_argument("--json", action="store_true", help="print JSON")
-        parser.add_argument(
-            "--quiet", action="store_true", help="print only answers and what --json asks for"
-        )
+    export_.add_argument(
+        "--class-level",
+        default="auto",
+        help="of --test: which folders are classes, auto, top, leaf or a number",
+    )
+    pictures.add_bad_flag(export_)
+    for parser in (classes_, forget_, export_):
+        add_common_flags(parser)
+
+
+def add_common_flags(parser: argparse.ArgumentParser) -> None:
+    """What every command with a classifier takes."""
+    add_compute_flags(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--quiet", action="store_true", help="print only answers and what --json asks for")
 
 
 def add_compute_flags(parser: argparse.ArgumentParser) -> None:
@@ -162,13 +145,6 @@ def is_saved(directory: Path) -> bool:
     return (directory / "state.safetensors").is_file()
 
 
-def checked_name(text: str) -> str:
-    """A label as lines of text can hold it; ConfigError for an empty one or one with line breaks and the like."""
-    if not text.strip() or not text.isprintable():
-        raise ConfigError(f"a label needs at least one character and no line breaks or tabs, got {text!r}")
-    return text
-
-
 def _check_saved(path: Path) -> None:
     if not is_saved(path):
         if (path / "config.json").is_file() or (path / "config.yaml").is_file():
@@ -203,51 +179,12 @@ def machine_notes(*, quiet: bool) -> Iterator[None]:
             print(f"vitlr: note: {warning.message}", file=sys.stderr)
 
 
-def _knowing(options: argparse.Namespace) -> LatentReplayClassifier:
+def knowing(options: argparse.Namespace) -> LatentReplayClassifier:
     """As ``opened``, one that knows a class."""
     model, path = opened(options), options.model
     if not hasattr(model, "classes_"):
         raise RunError(f"{path} knows no class yet; teach it one with vitlr teach {path} --label NAME IMAGE")
     return model
-
-
-def _sources(options: argparse.Namespace, on_read: Callable[[Sampled], None]) -> list[str | Video]:
-    """What the paths stand for; ``on_read`` hears of every video once its frames are taken."""
-    from vitlr.data.folders import image_files
-    from vitlr.data.video import VIDEO_SUFFIXES, Video, is_video
-
-    Video("", options.every, options.max_frames)  # its limits hold whether or not there is a video
-    return [
-        Video(path, options.every, options.max_frames, on_read) if is_video(path) else path
-        for path in image_files(options.paths, also=VIDEO_SUFFIXES)
-    ]
-
-
-def teach(options: argparse.Namespace) -> int:
-    label = checked_name(options.label)
-    videos: list[Sampled] = []
-    sources = _sources(options, videos.append)
-    check_place(options.model)
-    with ExitStack() as stack:
-        new = not is_saved(options.model)
-        if not new:
-            stack.enter_context(locked(options.model, wait=_PATIENCE))
-        model = new_or_saved(options)
-        model.partial_fit(sources, _as_known(model, label))
-        if new:  # its directory is made only now that there is something to put into it
-            hold_new(stack, options.model)
-        model.save(options.model)
-    remembered = model.remember()
-    images = len(sources) - len(videos) + sum(video.taken for video in videos)
-    if options.json:
-        content = {"label": label, "images": images, "classes": _counts(remembered.images)}
-        print(json.dumps(content | {"videos": [video.as_dict() for video in videos]}))
-    elif not options.quiet:
-        for video in videos:
-            print(f"{video.path}: {video.counts}")
-        known = len(remembered.latents)
-        print(f"{label}: {_some(images, 'image')} learned; {_some(known, 'class', 'classes')} known")
-    return 0
 
 
 def check_place(directory: Path) -> None:
@@ -263,116 +200,107 @@ def check_place(directory: Path) -> None:
 
 def hold_new(stack: ExitStack, directory: Path) -> None:
     """Hold the directory of a new classifier; RunError if another process made one there meanwhile."""
-    stack.enter_context(locked(directory, wait=_PATIENCE, across_threads=True))
+    stack.enter_context(locked(directory, wait=PATIENCE, across_threads=True))
     if is_saved(directory):
         raise RunError(f"another process has made a classifier in {directory} meanwhile; try again")
 
 
-def _some(number: int, one: str, many: str | None = None) -> str:
-    return f"{number} {one if number == 1 else many or one + 's'}"
-
-
 def _as_known(model: LatentReplayClassifier, text: str) -> Label:
-    """The label that reads so, with its own type; the text where there is none."""
-    known: list[Label] = model.classes_.tolist() if hasattr(model, "classes_") else []
-    return next((label for label in known if str(label) == text), text)
+    """The label that reads so, with its own type; the text if there is none."""
+    from vitlr.classifier.labels import known_label
+
+    return known_label(checked_name(text), model.classes_.tolist())
 
 
-def _counts(by_label: dict[Label, int]) -> dict[str, int]:
+def by_text(by_label: dict[Label, int]) -> dict[str, int]:
     return {str(label): count for label, count in by_label.items()}
-
-
-def predict(options: argparse.Namespace) -> int:
-    """A line for each image, and one for each video, from the mean of its frames."""
-    videos: list[Sampled] = []
-    sources = _sources(options, videos.append)
-    if options.threshold is not None and options.unknown is None:
-        raise ConfigError("--threshold tells what --unknown is the answer to; give --unknown LABEL with it")
-    from vitlr.classifier.classifier import check_threshold
-
-    model = _knowing(options)
-    threshold = model.threshold if options.threshold is None else check_threshold(options.threshold)
-    images = [source for source in sources if isinstance(source, str)]
-    known: tuple[Label, ...] = ()
-    answered: Iterator[tuple[np.ndarray, float]] = iter(())
-    if images:
-        known, proba_NC, scores_N = model.answers(images)
-        answered = zip(proba_NC, scores_N.tolist(), strict=True)
-    lines: list[tuple[str, Any, float, float, Sampled | None]] = []
-    for source in sources:
-        if isinstance(source, str):
-            (proba_C, score), video, path = next(answered), None, source
-        else:
-            known, proba_NC, scores_N = model.answers(source)
-            proba_C, score = proba_NC.mean(axis=0), float(scores_N.mean())
-            video, path = videos[-1], str(source.path)
-        label: Any = known[int(proba_C.argmax())]
-        if options.unknown is not None and score < threshold:
-            label = options.unknown
-        lines.append((path, label, float(proba_C.max()), score, video))
-    for path, label, probability, score, video in lines:
-        if options.json:
-            content = {"path": path, "label": label, "probability": round(probability, 6)}
-            content |= {"score": round(score, 6)} | ({} if video is None else {"video": video.as_dict()})
-            print(json.dumps(content))
-        else:
-            note = "" if video is None else f"\t{video.counts}"
-            print(f"{path}\t{label}\t{probability:.3f}{note}")
-    return 0
 
 
 def classes(options: argparse.Namespace) -> int:
     summary = opened(options).remember()
     if options.json:
-        content = {"classes": _counts(summary.images), "latents": _counts(summary.latents)}
+        content = {"classes": by_text(summary.images), "latents": by_text(summary.latents)}
         print(json.dumps(content | {"bytes": summary.bytes, "capacity": summary.capacity}))
         return 0
     for label, count in summary.images.items():
         latents = summary.latents[label]
-        kept = f"\t{_some(latents, 'latent')}" if any(summary.latents.values()) else ""
-        print(f"{label}\t{_some(count, 'image')}{kept}")
+        kept = f"\t{counted(latents, 'latent')}" if any(summary.latents.values()) else ""
+        print(f"{label}\t{counted(count, 'image')}{kept}")
     return 0
 
 
 def forget(options: argparse.Namespace) -> int:
     _check_saved(options.model)  # locking would make the directory
-    with locked(options.model, wait=_PATIENCE):
-        model = _knowing(options)
+    with locked(options.model, wait=PATIENCE):
+        model = knowing(options)
         removed = model.forget(_as_known(model, options.label))
         model.save(options.model)
     if options.json:
         print(json.dumps({"label": options.label, "latents": removed, "remains": model.remains}))
     elif not options.quiet:
         remains = f"; what remains: {model.remains}" if model.remains else ""
-        print(f"{options.label}: forgotten, {_some(removed, 'latent')} removed{remains}")
+        print(f"{options.label}: forgotten, {counted(removed, 'latent')} removed{remains}")
     return 0
 
 
 def export(options: argparse.Namespace) -> int:
-    named = "onnx" if options.out.suffix == ".onnx" else "hf"
+    suffix = options.out.suffix.lower()
+    if suffix != ".onnx" and difflib.get_close_matches(suffix, [".onnx"], cutoff=0.75):
+        raise ConfigError(f"{options.out} ends in {suffix}; did you mean {options.out.with_suffix('.onnx')}?")
+    named = "onnx" if suffix == ".onnx" else "hf"
     kind = options.format or named
     if kind in ("hf", "onnx") and kind != named:
         other = f"{options.out}.onnx" if kind == "onnx" else options.out.with_suffix("")
         raise ConfigError(f"--format {kind} does not go with the name {options.out}; name it {other}")
     if options.test is not None and kind != "hf":
         raise ConfigError(f"--test is for the model card, which --format {kind} does not have; leave it out")
-    model = _knowing(options)
-    figures = {} if options.test is None else _measured(model, options.test)
+    folders = None
+    if options.test is not None:
+        from vitlr.data.class_folders import read_class_folders
+
+        folders = read_class_folders(options.test, class_level=options.class_level)
+        pictures.say((*folders.facts, *folders.notes), options)
+    model = knowing(options)
+    figures, content = ({}, {}) if folders is None else _measured(model, folders, options)
     model.export(options.out, kind, figures=figures)
     if options.json:
-        print(json.dumps({"out": str(options.out)} | ({"figures": figures} if figures else {})))
+        print(json.dumps({"out": str(options.out)} | ({"figures": figures} | content if figures else {})))
     elif not options.quiet:
         print(options.out)
     return 0
 
 
-def _measured(model: LatentReplayClassifier, root: Path) -> dict[str, str]:
-    """Accuracy on a folder of class folders, for the card; a class that it does not know counts as wrong."""
-    from vitlr.data.folders import class_images
+def _measured(
+    model: LatentReplayClassifier, folders: ClassFolders, options: argparse.Namespace
+) -> tuple[dict[str, str], dict[str, Any]]:
+    """Accuracy on class folders, for the card, and what was left out of it, for JSON.
 
-    images = class_images(root)
-    paths = [path for each in images.values() for path in each]
-    labels = [_as_known(model, name) for name, each in images.items() for _ in each]
-    share = model.score(paths, labels)
-    what = f"{_some(len(paths), 'image')} of {_some(len(images), 'class', 'classes')}"
-    return {f"accuracy on the {what} in {root.absolute().name}": f"{share:.1%}"}
+    Images of classes that the classifier does not know are left out, and that is said.
+    """
+    images = (folders.test or folders.train).images
+    known = model.classes_.tolist()
+    label_of = {name: _as_known(model, name) for name in images}
+    others = [name for name in images if label_of[name] not in known]
+    tested = {name: paths for name, paths in images.items() if name not in others}
+    if not tested:
+        raise DataError(
+            f"{shown(options.test)} has no images of a class that is known; its classes are {', '.join(others[:5])}"
+        )
+    paths = [str(folders.base / path) for each in tested.values() for path in each]
+    labels = [label_of[name] for name, each in tested.items() for _ in each]
+    _, proba_NC, scores_N = model.answers(paths, on_bad_image=options.on_bad_image)
+    read = [row for row, score in enumerate(scores_N.tolist()) if score == score]
+    skipped = sorted(set(paths) - {paths[row] for row in read})
+    if not read:
+        raise DataError(f"no image in {shown(options.test)} could be read; give others")
+    if skipped:
+        pictures.say([pictures.skipped_sentence(skipped)], options)
+    unknown = f" ({counted(len(others), 'class', 'classes')} it does not know left out)" if others else ""
+    share = sum(known[int(proba_NC[row].argmax())] == labels[row] for row in read) / len(read)
+    what = f"{counted(len(read), 'image')} of {counted(len(tested), 'class', 'classes')}"
+    name = f"accuracy on the {what} in {options.test.absolute().name}{unknown}"
+    return {name: f"{share:.1%}"}, {
+        "skipped": skipped,
+        "classes_left_out": others,
+        "left_out": folders.left_out.as_dict(),
+    }

@@ -12,6 +12,7 @@ import numpy as np
 
 from vitlr.commands.console import Bar
 from vitlr.commands.model import add_compute_flags, machine_notes
+from vitlr.commands.pictures import found_pictures
 from vitlr.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
@@ -61,7 +62,6 @@ def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
 def rollout(options: argparse.Namespace) -> int:
     # Imported here, because parsing a command line needs no PyTorch.
     from vitlr import attention
-    from vitlr.data.folders import image_files
     from vitlr.report.overlay import png
     from vitlr.storage.files import write_atomically
     from vitlr.vit.views.rollout import check_options
@@ -69,7 +69,8 @@ def rollout(options: argparse.Namespace) -> int:
     check_options(fuse=options.fuse, discard=options.discard)
     if options.before is not None and options.compare:
         raise ConfigError("--before names the network that --compare finds by itself: give one of them")
-    files = image_files(options.images)
+    found = found_pictures(options.images, options)
+    files = found.files
     places = _places(options.out, len(files), attention.PAGE)
     _check_places(places, files)
     networks = _networks(options)
@@ -88,7 +89,8 @@ def rollout(options: argparse.Namespace) -> int:
         # Not locked: a lock file would remain in the folder of the picture.
         write_atomically(place, [content])
     if options.json:
-        print(json.dumps(_report(options, networks, files, maps, places)))
+        report = _report(options, networks, files, maps, places)
+        print(json.dumps(report | {"found": found.as_dict()}))
     else:
         print("\n".join(map(str, places)))
     return 0

@@ -29,7 +29,7 @@ from vitlr.data.experience import Item
 from vitlr.data.images import read_image, resolve
 from vitlr.data.names import expanded
 from vitlr.data.pictures import pictures
-from vitlr.data.video import is_video
+from vitlr.data.video import Video, is_video
 from vitlr.errors import ConfigError, DataError
 from vitlr.latents.cache import batch_kind
 from vitlr.latents.identity import image_ids
@@ -243,7 +243,7 @@ class Encoder:
             if isinstance(image, DataError):
                 if not self._skip:
                     raise image
-                self.skipped.append(str(sources[row]))
+                self.skipped.append(_name(sources[row], row))
             else:
                 rows.append(row)
                 images.append(image)
@@ -401,6 +401,12 @@ class _Held:
 def _many(source: Any) -> bool:
     """If a source may have more than one picture."""
     return is_video(source) or (isinstance(source, (str, os.PathLike)) and expanded(source).is_dir())
+
+
+def _name(source: Any, row: int) -> str:
+    """What a source is called: its path, or its place among the sources."""
+    source = source.path if isinstance(source, Video) else source
+    return os.fspath(source) if isinstance(source, (str, os.PathLike)) else f"image {row}"
 
 
 def _file(root: Path | None, path: str) -> Path:

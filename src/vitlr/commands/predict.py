@@ -1,0 +1,111 @@
+"""``vitlr predict``: labels of images and videos, by a classifier, a run's model or an exported one."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vitlr.commands import pictures
+from vitlr.commands.model import add_common_flags, is_saved, knowing
+from vitlr.data.names import shown
+from vitlr.errors import ConfigError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from vitlr.classifier import LatentReplayClassifier
+    from vitlr.classifier.exported import Exported
+    from vitlr.classifier.labels import Label
+    from vitlr.data.video import Sampled
+
+__all__ = ["add_parsers"]
+
+
+def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
+    """Add ``predict``."""
+    parser = commands.add_parser(
+        "predict",
+        help="labels of images and videos",
+        epilog="example: vitlr predict robot photo.jpg --json",
+        **common,
+    )
+    parser.add_argument("model", type=Path, help="directory of the classifier, a run or an exported model")
+    parser.add_argument(
+        "paths",
+        nargs="+",
+        type=Path,
+        help="images, videos, or folders of them; - reads names from standard input",
+    )
+    parser.add_argument("--unknown", help="answer this where the score is below the classifier's threshold")
+    parser.add_argument("--threshold", type=float, help="of scores, -1 to 1, in place of the classifier's")
+    parser.set_defaults(run_command=predict)
+    pictures.add_video_flags(parser)
+    pictures.add_bad_flag(parser)
+    add_common_flags(parser)
+
+
+def predict(options: argparse.Namespace) -> int:
+    """A line for each image, and one for each video, from the mean of its frames."""
+    if options.threshold is not None and options.unknown is None:
+        raise ConfigError("--threshold tells what --unknown is the answer to; give --unknown LABEL with it")
+    found = pictures.found_pictures(pictures.from_stdin(options.paths), options, videos=True)
+    videos: list[Sampled] = []
+    sources = pictures.sources(found.files, options, videos.append)
+    from vitlr.classifier.classifier import check_threshold
+
+    model = _answering(options)
+    threshold = model.threshold if options.threshold is None else check_threshold(options.threshold)
+    skipped = []
+    for path, label, probability, score, video in _answers(model, sources, videos, options.on_bad_image):
+        if score != score:  # NaN: it could not be read
+            skipped.append(path)
+            continue
+        label = options.unknown if options.unknown is not None and score < threshold else label
+        if options.json:
+            content = {"path": path, "label": label, "probability": round(probability, 6)}
+            content |= {"score": round(score, 6)} | ({} if video is None else {"video": video.as_dict()})
+            print(json.dumps(content))
+        else:
+            note = "" if video is None else f"\t{video.counts}"
+            print(f"{shown(path)}\t{label}\t{probability:.3f}{note}")
+    if skipped:
+        pictures.say([pictures.skipped_sentence(skipped)], options)
+    if options.json and (skipped or found.left_out):
+        print(json.dumps({"skipped": skipped, "found": found.as_dict()}))
+    return 0
+
+
+def _answering(options: argparse.Namespace) -> LatentReplayClassifier | Exported:
+    """A classifier that knows a class, or the model of a run or an export."""
+    from vitlr.classifier.exported import Exported, exported_in
+
+    model = None if is_saved(options.model) else exported_in(options.model)
+    return knowing(options) if model is None else Exported(model, options.device, options.precision)
+
+
+_Line = tuple[str, Any, float, float, "Sampled | None"]  # path, label, probability, score
+
+
+def _answers(
+    model: LatentReplayClassifier | Exported, sources: list[Any], videos: list[Sampled], on_bad: str
+) -> list[_Line]:
+    """In the order of the sources, all of them before the first is printed."""
+    images = [source for source in sources if isinstance(source, str)]
+    known: tuple[Label, ...] = ()
+    answered: Iterator[tuple[np.ndarray, float]] = iter(())
+    if images:
+        known, proba_NC, scores_N = model.answers(images, on_bad_image=on_bad)
+        answered = zip(proba_NC, scores_N.tolist(), strict=True)
+    lines: list[_Line] = []
+    for source in sources:
+        if isinstance(source, str):
+            (proba_C, score), video, path = next(answered), None, source
+        else:
+            known, proba_NC, scores_N = model.answers(source, on_bad_image=on_bad)
+            proba_C, score, path = proba_NC.mean(axis=0), float(scores_N.mean()), str(source.path)
+            video = None if score != score else videos[-1]
+        lines.append((path, known[int(proba_C.argmax())], float(proba_C.max()), score, video))
+    return lines
