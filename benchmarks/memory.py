@@ -25,6 +25,7 @@ import numpy as np
 import torch
 
 from vitlr.evaluation.records import read_metrics
+from vitlr.latents.record import Latents
 from vitlr.replay import MemoryConfig
 from vitlr.replay.codec import CODECS
 from vitlr.replay.memory import ReplayMemory
@@ -43,7 +44,7 @@ VARIANTS = {
 def rates(repeats: int, rows: int = 1500, drawn: int = 107) -> dict[str, dict[str, float]]:
     """Latents encoded (offered) and decoded (drawn) per second, medians; the codecs alternate."""
     rng = np.random.default_rng(0)
-    latents = torch.randn(rows, 17, 768, generator=torch.Generator().manual_seed(0))
+    latents = Latents(torch.randn(rows, 17, 768, generator=torch.Generator().manual_seed(0)))
     labels = rng.integers(0, 50, rows)
     memories = {name: ReplayMemory(MemoryConfig(capacity=rows, codec=name)) for name in CODECS}
     for memory in memories.values():
@@ -53,7 +54,7 @@ def rates(repeats: int, rows: int = 1500, drawn: int = 107) -> dict[str, dict[st
         chosen = rng.choice(rows, drawn, replace=False)
         for name, memory in memories.items():
             start = time.perf_counter()
-            CODECS[name].encode(latents[:drawn])
+            CODECS[name].encode(latents.tokens_NTD[:drawn])
             encoded = time.perf_counter()
             memory.draw(chosen)
             seconds[name]["encode"].append(encoded - start)

@@ -253,10 +253,11 @@ def published_lists(place: Path) -> Run:
     return run
 
 
-def _learned(place: Path) -> tuple[Path, Any]:
+def _learned(place: Path, **settings: Any) -> tuple[Path, Any]:
     from vitlr import LatentReplayClassifier
 
-    model = LatentReplayClassifier(str(save_network(place / "network")), memory=8, epochs=1, random_state=0)
+    network = str(save_network(place / "network"))
+    model = LatentReplayClassifier(network, memory=8, epochs=1, random_state=0, **settings)
     model.partial_fit(np.stack([picture(1, 1), picture(2, 1)]), ["one", "two"])
     model.save(place / "saved")
     return place / "saved", model
@@ -287,6 +288,7 @@ def _damaged_tree(good: Path, target: Path, rng: np.random.Generator) -> None:
 
 def checkpoints(place: Path) -> Run:
     """As ``train --resume`` reads them. The checksum detects damage; half of the inputs have a right one."""
+    from vitlr.latents.record import Latents
     from vitlr.learning import LearnerConfig, new_learner
     from vitlr.replay import MemoryConfig
     from vitlr.runs.checkpoint import load_checkpoint, save_checkpoint
@@ -304,7 +306,8 @@ def checkpoints(place: Path) -> Run:
 
     learner = fresh()
     for number in range(2):
-        latents = torch.randn(8, *learner.head.latent_shape, generator=torch.Generator().manual_seed(number))
+        generator = torch.Generator().manual_seed(number)
+        latents = Latents(torch.randn(8, *learner.head.latent_shape, generator=generator))
         learner.learn(latents, np.arange(8) % 3, number)
     identity = {"data": "fuzz"}
     run_dir = place / "run"
@@ -338,16 +341,20 @@ def _version() -> int:
 def classifiers(place: Path) -> Run:
     """As ``load`` reads them; those accepted predict and learn on. Half of the damage has a right checksum."""
     from vitlr import LatentReplayClassifier
-    from vitlr.classifier.classifier import KIND, VERSION
+    from vitlr.classifier.saved import KIND, VERSION
     from vitlr.storage.state import load_state, save_state
 
-    good, _ = _learned(place)
-    (network,) = good.glob("backbone-*.safetensors")
-    kinds = {"state": (KIND, VERSION), network.stem: ("backbone", 1)}
-    states = {name: load_state(good, name=name, kind=k, version=v) for name, (k, v) in kinds.items()}
+    saved = {}
+    for method in ("latent_replay", "ar1_replay", "slda", "complementary"):
+        good, _ = _learned(place / method, method=method, si_lambda=float(method == "ar1_replay"))
+        (network,) = good.glob("backbone-*.safetensors")
+        kinds = {"state": (KIND, VERSION), network.stem: ("backbone", 1)}
+        states = {name: load_state(good, name=name, kind=k, version=v) for name, (k, v) in kinds.items()}
+        saved[method] = good, kinds, states
     frame = picture(1, 2)[None]
 
     def run(rng: np.random.Generator) -> None:
+        good, kinds, states = saved[sorted(saved)[int(rng.integers(len(saved)))]]
         if rng.random() < 0.5:
             _damaged_tree(good, place / "damaged", rng)
         else:
@@ -410,11 +417,12 @@ def latent_caches(place: Path) -> Run:
     import torch
 
     from vitlr.latents.cache import LatentCache, cache_entries
+    from vitlr.latents.record import Latents
 
     identity = {"cut": 2, "precision": "float32"}
     good = LatentCache(place / "good", identity, "fuzz")
     good.describe((3, 4), bfloat16=False)
-    latents = torch.randn(6, 3, 4, generator=torch.Generator().manual_seed(0))
+    latents = Latents(torch.randn(6, 3, 4, generator=torch.Generator().manual_seed(0)))
     keys: list[bytes | None] = [bytes([number]) * 16 for number in range(6)]
     good.set_kind(6, "any")
     stored = good.keys(keys)
@@ -427,7 +435,8 @@ def latent_caches(place: Path) -> Run:
         cache.describe((3, 4), bfloat16=False)
         if cache.kind(6) == "any":
             found = cache.get(cache.keys(keys))
-            assert found is None or torch.equal(found, latents), "other latents than were stored"
+            same = found is not None and torch.equal(found.tokens_NTD, latents.tokens_NTD)
+            assert found is None or same, "other latents than were stored"
         cache.put(stored, latents)
         cache.commit()
         cache_entries(place / "damaged")
