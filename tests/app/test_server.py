@@ -77,7 +77,7 @@ def test_what_was_taught_over_http_is_recognised(client) -> None:
         ("/live/answer", b"no picture", 400, "not an image"),
         ("/live/answer", b"", 400, "empty"),
         ("/live/answer", bytes(300_000), 413, "at most"),
-        ("/live/frame?visitor=visitor-2", b"GIF8", 400, "not an image"),
+        ("/live/frame?visitor=visitor-2", b"GIF8", 400, "damaged"),
         ("/live/frame?visitor=../../etc", jpeg(9), 400, "reload the page"),
         ("/live/release?visitor=visitor-2", b"{}", 400, "name first"),
         ("/live/release?visitor=visitor-2", b"[" * 9999, 400, "name first"),

@@ -57,6 +57,16 @@ def test_two_objects_are_taught_and_told_apart_and_the_second_answer_is_no_worse
         assert sum(p for _, p in answer.probabilities) == pytest.approx(1)
 
 
+def test_names_of_every_language_are_ordinary_and_compared_as_unicode_composes_them(
+    session: LiveSession,
+) -> None:
+    assert show(session, "cafe\u0301 \u06a9\u200c\u0628", 40, 2).label == "caf\u00e9 \u06a9\u200c\u0628"
+    job = show(session, "Caf\u00e9 \u06a9\u200c\u0628", 210, 2)
+    assert job.state == "done" and "differs from caf\u00e9" in job.message
+    session.forget("cafe\u0301 \u06a9\u200c\u0628")
+    assert session.known == ["Caf\u00e9 \u06a9\u200c\u0628"]
+
+
 def test_a_score_below_the_threshold_is_unknown(session: LiveSession) -> None:
     show(session, "dark", 40)
     show(session, "bright", 210)

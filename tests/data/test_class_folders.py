@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from vitlr.data import folder_stream, formats
-from vitlr.data.class_folders import class_images, read_class_folders
+from vitlr.data.class_folders import read_class_folders
 from vitlr.data.experience import Stream
 from vitlr.data.images import iter_batches, read_image
 from vitlr.data.video import read_video
@@ -45,6 +45,12 @@ def sizes(stream: Stream) -> dict[str, tuple[int, int]]:
         name: (int((learned == label).sum()), int((stream.test.labels == label).sum()))
         for label, name in enumerate(stream.class_names)
     }
+
+
+def class_images(root: Path, class_level: str = "auto") -> dict[str, list[str]]:
+    """Images to test on, or all if there is no split."""
+    found = read_class_folders(root, class_level=class_level)
+    return (found.test or found.train).images
 
 
 def decoded(stream: Stream) -> int:

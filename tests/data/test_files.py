@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from vitlr.data.files import find_images, image_files, is_litter, walk
+from vitlr.data.files import find_images, is_litter, walk
 from vitlr.errors import DataError
 
 CASES = Path(__file__).parent / "cases" / "folders"
@@ -53,7 +53,7 @@ def test_the_folders_of_people_are_read_and_what_is_left_out_is_said(
     try:
         found = walk(CASES / folder)
         assert len(found.files) == images and [s[: len(sentence)] for s in found.sentences()] == [sentence]
-        assert len(image_files([CASES / folder])) == images
+        assert len(find_images([CASES / folder]).files) == images
         assert json.loads(json.dumps(found.as_dict()))["files"] == images
     finally:
         formats.readable.cache_clear()
@@ -112,7 +112,7 @@ def test_videos_are_found_only_when_asked_for(tmp_path: Path) -> None:
     assert walk(tmp_path, videos=True).videos == {"b.3g2", "c.dat"}
     found = walk(tmp_path)
     assert found.files == ("a.png",) and found.left_out.counts == {"video": 2, "no image": 1}
-    assert len(image_files([tmp_path], also=(".mp4",))) == 3
+    assert len(find_images([tmp_path], videos=True).files) == 3
 
 
 def test_pipes_and_devices_are_left_out_without_being_opened(tmp_path: Path) -> None:

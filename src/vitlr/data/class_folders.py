@@ -13,7 +13,7 @@ from vitlr.data.left_out import NO_CLASS, NO_PYAV, VIDEO, Found, LeftOut
 from vitlr.data.names import counted, expanded, shown
 from vitlr.errors import DataError
 
-__all__ = ["ClassFolders", "class_images", "read_class_folders"]
+__all__ = ["ClassFolders", "read_class_folders"]
 
 # Formats of photographs: a class folder of nothing else is no mistake of the user's to be passed over.
 _PHOTOS = ("HEIC", "camera raw", "AVIF", "JPEG2000", "WEBP", "JPEG XL", "DICOM", "OpenEXR", "TGA", NO_PYAV)
@@ -78,19 +78,6 @@ def read_class_folders(
         notes=(*train.notes, *other.notes),
         left_out=train.left_out + other.left_out,
     )
-
-
-def class_images(root: str | Path, class_level: str | int = "auto") -> dict[str, list[str]]:
-    """Paths of the images of each class in ``root``, both sorted; of the test split if there are splits.
-
-    Raises:
-        DataError: as :func:`read_class_folders`.
-    """
-    found = read_class_folders(root, class_level=class_level)
-    chosen = found.test or found.train
-    return {
-        name: [os.path.join(found.base, path) for path in images] for name, images in chosen.images.items()
-    }
 
 
 # -- one folder -------------------------------------------------------------------------------------

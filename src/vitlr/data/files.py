@@ -16,7 +16,7 @@ from vitlr.data.left_out import AGAIN, BROKEN, HIDDEN, LITTER, LOOP, NO_FILE, NO
 from vitlr.data.names import expanded, shown
 from vitlr.errors import DataError
 
-__all__ = ["find_images", "image_files", "walk"]
+__all__ = ["find_images", "walk"]
 
 _LITTER = {
     *(
@@ -260,8 +260,3 @@ def _nothing(path: str, left_out: LeftOut, videos: bool) -> str:
     what = f"{shown(path)} holds no image{' or video' if videos else ''}"
     reasons = "; ".join(left_out.missed.sentences())
     return f"{what} that can be read: {reasons}" if reasons else f"{what}; give files or folders of them"
-
-
-def image_files(paths: Iterable[str | os.PathLike[str]], also: tuple[str, ...] = ()) -> list[str]:
-    """The files of :func:`find_images`; with suffixes of videos in ``also``, videos too."""
-    return list(find_images(paths, videos=bool(also)).files)

@@ -14,14 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from vitlr.data.class_folders import ClassFolders, class_images, read_class_folders
+from vitlr.data.class_folders import ClassFolders, read_class_folders
 from vitlr.data.experience import TEST, Experience, Stream
-from vitlr.data.files import image_files
 from vitlr.data.formats import IMAGE_SUFFIXES, MAX_FRAMES
 from vitlr.data.names import counted, expanded, shown
 from vitlr.errors import DataError
 
-__all__ = ["IMAGE_SUFFIXES", "ORDERS", "class_images", "folder_stream", "image_files"]
+__all__ = ["IMAGE_SUFFIXES", "ORDERS", "folder_stream"]
 
 ORDERS = ("seed", "name")
 
