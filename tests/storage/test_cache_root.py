@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-import vitlr.rendered.dataset as rendered
+import vitlr.rendered.stream as rendered
 from vitlr.data import load_stream
 from vitlr.errors import RunError
 from vitlr.latents.network import latents_root
