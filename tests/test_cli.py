@@ -55,7 +55,7 @@ def train(vit: Path, root: Path, out: Path, *more: str) -> list[str]:
         ("--backbone.cut=13", "cut 13 of 3"),
         ("--backbone.image_size=30", "8"),
         ("--backbone.blocks=4", "3"),
-        ("--learner.method=ewc", "learner.method must be one of latent_replay"),
+        ("--learner.method=ewc", "learner.method must be one of complementary, latent_replay"),
         ("--learner.epochs=many", "learner.epochs"),
         ("--memory.capcity=5", "did you mean memory.capacity"),
         ("--backbone.name=/nowhere/at/all", "/nowhere/at/all"),
