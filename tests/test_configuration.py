@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vitlr.configuration import deciding, differences, flat, names_of
+from vitlr.learning.methods import CLOSED_FORM, COMPOSED, METHODS
 from vitlr.runs.settings import RunConfig, parse, to_dict
 
 
@@ -26,9 +27,16 @@ def test_settings_that_a_method_does_not_read_decide_nothing_for_it_and_those_of
         others = ["--learner.slda_shrinkage=0.5", "--learner.ranpac_width=7", "--learner.der_alpha=1"]
         assert decided(f"--learner.method={method}", *others) == decided(f"--learner.method={method}")
     slda = ["--learner.method=slda"]
-    assert decided(*slda, "--learner.der_alpha=0.7", "--learner.views=3") == decided(*slda)
+    for flag in ("epochs=9", "lr=0.5", "der_alpha=0.7", "views=3"):
+        assert decided(*slda, f"--learner.{flag}") == decided(*slda)
     assert decided(*slda, "--learner.slda_shrinkage=0.5") != decided(*slda)
     assert decided("--learner.epochs=9") != decided()
+
+
+def test_every_method_in_closed_form_ignores_the_settings_of_training_and_every_other_reads_them() -> None:
+    for method in (*COMPOSED, *METHODS, *CLOSED_FORM):
+        given = {"learner.method": method, "learner.lr": 1.0}
+        assert ("learner.lr" in deciding(RunConfig, given)) == (method not in CLOSED_FORM)
 
 
 def test_a_setting_of_a_newer_version_decides() -> None:

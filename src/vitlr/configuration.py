@@ -65,6 +65,11 @@ def read_by(*methods: str, default: Any) -> Any:
     return field(default=default, metadata={"methods": methods})
 
 
+def unread_by(*methods: str, default: Any) -> Any:
+    """A setting that all methods but these read."""
+    return field(default=default, metadata={"unread by": methods})
+
+
 def settings_of(cls: Any, prefix: str = "") -> dict[str, Field[Any]]:
     """The fields of a settings class and of the classes nested in it, by flat name."""
     found: dict[str, Field[Any]] = {}
@@ -96,7 +101,9 @@ def deciding(cls: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
     method = settings.get(METHOD)
     out = names_of(cls, "neutral") | names_of(cls, "place")
     for name, each in settings_of(cls).items():
-        if method not in each.metadata.get("methods", (method,)):
+        if method not in each.metadata.get("methods", (method,)) or method in each.metadata.get(
+            "unread by", ()
+        ):
             out.add(name)
     return {name: value for name, value in settings.items() if name not in out}
 

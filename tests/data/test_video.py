@@ -18,10 +18,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from tests.runs.conftest import save_tiny_vit
 
 import vitlr.data.animation as animation_module
 import vitlr.data.video as module
+from tests.runs.conftest import save_tiny_vit
 from vitlr.classifier import LatentReplayClassifier
 from vitlr.cli import main
 from vitlr.data.images import read_image

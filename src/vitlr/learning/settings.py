@@ -7,13 +7,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vitlr.configuration import read_by
+from vitlr.configuration import read_by, unread_by
 from vitlr.errors import ConfigError
 
 __all__ = ["LearnerConfig"]
 
 _LARGEST = 1e38  # of any setting: float32, in which is learned, ends above it
 _WIDEST = 20_000  # random features: 6.4 GB of matrices
+_CLOSED_FORM = (
+    "class_mean",
+    "slda",
+    "ranpac",
+)  # methods that train nothing; their table imports these settings
 _PRECISIONS = ("auto", "float32", "bfloat16")
 
 
@@ -50,15 +55,15 @@ class LearnerConfig:
     """
 
     method: str = "latent_replay"
-    epochs: int = 4
-    batch_size: int = 128
-    first_lr: float = 1e-2
-    lr: float = 1e-2
-    classifier_lr_scale: float = 1.0
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    train_precision: str = "auto"
-    si_lambda: float = 0.0
+    epochs: int = unread_by(*_CLOSED_FORM, default=4)
+    batch_size: int = unread_by(*_CLOSED_FORM, default=128)
+    first_lr: float = unread_by(*_CLOSED_FORM, default=1e-2)
+    lr: float = unread_by(*_CLOSED_FORM, default=1e-2)
+    classifier_lr_scale: float = unread_by(*_CLOSED_FORM, default=1.0)
+    momentum: float = unread_by(*_CLOSED_FORM, default=0.9)
+    weight_decay: float = unread_by(*_CLOSED_FORM, default=5e-4)
+    train_precision: str = unread_by(*_CLOSED_FORM, default="auto")
+    si_lambda: float = unread_by(*_CLOSED_FORM, default=0.0)
     der_alpha: float = read_by("der", default=0.1)
     der_beta: float = read_by("der", default=0.5)
     class_tokens: int = read_by("complementary", default=8)
