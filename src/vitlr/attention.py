@@ -74,7 +74,7 @@ def open_view(
 
     Args:
         blocks, image_size: as ``load_backbone`` takes them; a saved classifier has its own.
-        device, precision: of a saved classifier; see ``LatentReplayClassifier.load``.
+        device, precision: of a saved classifier, and refused for others; see ``LatentReplayClassifier.load``.
 
     Raises:
         BackboneError, ConfigError, RunError: there is no such network, or it cannot be used so.
@@ -90,6 +90,11 @@ def open_view(
 
         backbone, head = LatentReplayClassifier.load(path, device=device, precision=precision).parts()
         return View(name=str(name), backbone=backbone, head=head)
+    if device is not None or precision is not None:
+        raise ConfigError(
+            f"{name} is no saved classifier, for which alone a device and a precision can be chosen: leave out --device"
+            " and --precision; attention is computed on the CPU in float32"
+        )
     run = _run_of(path)
     if run is None:
         return View(name=str(name), backbone=load_backbone(name, blocks=blocks, image_size=image_size))

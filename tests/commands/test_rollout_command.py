@@ -184,6 +184,8 @@ def test_bad_input_is_one_sentence_and_writes_nothing(
         (vit, image, "--before", vit, "--compare"): "one of them",
         (vit, image, "--before", tmp_path / "nobody"): "no such directory",
         (robot, image, "--image-size", "48"): "--image-size",
+        (vit, image, "--device", "cpu"): "no saved classifier",
+        (vit, image, "--precision", "float32"): "no saved classifier",
         (vit,): "image",
     }.items():
         assert said in refused(capsys, *arguments, "--out", out), arguments

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from tests.interrupts import interrupted_at
 
 from vitlr.errors import ConfigError, RunError
 from vitlr.latents.record import Latents
@@ -133,34 +135,13 @@ def test_a_copy_from_before_an_offer_stays_whole_until_the_offer_after_the_next(
 @pytest.mark.parametrize("policy", POLICIES)
 def test_an_interrupt_at_any_line_of_an_offer_leaves_the_old_pairs(policy: str) -> None:
     """Raised at each line of the package that an offer runs through, one after the other."""
-    import sys
-
     line = 0
     while True:
         memory = ReplayMemory(MemoryConfig(capacity=15, policy=policy))
         offer_stream(memory, 0, range(3))
-        held, passed = contents(memory), 0
-
-        def trace(frame, event, argument, at=line):
-            nonlocal passed
-            if "vitlr/replay" not in frame.f_code.co_filename.replace("\\", "/"):
-                return None
-            if event == "line":
-                passed += 1
-                if passed == at + 1:
-                    raise KeyboardInterrupt
-            return trace
-
-        tracer = sys.gettrace()
-        sys.settrace(trace)
-        try:
-            offer_stream(memory, 1, range(3, 4))
-        except KeyboardInterrupt:
-            interrupted = True
-        else:
-            interrupted = False
-        finally:
-            sys.settrace(tracer)
+        held = contents(memory)
+        offer = partial(offer_stream, memory, 1, range(3, 4))
+        interrupted = interrupted_at(line, offer, within="vitlr/replay")
         assert np.array_equal(memory.draw(np.arange(len(memory))).tokens_NTD[:, 0, 0].numpy(), memory.labels)
         if not interrupted:
             break
