@@ -21,7 +21,7 @@ demo: $(VENV)/core
 	$(BIN)/vitlr demo --out runs/demo
 
 test: lint
-	$(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 quick: $(VENV)/dev
 	$(BIN)/ruff check $(CODE)

@@ -23,6 +23,7 @@ from stream import VIDEO, lay_out, run
 from vitlr.data.settings import DataConfig
 from vitlr.evaluation.records import read_metrics
 from vitlr.latents.settings import BackboneConfig
+from vitlr.learning import LearnerConfig
 from vitlr.rendered.dataset import render_dataset
 from vitlr.replay import MemoryConfig
 from vitlr.runs.settings import RunConfig
@@ -80,7 +81,8 @@ def main() -> None:
             backbone=BackboneConfig(
                 name=options.backbone, image_size=128, cut=options.cut, cache=str(Path(folder) / "latents")
             ),
-            memory=MemoryConfig(capacity=options.memory),
+            memory=MemoryConfig(capacity=options.memory, tokens="all"),
+            learner=LearnerConfig(method="latent_replay"),
             out=str(Path(folder) / "first"),
             tensorboard=False,
         )

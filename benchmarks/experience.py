@@ -75,7 +75,7 @@ class Ours:
         self.training = training
         self.learner = GradientLearner(
             head,
-            LearnerConfig(epochs=EPOCHS, batch_size=BATCH, train_precision=training),
+            LearnerConfig(method="latent_replay", epochs=EPOCHS, batch_size=BATCH, train_precision=training),
             MemoryConfig(capacity=memory, codec=codec),
             np.random.default_rng(0),
         )

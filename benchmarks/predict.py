@@ -29,7 +29,14 @@ CLASSES = 50
 def taught(backbone: str, precision: str) -> LatentReplayClassifier:
     """A classifier that was shown one random frame of each class."""
     model = LatentReplayClassifier(
-        backbone, image_size=128, cut=11, memory=CLASSES, precision=precision, epochs=1
+        backbone,
+        image_size=128,
+        cut=11,
+        memory=CLASSES,
+        precision=precision,
+        epochs=1,
+        method="latent_replay",
+        tokens="all",
     )
     frames = np.random.default_rng(0).integers(0, 256, (CLASSES, 128, 128, 3), dtype=np.uint8)
     return model.partial_fit(frames, [f"object {number}" for number in range(CLASSES)])

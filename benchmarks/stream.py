@@ -94,8 +94,8 @@ def main() -> None:
                 precision=options.precision,
                 cache="off",
             ),
-            memory=MemoryConfig(capacity=options.memory, codec=options.codec),
-            learner=LearnerConfig(),
+            memory=MemoryConfig(capacity=options.memory, codec=options.codec, tokens="all"),
+            learner=LearnerConfig(method="latent_replay"),
             out=str(Path(folder) / "run"),
             tensorboard=False,
         )

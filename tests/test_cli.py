@@ -186,9 +186,44 @@ def test_inspect_tells_parameters_latents_and_gflop(capsys: pytest.CaptureFixtur
     report = json.loads(capsys.readouterr().out)
     block = 4 * (16 * 16 + 16) + 2 * 16 * 32 + 32 + 16 + 4 * 16  # projections, MLP, two norms
     assert report["trained_parameters"] == block + 32
-    assert report["latent"]["tokens"] == 17 and report["latent"]["bytes"] == 17 * 16 * 4
+    latent = report["latent"]
+    assert (latent["tokens"], latent["codec"], latent["bytes"]) == (17, "int8", 17 * (16 + 4))
+    assert latent["bytes_by_codec"]["float32"] == 17 * 16 * 4
+    assert report["memory"]["capacity"] == 5_000_000 // latent["bytes"]
+    assert report["statistics"] == {
+        "blocks": 3,
+        "width": 48,
+        "bytes": 4 * 48 * 49,
+        "class_bytes": 8 * 48 + 24,
+    }
     assert main(["inspect", f"--backbone.name={vit}", "--backbone.cut=3"]) == 0
     assert "1 token x 16" in capsys.readouterr().out
+
+
+def test_inspect_tells_what_each_method_keeps_and_trains(
+    capsys: pytest.CaptureFixture[str], vit: Path
+) -> None:
+    line = ["inspect", f"--backbone.name={vit}", "--memory.bytes=9kB"]
+    shown = {}
+    for method in ("complementary", "latent_replay", "native"):
+        assert main([*line, f"--learner.method={method}"]) == 0
+        shown[method] = capsys.readouterr().out
+    assert "class tokens of the last 3 blocks" in shown["complementary"]
+    assert not any("class tokens" in shown[method] for method in ("latent_replay", "native"))
+    assert "embedding and blocks 1 to 2, frozen" in shown["latent_replay"]
+    assert "nothing, frozen" in shown["native"] and "embedding, blocks 1 to 3 and" in shown["native"]
+    assert "the image itself: 3,072 bytes as uint8" in shown["native"] and "2 latents" in shown["native"]
+
+
+@pytest.mark.parametrize("method", ["complementary", "latent_replay", "native", "der", "naive"])
+def test_bench_times_every_method_that_has_a_training_loop(
+    capsys: pytest.CaptureFixture[str], vit: Path, method: str
+) -> None:
+    flags = [f"--backbone.name={vit}", "--memory.capacity=20", "--images=4", "--repeats=1", "--no-advice"]
+    assert main(["bench", *flags, f"--learner.method={method}", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["method"] == method and report["seconds"]["learn"] > 0
+    assert "not slda" in refused(capsys, "bench", *flags, "--learner.method=slda")
 
 
 def test_bench_tells_the_parts_of_an_experience(capsys: pytest.CaptureFixture[str], vit: Path) -> None:
@@ -249,7 +284,7 @@ def test_compare_makes_table_and_figure_and_goes_on_where_it_was(
     recipe.write_text(
         f"title: tiny\nbase:\n  data: {{dataset: core50, root: {tree}}}\n  backbone: {{name: {vit}}}\n"
         "  memory: {capacity: 8}\n"
-        "variants:\n  latent replay: {}\n  naive: {learner: {method: naive}}\n  broken: {backbone: {cut: 99}}\n"
+        "variants:\n  complementary: {}\n  naive: {learner: {method: naive}}\n  broken: {backbone: {cut: 99}}\n"
         "runs: [1, 2]\n"
     )
     out = tmp_path / "out"
@@ -271,7 +306,10 @@ def test_compare_makes_table_and_figure_and_goes_on_where_it_was(
     assert {path: path.stat().st_mtime_ns for path in out.rglob("metrics.jsonl")} == times
 
 
-def test_teach_predict_classes_forget_and_export(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["complementary", "latent_replay"])
+def test_teach_predict_classes_forget_and_export(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, method: str
+) -> None:
     """Two rendered objects taught in one session are recognised in another, by the bundled network."""
     from vitlr.rendered.dataset import render_frame
 
@@ -283,7 +321,8 @@ def test_teach_predict_classes_forget_and_export(capsys: pytest.CaptureFixture[s
                 Image.fromarray(render_frame(session, object_, index)).save(folder / f"{index}.png")
     robot = str(tmp_path / "robot")
     for label in ("plug", "ball"):
-        assert main(["teach", robot, "--label", label, str(tmp_path / "s1" / label)]) == 0
+        line = ["teach", robot, "--label", label, str(tmp_path / "s1" / label), "--method", method]
+        assert main([*line, "--tokens", "auto" if method == "complementary" else "all"]) == 0
     capsys.readouterr()
     assert (
         main(["predict", robot, str(tmp_path / "s2" / "plug"), str(tmp_path / "s2" / "ball"), "--json"]) == 0
@@ -293,8 +332,13 @@ def test_teach_predict_classes_forget_and_export(capsys: pytest.CaptureFixture[s
     assert len(right) == 12 and sum(right) >= 9, answers
     assert main(["classes", robot, "--json"]) == 0
     assert set(json.loads(capsys.readouterr().out)["classes"]) == {"plug", "ball"}
-    assert main(["export", robot, str(tmp_path / "hf")]) == 0
-    assert (tmp_path / "hf" / "model.safetensors").is_file()
+    if method == "latent_replay":
+        assert main(["export", robot, str(tmp_path / "hf")]) == 0
+        assert (tmp_path / "hf" / "model.safetensors").is_file()
+    else:
+        said = refused(capsys, "export", robot, tmp_path / "hf")
+        assert "method complementary has two memories" in said and "latent_replay or slda" in said
+        assert not (tmp_path / "hf").exists()
     assert main(["forget", robot, "plug"]) == 0
     capsys.readouterr()
     main(["classes", robot, "--json"])
@@ -307,23 +351,33 @@ def test_teach_predict_classes_forget_and_export(capsys: pytest.CaptureFixture[s
     assert "teach" in refused(capsys, "predict", tmp_path / "nobody", tmp_path / "s2")
 
 
-@pytest.fixture(scope="module")
-def taught_robot(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def taught(folder: Path, *more: str) -> Path:
     """A folder with a classifier in ``robot``, and pictures of what it knows below ``shown``."""
-    folder = tmp_path_factory.mktemp("taught")
     for label, level in (("dark", 40), ("7", 210)):
-        (folder / "shown" / label).mkdir(parents=True)
+        shown = folder / "shown" / label
+        shown.mkdir(parents=True)
         for number in range(3):
-            Image.new("RGB", (40, 40), (level + number,) * 3).save(folder / "shown" / label / f"{number}.png")
-        assert main(["teach", str(folder / "robot"), "--label", label, str(folder / "shown" / label)]) == 0
+            Image.new("RGB", (40, 40), (level + number,) * 3).save(shown / f"{number}.png")
+        assert main(["teach", str(folder / "robot"), "--label", label, str(shown), *more]) == 0
     return folder
 
 
+@pytest.fixture(scope="module")
+def taught_robot(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return taught(tmp_path_factory.mktemp("taught"))
+
+
+@pytest.fixture(scope="module")
+def linear_robot(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of a method that can be exported."""
+    return taught(tmp_path_factory.mktemp("linear"), "--method", "latent_replay", "--tokens", "all")
+
+
 def test_quiet_prints_nothing_but_answers(
-    capsys: pytest.CaptureFixture[str], taught_robot: Path, tmp_path: Path
+    capsys: pytest.CaptureFixture[str], linear_robot: Path, tmp_path: Path
 ) -> None:
-    robot, shown = tmp_path / "robot", taught_robot / "shown"
-    shutil.copytree(taught_robot / "robot", robot)
+    robot, shown = tmp_path / "robot", linear_robot / "shown"
+    shutil.copytree(linear_robot / "robot", robot)
     for line in (
         ["teach", robot, "--label", "dark", shown / "dark"],
         ["export", robot, tmp_path / "hf"],
@@ -341,8 +395,8 @@ def test_settings_of_a_saved_classifier_are_not_silently_ignored(
     robot, images = taught_robot / "robot", taught_robot / "shown" / "dark"
     said = refused(capsys, "teach", robot, "--label", "mug", images, "--image-size", "64")
     assert "made without --image-size" in said and "new directory" in said
-    assert "--memory 1500" in refused(capsys, "teach", robot, "--label", "mug", images, "--memory", "20MB")
-    assert main(["teach", str(robot), "--label", "dark", str(images), "--memory", "1500", "--quiet"]) == 0
+    assert "--memory 5MB" in refused(capsys, "teach", robot, "--label", "mug", images, "--memory", "20MB")
+    assert main(["teach", str(robot), "--label", "dark", str(images), "--memory", "5MB", "--quiet"]) == 0
 
 
 @pytest.mark.parametrize("label", ["", "  ", "a\nb", "a\tb"])
@@ -372,18 +426,18 @@ def test_a_threshold_by_flag_decides_what_is_unknown_and_scores_are_printed(
 
 
 def test_the_model_card_has_classes_with_their_images_and_the_accuracy_on_a_folder(
-    capsys: pytest.CaptureFixture[str], taught_robot: Path, tmp_path: Path
+    capsys: pytest.CaptureFixture[str], linear_robot: Path, tmp_path: Path
 ) -> None:
-    line = ["export", str(taught_robot / "robot"), str(tmp_path / "hf"), "--json"]
-    assert main([*line, "--test", str(taught_robot / "shown")]) == 0
+    line = ["export", str(linear_robot / "robot"), str(tmp_path / "hf"), "--json"]
+    assert main([*line, "--test", str(linear_robot / "shown")]) == 0
     assert list(json.loads(capsys.readouterr().out)["figures"].values()) == ["100.0%"]
     card = (tmp_path / "hf" / "README.md").read_text()
     assert "accuracy on the 6 images of 2 classes in shown: 100.0%" in card
     assert re.search(r"Images by class: dark \d, 7 3\.", card) and "**2 classes.** dark, 7." in card
-    assert "no class folders" in refused(capsys, *line, "--test", taught_robot / "shown" / "7")
+    assert "no class folders" in refused(capsys, *line, "--test", linear_robot / "shown" / "7")
     (tmp_path / "x.onnx").mkdir()
-    onnx = ["export", str(taught_robot / "robot"), str(tmp_path / "x.onnx")]  # the name says which format
-    assert "model card" in refused(capsys, *onnx, "--test", taught_robot / "shown")
+    onnx = ["export", str(linear_robot / "robot"), str(tmp_path / "x.onnx")]  # the name says which format
+    assert "model card" in refused(capsys, *onnx, "--test", linear_robot / "shown")
     assert "x.onnx is a directory" in refused(capsys, *onnx)
     assert "name it " in refused(capsys, *onnx, "--format", "hf")
     assert "hf.onnx" in refused(capsys, *line, "--format", "onnx")
@@ -420,13 +474,13 @@ def test_what_one_process_teaches_is_not_lost_to_another(
 
 
 def test_a_classifier_is_not_put_among_other_things(
-    capsys: pytest.CaptureFixture[str], taught_robot: Path, tmp_path: Path
+    capsys: pytest.CaptureFixture[str], linear_robot: Path, tmp_path: Path
 ) -> None:
-    shown = taught_robot / "shown"
+    shown = linear_robot / "shown"
     before = sorted(shown.iterdir())
     assert "holds other things" in refused(capsys, "teach", shown, "--label", "x", shown / "dark")
     assert sorted(shown.iterdir()) == before
-    assert main(["export", str(taught_robot / "robot"), str(tmp_path / "hf"), "--quiet"]) == 0
+    assert main(["export", str(linear_robot / "robot"), str(tmp_path / "hf"), "--quiet"]) == 0
     told = refused(capsys, "classes", tmp_path / "hf")
     assert "which transformers opens" in told and f"teach {tmp_path / 'hf'}" not in told
 

@@ -16,7 +16,7 @@ def test_where_a_run_is_written_and_how_fast_it_is_decides_no_result() -> None:
     others += ["--backbone.cache=off", "--data.root=/elsewhere", "--data.test_root=/tests"]
     folder = ["--data.dataset=folder", "--data.root=/here"]
     assert decided(*folder, *others) == decided(*folder)
-    assert differences(decided("--memory.capacity=5", "--seed=1"), decided()) == [
+    assert differences(decided("--memory.capacity=5", "--seed=1"), decided("--memory.capacity=1500")) == [
         "memory.capacity: 5 / 1500",
         "seed: 1 / 0",
     ]

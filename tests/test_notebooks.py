@@ -25,6 +25,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     where = tmp_path_factory.mktemp("notebooks")
     network, tree = save_tiny_vit(where / "vit"), save_tree(where / "core50")
     settings = [f"--data.root={tree}", f"--backbone.name={network}", "--memory.capacity=8"]
+    settings += ["--learner.method=latent_replay"]  # whose runs leave a model, as those of the demo do
     flags = ["--data.dataset=core50", "--data.scenario=nicv2_391", "--learner.batch_size=8", *settings]
     assert main(["train", *flags, "--quiet", f"--out={where / 'run'}"]) == 0
     return where / "run"

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
+from vitlr import __version__
 from vitlr.cli import main as vitlr
 
 _COMMON = (
@@ -30,6 +31,18 @@ _COMMON = (
     "--memory.capacity=60",
     "--backbone.cache=off",
     "--quiet",
+)
+# What version 0.1 did where nothing was said; it did not know memory.tokens.
+_FIRST = (
+    "--learner.method=latent_replay",
+    "--learner.epochs=4",
+    "--learner.first_lr=1e-2",
+    "--learner.lr=1e-2",
+    "--learner.momentum=0.9",
+    "--learner.si_lambda=0",
+    "--learner.der_beta=0.5",
+    "--memory.codec=float32",
+    *(() if __version__.startswith("0.1") else ("--memory.tokens=all",)),
 )
 _RATE = ("--learner.first_lr=1e-3", "--learner.lr=1e-3")
 
@@ -113,6 +126,7 @@ def record(out: Path, data: Path) -> None:
                 f"--data.root={data}",
                 f"--out={run}",
                 *_COMMON,
+                *_FIRST,
                 *flags,
             ]
             if code := vitlr(arguments):

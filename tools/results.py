@@ -164,13 +164,16 @@ def groups(plan: Plan, last: int) -> dict[str, list[str]]:
     """The variants of each table, by their names."""
     names = list(plan.variants)
     memory = [n for n in names if "memory" in n or re.search(r"bfloat16|int\d", n)]
-    streams = [n for n in names if n.startswith(("NICv2-79", "NC "))]
+    streams = [n for n in names if n.startswith(("NICv2-79", "NC ", "NIC ", "NI "))]
+    two = [n for n in names if n.startswith("two memories")]
     cuts = [n for n in names if re.fullmatch(r"latent replay \(cut \d+(, training in 16 bits)?\)", n)]
-    others = [n for n in names if n not in {*memory, *streams, *cuts}]
+    memory = [n for n in memory if n not in two and n not in streams]
+    others = [n for n in names if n not in {*memory, *streams, *cuts, *two}]
     base = [f"latent replay (cut {last})", f"latent replay (cut {last - 1})"]
     precision = [n for n in others if "trunk" in n]
     methods = [n for n in others if n not in precision]
-    found = {"methods": [*methods, *base], "cuts": cuts, "memory": [*base, *memory], "streams": streams}
+    found = {"methods": ["two memories", *methods, *base], "two": two, "cuts": cuts}
+    found |= {"memory": [*base, *memory], "streams": streams}
     return {**found, "precision": [base[1], *precision]} if precision else found
 
 

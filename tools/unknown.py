@@ -31,7 +31,8 @@ from vitlr.evaluation.metrics import accuracy, mean_and_sd
 from vitlr.latents.encoder import Encoder
 from vitlr.latents.network import Network
 from vitlr.latents.settings import BackboneConfig
-from vitlr.learning import LearnerConfig, new_learner
+from vitlr.latents.views import ViewPlan
+from vitlr.learning import LearnerConfig, needs_of, new_learner
 from vitlr.replay import MemoryConfig
 from vitlr.runs.tracking import machine
 
@@ -49,12 +50,11 @@ def chosen(choice: int, number: int, together: int) -> np.ndarray:
 def measured(encode: Encoder, videos: dict[tuple[bool, int], list[str]], taught_O: np.ndarray) -> dict:
     """The figures of one choice; ``videos`` holds paths by whether they are for testing, and by object."""
     defaults = LatentReplayClassifier()
-    learner = new_learner(
-        encode.network.new_head(), LearnerConfig(), MemoryConfig(), np.random.default_rng(0)
-    )
+    network, rng = encode.network, np.random.default_rng(0)
+    learner = new_learner(network.new_head(), LearnerConfig(), MemoryConfig(), rng, len(network.class_blocks))
     for number, each in enumerate(taught_O.tolist()):
-        latents = encode(videos[False, each]).latents
-        learner.learn(latents, np.full(len(latents), number), number)
+        labels = np.full(len(videos[False, each]), number)
+        learner.learn(encode(videos[False, each], views_by=labels).latents, labels, number)
     tested = [(each, path) for each in range(1, OBJECTS + 1) for path in videos[True, each]]
     objects_N = np.array([each for each, _ in tested])
     logits_NC, cosines = learner.answer(encode([path for _, path in tested]).latents)
@@ -90,7 +90,13 @@ def main() -> None:
     config = BackboneConfig(
         name=options.backbone, image_size=options.image_size, cut=options.cut, precision="float32"
     )
-    encode = Encoder(Network.open(config))
+    needs = needs_of(LearnerConfig())
+    kept: dict = {
+        "class_tokens": (needs.class_tokens, needs.statistics_bytes),
+        "grid": MemoryConfig().grid,
+    }
+    plan = ViewPlan(views=needs.views, budget=needs.view_budget)
+    encode = Encoder(Network.open(config, cached=True, **kept), stream=True, views=plan)
     encode.hold(path for paths in videos.values() for path in paths)  # all choices use the same images
     choices, rows = [int(text) for text in options.choices.split(",")], []
     names = ("auroc", "auroc_probability", "taught_kept", "others_unknown", "accuracy")

@@ -23,7 +23,7 @@ import torch
 from vitlr.data.files import find_images
 from vitlr.data.images import read_image
 from vitlr.data.names import expanded
-from vitlr.errors import BackboneError, ConfigError, DataError, RunError
+from vitlr.errors import BackboneError, ConfigError, DataError
 from vitlr.report.overlay import Row, fitted, gallery
 from vitlr.vit import Backbone, Head, load_backbone
 from vitlr.vit.views.rollout import attention_rollout, check_options
@@ -98,12 +98,10 @@ def open_view(
     run = _run_of(path)
     if run is None:
         return View(name=str(name), backbone=load_backbone(name, blocks=blocks, image_size=image_size))
-    if not (run / "model").is_dir():
-        raise RunError(f"{run} holds no model: its run is not finished, or its method trains no network")
-    from vitlr.runs.train import read_config
+    from vitlr.runs.train import model_of, read_config
 
-    origin = read_config(run).backbone.name
-    backbone = load_backbone(run / "model", blocks=blocks, image_size=image_size)
+    model, origin = model_of(run), read_config(run).backbone.name
+    backbone = load_backbone(model, blocks=blocks, image_size=image_size)
     return View(name=str(name), backbone=backbone, origin=origin)
 
 

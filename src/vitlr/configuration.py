@@ -158,7 +158,8 @@ def checked(cls: Any, settings: Mapping[str, Any], where: str) -> dict[str, Any]
             raise ConfigError(f"{where}: {name} must hold settings such as {groups[name]}, got {value!r:.60}")
         if name not in known and name not in groups:
             raise ConfigError(f"{where}: {unknown(name, known)}")
-        if name in known and value is None and "None" not in str(known[name].type):
+        open_ = name in known and (known[name].default is None or "None" in str(known[name].type))
+        if name in known and value is None and not open_:
             raise ConfigError(f"{where}: {given} has no value; give one, or leave the line out")
         if name in found:
             raise ConfigError(f"{where}: {name} is given twice, by two names; leave one out")

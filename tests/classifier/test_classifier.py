@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import enum
 import json
 import pickle
@@ -42,7 +43,7 @@ def test_the_first_class_alone_works_and_others_may_come_at_any_time(model: Late
 
 
 def test_answers_are_those_of_the_backbone_head_and_classifier(network: Path) -> None:
-    model = taught(network)
+    model = taught(network, method="latent_replay", tokens="all")
     trunk, _ = split(load_backbone(network), 2)
     learner = model._knowledge.learner
     expected = learner.logits(Latents(trunk(torch.from_numpy(frames("red", 5, seed=3)))))
@@ -120,7 +121,7 @@ def test_a_forgotten_class_is_gone_and_can_be_taught_again_as_new(network: Path)
     assert model.predict_proba(frames("red")).shape == (10, 2)
     model.partial_fit(frames("green"), "green")
     assert model.classes_.tolist() == ["red", "blue", "green"]
-    assert model._knowledge.learner.state()[0]["past"].tolist()[1:2] == [0]  # the old row stays empty
+    assert model._knowledge.learner.state()[0]["replay.past"].tolist()[1:2] == [0]  # the old row stays empty
     assert model.score(frames("green", 10, seed=4), "green") > 0.9
     for label in model.classes_.tolist():
         model.forget(label)
@@ -130,7 +131,7 @@ def test_a_forgotten_class_is_gone_and_can_be_taught_again_as_new(network: Path)
 
 
 def test_the_memory_says_what_it_holds(network: Path) -> None:
-    model = taught(network, memory="20kB", codec="int8")
+    model = taught(network, method="latent_replay", memory="20kB", codec="int8", tokens="all")
     remembered = model.remember()
     bytes_each = 17 * 32 + 4 * 17
     assert remembered.capacity == 20_000 // bytes_each
@@ -157,7 +158,7 @@ def test_answers_are_labels_probabilities_and_scores_of_one_state(network: Path)
 
 
 def test_scores_are_the_largest_cosine_with_a_row_of_the_classifier(network: Path) -> None:
-    model = taught(network)
+    model = taught(network, method="latent_replay", tokens="all")
     trunk, _ = split(load_backbone(network), 2)
     learner = model._knowledge.learner
     features = learner.head(trunk(torch.from_numpy(frames("grey", 4)))).detach().numpy()
@@ -181,14 +182,11 @@ def test_parameters_can_be_read_and_set_by_name(network: Path) -> None:
 
 def test_every_setting_of_learner_and_memory_has_the_same_name_and_default() -> None:
     params = LatentReplayClassifier().get_params()
-    learner = front.LearnerConfig().__dict__
-    assert {name: params[name] for name in learner} == learner
+    learner = {each.name: each.default for each in dataclasses.fields(front.LearnerConfig)}
+    assert {name: params[name] for name in learner} == learner  # None where it depends on the method
     memory = front.MemoryConfig()
-    assert (params["memory"], params["policy"], params["codec"]) == (
-        memory.capacity,
-        memory.policy,
-        memory.codec,
-    )
+    given = (params["memory"], params["policy"], params["codec"], params["tokens"])
+    assert given == (front.DEFAULT_BYTES, memory.policy, memory.codec, memory.tokens)
 
 
 def test_scikit_learn_clones_it(network: Path) -> None:
@@ -306,7 +304,7 @@ def test_a_save_that_fails_at_any_write_flush_or_rename_leaves_the_old_or_the_ne
 
 @pytest.mark.parametrize("change", [{"state": -1}, {"state": 2**200}, {"inc": "1"}])
 def test_a_saved_generator_that_is_none_is_refused(network: Path, tmp_path: Path, change: dict) -> None:
-    model = taught(network)
+    model = taught(network, method="latent_replay")
     model.save(tmp_path)
     tensors, plain = load_state(tmp_path, kind=KIND, version=VERSION)
     plain["learner"]["rng"]["state"].update(change)
@@ -356,7 +354,7 @@ def test_a_damaged_or_altered_saved_network_is_noticed_and_replaced_by_the_next_
     ],
 )
 def test_a_state_whose_parts_do_not_fit_gives_a_sentence(network: Path, tmp_path: Path, change: Any) -> None:
-    taught(network).save(tmp_path)
+    taught(network, method="latent_replay").save(tmp_path)
     tensors, plain = load_state(tmp_path, kind=KIND, version=VERSION)
     change(tensors, plain)
     save_state(tmp_path, tensors, plain, kind=KIND, version=VERSION)
@@ -367,7 +365,7 @@ def test_a_state_whose_parts_do_not_fit_gives_a_sentence(network: Path, tmp_path
 def test_an_exported_classifier_answers_the_same_in_transformers(network: Path, tmp_path: Path) -> None:
     from transformers import AutoModelForImageClassification
 
-    model = taught(network)
+    model = taught(network, method="latent_replay", tokens="all")
     opened = AutoModelForImageClassification.from_pretrained(model.export(tmp_path / "hf")).eval()
     images = frames("red", 4, seed=8)
     pixels = (torch.from_numpy(images) / 255 - torch.tensor(MEAN)) / torch.tensor(STD)
@@ -691,7 +689,7 @@ def test_a_tilde_is_the_home_directory(
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     Image.fromarray(frames("red", 1)[0]).save(tmp_path / "red.png")
-    model = classifier(network).partial_fit("~/red.png", "red")
+    model = classifier(network, method="latent_replay").partial_fit("~/red.png", "red")
     model.save("~/robot")
     model.export("~/hf")
     assert (tmp_path / "robot").is_dir() and (tmp_path / "hf").is_dir()

@@ -28,6 +28,8 @@ from vitlr.vit.compute.int8 import int8_is_fast
 needs_int8 = pytest.mark.skipif(not int8_is_fast(), reason="this processor has no int8 products")
 MADE = ["bfloat16", pytest.param("int8", marks=needs_int8), "cuda"]
 
+EXPORTED = {"method": "latent_replay", "tokens": "all"}  # a method that every command takes
+
 
 def made_on_a_gpu(directory: Path) -> None:
     """As it would be saved by a machine whose settings said ``cuda``."""
@@ -46,7 +48,7 @@ def robots(network: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
         if made == "int8" and not int8_is_fast():
             continue
         precision = "bfloat16" if made == "cuda" else made
-        taught(network, precision=precision, train_precision="float32").save(root / made)
+        taught(network, precision=precision, train_precision="float32", **EXPORTED).save(root / made)
     made_on_a_gpu(root / "cuda")
     return {path.name: path for path in root.iterdir()}
 
@@ -85,7 +87,7 @@ def test_it_opens_says_so_once_answers_and_goes_on_learning(robot: Path, made: s
         model = LatentReplayClassifier.load(robot)
     assert len(caught) == 1 and "computes in float32 from now on" in str(caught[0].message)
     assert f"taught in {'bfloat16 on cuda:0' if made == 'cuda' else made}" in str(caught[0].message)
-    exact = taught(network, train_precision="float32")
+    exact = taught(network, train_precision="float32", **EXPORTED)
     probe = np.concatenate([frames(colour, 5, seed=3) for colour in COLOURS])
     assert np.allclose(model.predict_proba(probe), exact.predict_proba(probe), atol=0.1)
     model.partial_fit(frames("grey"), "grey").forget("red")
@@ -141,7 +143,7 @@ def test_without_its_trunk_it_opens_too(
 def test_device_and_precision_asked_for_are_taken_and_kept(robot: Path, made: str, network: Path) -> None:
     model = quietly(lambda: LatentReplayClassifier.load(robot, device="cpu", precision="float32"))
     assert (model.device, model.precision) == ("cpu", "float32")
-    exact = taught(network, train_precision="float32")
+    exact = taught(network, train_precision="float32", **EXPORTED)
     probe = frames("blue", 4, seed=8)
     assert np.allclose(model.predict_proba(probe), exact.predict_proba(probe), atol=0.1)
     model.save(robot)

@@ -13,18 +13,30 @@ from tests.tiny_networks import MEAN, STD, make_directory
 
 from vitlr import LatentReplayClassifier
 from vitlr.errors import ConfigError, DataError
-from vitlr.learning import CLOSED_FORM
+from vitlr.learning import CLOSED_FORM, COMPOSED
 from vitlr.learning.methods import METHODS
 
 SETTINGS: dict[str, dict[str, Any]] = {
-    **{name: {} for name in [*METHODS, *CLOSED_FORM] if name != "native"},
+    **{name: {} for name in [*COMPOSED, *METHODS, *CLOSED_FORM] if name != "native"},
+    "complementary": {"views": 2},
     "ar1": {"si_lambda": 5.0},
     "ar1_replay": {"si_lambda": 5.0},
+    "der": {"lr": 1e-2, "der_beta": 0.5},  # three lessons are too few for its careful defaults
     "slda": {"slda_shrinkage": 0.5},
     "ranpac": {"ranpac_width": 64},
 }
 # Those that do not forget what they learned first; the others are compared with, to show how much is lost.
-KEEP = ("latent_replay", "ar1free", "ar1_replay", "cumulative", "der", "class_mean", "slda", "ranpac")
+KEEP = (
+    "complementary",
+    "latent_replay",
+    "ar1free",
+    "ar1_replay",
+    "cumulative",
+    "der",
+    "class_mean",
+    "slda",
+    "ranpac",
+)
 PROBE = np.concatenate([frames(colour, 4, seed=7) for colour in ("red", "green", "blue")])
 # Between two colours, so that not every probability is 0 or 1.
 MIXED = (frames("red", 24, seed=5) // 2 + frames("blue", 24, seed=6) // 2).astype(np.uint8)
@@ -58,7 +70,7 @@ def test_it_answers_with_labels_probabilities_and_scores_that_fit(network: Path,
 def test_the_memory_holds_latents_only_if_the_method_replays_them(network: Path, method: str) -> None:
     summary = of(network, method).remember()
     assert summary.images == {"red": 10, "green": 10, "blue": 10}
-    replays = method in METHODS and METHODS[method].replay != "none"
+    replays = method in COMPOSED or (method in METHODS and METHODS[method].replay != "none")
     assert set(summary.latents) == {"red", "green", "blue"} and (sum(summary.latents.values()) > 0) == replays
     assert (summary.bytes > 0) == (replays or method in CLOSED_FORM)
     assert summary.capacity == (30 if replays and method != "cumulative" else None)
@@ -113,7 +125,9 @@ def test_all_classes_can_be_forgotten_and_others_taught(network: Path, method: s
 
 
 @pytest.mark.parametrize("kind", ["vit", "dinov2"])
-@pytest.mark.parametrize("method", [name for name in SETTINGS if name not in ("class_mean", "ranpac")])
+@pytest.mark.parametrize(
+    "method", [name for name in SETTINGS if name not in ("complementary", "class_mean", "ranpac")]
+)
 def test_the_exported_model_gives_the_same_probabilities_in_transformers(
     tmp_path: Path, method: str, kind: str
 ) -> None:
@@ -141,6 +155,33 @@ def test_slda_runs_in_onnx_with_its_biases(network: Path, tmp_path: Path) -> Non
     (found,) = session.run(None, {session.get_inputs()[0].name: MIXED})
     proba_NC = model.predict_proba(MIXED)
     assert proba_NC.max(1).min() < 0.9 and np.allclose(found, proba_NC, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["vit", "dinov2"])
+@pytest.mark.parametrize("settings", [{}, {"tokens": 2}, {"cut": 1}, {"class_tokens": 1}, {"cut": 3}])
+def test_two_memories_run_in_onnx_with_both(tmp_path: Path, kind: str, settings: dict[str, Any]) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    network = make_directory(tmp_path / "network", kind)
+    model = taught(network, ("red", "green", "blue", "grey"), views=2, precision="float32", **settings)
+    model.forget("green")
+    session = runtime.InferenceSession(str(model.export(tmp_path / "robot.onnx", "onnx")))
+    (found,) = session.run(None, {session.get_inputs()[0].name: MIXED})
+    expected = model.predict_proba(MIXED)
+    assert found.shape == (24, 3) and np.allclose(np.log(found), np.log(expected), rtol=1e-3, atol=1e-3)
+    head, statistics = model._knowledge.learner.exponents
+    assert head > 0 and statistics > 0 and 0.01 < expected.max() < 0.99
+
+
+def test_what_a_network_of_transformers_cannot_do_is_not_exported_as_one(
+    network: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"two memories, .* format onnx, or teach with latent_replay"):
+        of(network, "complementary").export(tmp_path / "out")
+    merged = taught(network, method="latent_replay", tokens=2)
+    with pytest.raises(ConfigError, match=r"tokens are merged .* format onnx, or teach with tokens='all'"):
+        merged.export(tmp_path / "out")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("method", ["class_mean", "ranpac"])

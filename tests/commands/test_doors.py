@@ -220,11 +220,25 @@ def test_a_run_s_own_model_predicts(capsys: pytest.CaptureFixture[str], vit: Pat
         np.testing.assert_allclose([row["probability"] for row in rows], learned["confidence"], atol=1e-4)
 
 
+def test_a_run_that_left_no_model_is_said_with_its_method(
+    capsys: pytest.CaptureFixture[str], vit: Path, tmp_path: Path
+) -> None:
+    flags = ["--data.dataset=folder", f"--data.root={CASES / 'Train-Test'}", f"--backbone.name={vit}"]
+    run(capsys, "train", *flags, f"--out={tmp_path / 'run'}", "--quiet")
+    for command in ("predict", "rollout"):
+        test = CASES / "Train-Test" / "Test"
+        assert main([command, str(tmp_path / "run"), str(test)]) == 2
+        (line,) = [each for each in capsys.readouterr().err.splitlines() if "error" in each]
+        assert "holds no model" in line and "learner.method complementary" in line
+        assert "train with learner.method latent_replay or slda" in line
+
+
 def test_an_exported_classifier_predicts_as_the_classifier_does(
     capsys: pytest.CaptureFixture[str], vit: Path, tmp_path: Path
 ) -> None:
     robot, test = tmp_path / "robot", CASES / "Train-Test" / "Test"
-    run(capsys, "teach", robot, CASES / "Train-Test", "--backbone", vit, "--precision", "float32", "--quiet")
+    line = ["teach", robot, CASES / "Train-Test", "--backbone", vit, "--method", "latent_replay"]
+    run(capsys, *line, "--precision", "float32", "--quiet")
     run(capsys, "export", robot, tmp_path / "hf", "--quiet")
     rows = []
     for model in (robot, tmp_path / "hf"):
@@ -276,7 +290,7 @@ def test_a_tilde_in_a_flag_is_the_home_directory(
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     shutil.copytree(CASES / "Train-Test", tmp_path / "photos")
-    run(capsys, "teach", "~/robot", "~/photos", "--backbone", vit, "--quiet")
+    run(capsys, "teach", "~/robot", "~/photos", "--backbone", vit, "--method", "latent_replay", "--quiet")
     run(capsys, "export", "~/robot", "~/hf", "--test", "~/photos", "--quiet")
     assert (tmp_path / "robot").is_dir() and (tmp_path / "hf").is_dir()
     flags = [

@@ -54,22 +54,23 @@ def taught(place: Path, robot: Path, *more: str) -> Path:
     return robot
 
 
-@pytest.mark.parametrize("method", ["latent_replay", "slda", "class_mean", "ranpac"])
+@pytest.mark.parametrize("method", ["complementary", "latent_replay", "slda", "class_mean", "ranpac"])
 def test_a_classifier_of_any_method_is_taught_asked_and_made_to_forget(
     capsys: pytest.CaptureFixture[str], place: Path, tmp_path: Path, method: str
 ) -> None:
-    robot = taught(place, tmp_path / "robot", "--method", method)
+    replays = method in ("complementary", "latent_replay")
+    robot = taught(place, tmp_path / "robot", "--method", method, "--memory", "1500")
     assert LatentReplayClassifier.load(robot).method == method
     rows = [json.loads(row) for row in said(capsys, "predict", robot, place / "shown", "--json").splitlines()]
     assert len(rows) == 9
-    if method != "latent_replay":  # random weights: only the closed forms are sure to tell levels apart
+    if method != "latent_replay":  # random weights: only what is in closed form is sure to tell levels apart
         assert all(row["label"] == Path(row["path"]).parent.name for row in rows)
     known = json.loads(said(capsys, "classes", robot, "--json"))
     assert known["classes"] == dict.fromkeys(LEVELS, 3)
-    assert known["latents"] == dict.fromkeys(LEVELS, 3 if method == "latent_replay" else 0)
-    assert known["bytes"] > 0 and known["capacity"] == (1500 if method == "latent_replay" else None)
+    assert known["latents"] == dict.fromkeys(LEVELS, 3 if replays else 0)
+    assert known["bytes"] > 0 and known["capacity"] == (1500 if replays else None)
     forgotten = said(capsys, "forget", robot, "grey")
-    removed = 3 if method == "latent_replay" else 0
+    removed = 3 if replays else 0
     assert forgotten.startswith(f"grey: forgotten, {removed} latents removed")
     assert ("; what remains: " in forgotten) == (method != "class_mean")
     assert set(json.loads(said(capsys, "classes", robot, "--json"))["classes"]) == {"dark", "bright"}
@@ -104,19 +105,20 @@ def test_forget_as_json_has_the_latents_removed_and_what_remains(
     assert answer["label"] == "grey" and answer["latents"] == 3 and "blocks" in answer["remains"]
 
 
-@pytest.mark.parametrize("method", ["slda", "class_mean"])
+@pytest.mark.parametrize("method", ["slda", "latent_replay", "class_mean", "complementary"])
 def test_only_a_linear_classifier_is_exported(
     capsys: pytest.CaptureFixture[str], place: Path, tmp_path: Path, method: str
 ) -> None:
-    robot = taught(place, tmp_path / "robot", "--method", method)
+    robot, linear = taught(place, tmp_path / "robot", "--method", method), ("slda", "latent_replay")
     code = main(["export", str(robot), str(tmp_path / "hf"), "--quiet"])
     error = capsys.readouterr().err
-    assert code == (0 if method == "slda" else 2)
-    if method == "slda":
+    assert code == (0 if method in linear else 2)
+    if method in linear:
         card = (tmp_path / "hf" / "README.md").read_text()
-        assert "in closed form" in card and "were trained" not in card
+        assert ("in closed form" in card, "were trained" in card) == (method == "slda", method != "slda")
     else:
-        assert error.count("\n") == 1 and "no linear classifier" in error and "slda" in error
+        assert error.count("\n") == 1 and f"method {method} " in error
+        assert "teach with latent_replay or slda" in error and not (tmp_path / "hf").exists()
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def stream_of(*experiences: Experience, test: list[int], num_classes: int = 4) -
 PARTS: dict[tuple[str, ...], Experience] = {}  # whose paths they are
 
 
-def encode(paths: tuple[str, ...], *, views: bool = False) -> Encoded:
+def encode(paths: tuple[str, ...], *, views_by: np.ndarray | None = None) -> Encoded:
     """A latent (1, 2) carries its label and where it came from."""
     experience = PARTS[tuple(paths)]
     latents = torch.zeros(len(experience), 1, 2)
@@ -150,7 +150,7 @@ def test_a_record_comes_before_the_next_experience_is_touched() -> None:
 def test_the_test_set_is_encoded_once_or_taken_from_the_caller() -> None:
     encoded: list[int] = []
 
-    def counting(paths: tuple[str, ...], *, views: bool = False) -> Encoded:
+    def counting(paths: tuple[str, ...], *, views_by: np.ndarray | None = None) -> Encoded:
         encoded.append(PARTS[tuple(paths)].index)
         return encode(paths)
 
@@ -171,7 +171,7 @@ def test_a_resumed_run_gives_the_records_that_were_missing() -> None:
 
 
 def test_an_experience_without_readable_images_is_recorded_and_not_learned() -> None:
-    def unreadable(paths: tuple[str, ...], *, views: bool = False) -> Encoded:
+    def unreadable(paths: tuple[str, ...], *, views_by: np.ndarray | None = None) -> Encoded:
         found = encode(paths)
         nothing = Encoded(found.rows_N[:0], found.latents[np.zeros(0, dtype=np.int64)])
         return nothing if PARTS[tuple(paths)].index == 0 else found
@@ -194,7 +194,7 @@ def test_what_the_learner_remembers_is_reported() -> None:
 
 
 def test_images_that_could_not_be_read_take_their_labels_with_them() -> None:
-    def without_the_first(paths: tuple[str, ...], *, views: bool = False) -> Encoded:
+    def without_the_first(paths: tuple[str, ...], *, views_by: np.ndarray | None = None) -> Encoded:
         found = encode(paths)
         return Encoded(found.rows_N[1:], found.latents[np.arange(1, len(found))])
 

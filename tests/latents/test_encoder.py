@@ -19,6 +19,7 @@ from vitlr.latents.encoder import Encoder
 from vitlr.latents.identity import image_ids
 from vitlr.latents.network import Network
 from vitlr.latents.settings import BackboneConfig
+from vitlr.latents.views import ViewPlan
 
 CASES = Path(__file__).parents[1] / "data" / "cases"
 
@@ -111,3 +112,61 @@ def test_a_photo_without_its_last_bytes_is_noted_or_refused(network: Network) ->
     assert len(encoder.notes) == 1 and "lacks its last bytes" in encoder.notes[0]
     with pytest.raises(DataError, match=r"no-eoi\.jpg"):  # whatever is in the cache
         Encoder(network, root=root, strict=True)(["no-eoi.jpg"])
+
+
+# -- random views ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def with_views(directories: dict[str, Path], tmp_path: Path) -> Network:
+    """One that keeps the class tokens of two blocks."""
+    config = BackboneConfig(
+        name=str(directories["vit"]), cache=str(tmp_path / "latents"), precision="float32"
+    )
+    return Network.open(config, cached=True, class_tokens=(2, 10**9))
+
+
+def noise(path: Path, seed: int) -> Path:
+    pixels = np.random.default_rng(seed).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def test_views_are_those_of_the_picture_whether_it_comes_alone_in_a_folder_or_as_an_array(
+    with_views: Network, tmp_path: Path
+) -> None:
+    (tmp_path / "photos").mkdir()
+    paths = [noise(tmp_path / "photos" / f"{seed}.png", seed) for seed in range(3)]
+    encode = Encoder(with_views, views=ViewPlan(views=4, budget=64))
+    alone = encode(paths, views_by=["cat"] * 3).latents
+    assert alone.views_MKD.shape[:2] == (12, 2) and alone.view_rows_M.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    arrays = [np.asarray(Image.open(path)) for path in paths]
+    for sources, labels in (([tmp_path / "photos"], ["cat"]), (arrays, ["cat"] * 3)):
+        others = encode(sources, views_by=labels).latents
+        assert others.view_rows_M.tolist() == alone.view_rows_M.tolist()
+        torch.testing.assert_close(others.views_MKD, alone.views_MKD)
+    assert not torch.equal(alone.views_MKD[0], alone.views_MKD[1])  # one view is not the next
+
+
+def test_frames_of_a_video_have_views_within_the_budget_of_its_class(
+    with_views: Network, tmp_path: Path
+) -> None:
+    moving = animation(tmp_path / "moving.gif")
+    encode = Encoder(with_views, views=ViewPlan(views=8, budget=2))
+    latents = encode([moving, noise(tmp_path / "still.png", 7)], views_by=["cat", "dog"]).latents
+    assert len(latents) == 4 and latents.view_rows_M.tolist() == [0, 2, 3, 3]
+    plain = Encoder(with_views)([moving], views_by=["cat"]).latents
+    assert len(plain) == 3 and len(plain.views_MKD) == 0
+
+
+def test_views_come_from_the_cache_the_second_time_and_are_the_same(
+    with_views: Network, tmp_path: Path
+) -> None:
+    paths = [noise(tmp_path / f"{seed}.png", seed).name for seed in range(3)]
+    encode = Encoder(with_views, root=tmp_path, views=ViewPlan(views=2, budget=64))
+    first = encode(paths, views_by=np.zeros(3)).latents
+    with_views.keep()
+    again = Network.open(with_views._config, cached=True, class_tokens=(2, 10**9))
+    encode = Encoder(again, root=tmp_path, views=ViewPlan(views=2, budget=64))
+    second = encode(paths, views_by=np.zeros(3)).latents
+    assert torch.equal(first.views_MKD, second.views_MKD) and not again.trunk_is_loaded

@@ -123,7 +123,7 @@ def test_more_steps_are_no_more_reads_by_the_host(backbone: Backbone) -> None:
     for batch_size in (2, 12):
         model = GradientLearner(
             Head(backbone, 1),
-            LearnerConfig(batch_size=batch_size),
+            LearnerConfig(method="latent_replay", batch_size=batch_size),
             MemoryConfig(capacity=30),
             np.random.default_rng(0),
         )
@@ -145,7 +145,7 @@ def test_a_memory_for_which_the_gpu_has_no_room_stays_with_the_host(monkeypatch:
     monkeypatch.setattr(
         "vitlr.replay.memory.fits", lambda num_bytes, device: bool(asked.append(num_bytes)) and False
     )
-    memory = ReplayMemory(MemoryConfig(capacity=10))
+    memory = ReplayMemory(MemoryConfig(capacity=10, codec="float32"))
     memory.offer(Latents(torch.zeros(4, 3, 8)), np.arange(4), 0, np.random.default_rng(0))
     assert asked == [10 * 3 * 8 * 4]  # of all that may be kept, not of the first few
     assert memory.draw(np.arange(2)).tokens_NTD.device.type == "cpu"

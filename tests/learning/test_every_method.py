@@ -14,6 +14,7 @@ from vitlr.errors import ConfigError, RunError
 from vitlr.latents.record import Latents
 from vitlr.learning import (
     CLOSED_FORM,
+    COMPOSED,
     METHODS,
     Hook,
     Learner,
@@ -26,7 +27,7 @@ from vitlr.learning import (
 from vitlr.replay import MemoryConfig
 
 WIDTH = 12
-EVERY_METHOD = pytest.mark.parametrize("method", [*METHODS, *CLOSED_FORM])
+EVERY_METHOD = pytest.mark.parametrize("method", [*COMPOSED, *METHODS, *CLOSED_FORM])
 REPLAYING = [name for name, method in METHODS.items() if method.replay == "memory"]
 
 
@@ -53,8 +54,9 @@ def learner(method: str, seed: int = 0, **settings: object) -> Learner:
     config = LearnerConfig(
         method=method, first_lr=0.03, lr=0.03, batch_size=16, ranpac_width=64, **own, **settings
     )
-    memory = MemoryConfig(capacity=60, policy="reservoir" if method == "der" else "spread")
-    return new_learner(Head(), config, memory, np.random.default_rng(seed))
+    policy = "reservoir" if method == "der" else "spread"
+    memory = MemoryConfig(capacity=60, policy=policy, codec="float32")
+    return new_learner(Head(), config, memory, np.random.default_rng(seed), class_tokens=2)
 
 
 def blobs(classes: list[int], per_class: int, seed: int) -> tuple[Latents, np.ndarray]:
@@ -63,7 +65,8 @@ def blobs(classes: list[int], per_class: int, seed: int) -> tuple[Latents, np.nd
     centres = np.random.default_rng(5).normal(size=(20, 1, WIDTH))
     labels = rng.permutation(np.repeat(classes, per_class))
     noisy = 128 + 50 * (centres[labels] + 0.2 * rng.normal(size=(len(labels), 2, WIDTH)))
-    return Latents(torch.from_numpy(noisy.clip(0, 255).astype(np.uint8))), labels
+    tokens = torch.from_numpy(noisy.clip(0, 255).astype(np.uint8))
+    return Latents(tokens, tokens.float() / 255), labels
 
 
 def accuracy(model: Learner, classes: list[int]) -> float:
@@ -275,8 +278,8 @@ def test_a_state_with_a_tensor_that_does_not_fit_is_refused_before_learning_meet
 )
 def test_plain_data_that_do_not_fit_are_refused_before_learning_meets_them(policy: str, change) -> None:
     def fresh() -> Learner:
-        memory = MemoryConfig(capacity=12, policy=policy)
-        return new_learner(Head(), LearnerConfig(batch_size=16), memory, np.random.default_rng(0))
+        memory, config = MemoryConfig(capacity=12, policy=policy), LearnerConfig(method="latent_replay")
+        return new_learner(Head(), config, memory, np.random.default_rng(0))
 
     model = fresh()
     for experience in range(2):
@@ -291,9 +294,8 @@ def test_plain_data_that_do_not_fit_are_refused_before_learning_meets_them(polic
 def test_a_memory_of_more_than_is_allowed_or_with_labels_of_no_class_is_refused() -> None:
     tensors, plain = taught("latent_replay", 0, 3).state()
     with pytest.raises(RunError, match="60 latents and 8 are allowed"):
-        new_learner(Head(), LearnerConfig(), MemoryConfig(capacity=8), np.random.default_rng(0)).load_state(
-            tensors, plain
-        )
+        config, memory = LearnerConfig(method="latent_replay"), MemoryConfig(capacity=8, codec="float32")
+        new_learner(Head(), config, memory, np.random.default_rng(0)).load_state(tensors, plain)
     for label in (-1, 99):
         changed = tensors | {"memory.labels": torch.full_like(tensors["memory.labels"], label)}
         with pytest.raises(RunError, match="labels of no class"):
@@ -333,7 +335,7 @@ def test_synaptic_intelligence_is_what_tells_ar1_with_replay_from_ar1free() -> N
     ("settings", "named"),
     [
         ({"method": "ar1free", "si_lambda": 1.0}, "ar1_replay"),
-        ({"method": "ar1_replay"}, "si_lambda > 0"),
+        ({"method": "ar1_replay", "si_lambda": 0.0}, "si_lambda > 0"),
         ({"method": "slda", "slda_shrinkage": 0.0}, "slda_shrinkage"),
         ({"method": "ranpac", "ranpac_width": 0}, "ranpac_width"),
         ({"method": "ranpac", "ranpac_width": 10**6}, "ranpac_width"),

@@ -38,9 +38,11 @@ def learner(memory: int = 40, seed: int = 0, **settings: object) -> GradientLear
     return GradientLearner(
         TinyHead(),
         LearnerConfig(
-            **{"first_lr": 0.05, "lr": 0.05, "batch_size": 16, "train_precision": "float32", **settings}
+            **{"method": "latent_replay", "first_lr": 0.05, "lr": 0.05, "batch_size": 16}
+            | {"train_precision": "float32"}
+            | settings
         ),
-        MemoryConfig(capacity=memory),
+        MemoryConfig(capacity=memory, codec="float32"),
         np.random.default_rng(seed),
     )
 
@@ -267,7 +269,7 @@ def test_no_latents_or_mismatched_labels_are_refused() -> None:
         ({"lr": 1e30, "classifier_lr_scale": 1e30}, "classifier_lr_scale"),
         ({"momentum": 1.0}, "learner.momentum"),
         ({"method": "ewc"}, "learner.method"),
-        ({"method": "ar1"}, "si_lambda > 0"),
+        ({"method": "ar1", "si_lambda": 0.0}, "si_lambda > 0"),
     ],
 )
 def test_a_bad_setting_is_named(settings: dict, named: str) -> None:

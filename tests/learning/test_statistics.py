@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 from sklearn.covariance import OAS
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from vitlr.learning.statistics import Statistics, discriminants, joined, oas_shrinkage, packed, unpacked
+from vitlr.learning.statistics import (
+    Statistics,
+    discriminants,
+    joined,
+    oas_shrinkage,
+    packed,
+    scale_of_scores,
+    unpacked,
+)
 
 WIDTH = 6
 NONE = (torch.zeros(0, WIDTH, dtype=torch.float64), torch.zeros(0, dtype=torch.int64))
@@ -58,7 +66,9 @@ def test_views_are_patterns_like_images_and_make_them_count_as_more_independent_
         torch.cat([images, views]), torch.cat([labels, view_labels]), *NONE
     )
     torch.testing.assert_close(both.scatter_WW, as_images.scatter_WW)
-    assert both.independent() == 3 * (1 + 20 / 10) and as_images.independent() == 3
+    images_of_each, all_of_each = labels.bincount(), torch.cat([labels, view_labels]).bincount()
+    assert both.independent() == pytest.approx(float(images_of_each.sqrt().sum()) * (1 + 20 / 10))
+    assert as_images.independent() == pytest.approx(float(all_of_each.sqrt().sum()))
 
 
 def test_shrinkage_is_scikit_learns_oas_for_patterns_that_are_independent() -> None:
@@ -85,6 +95,20 @@ def test_discriminants_are_those_of_scikit_learns_lda_with_the_same_shrinkage() 
     reference = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.2).fit(patterns, labels)
     np.testing.assert_allclose(weights, reference.coef_, rtol=1e-6)
     np.testing.assert_allclose(bias, reference.intercept_ - np.log(reference.priors_), rtol=1e-6)
+
+
+def test_scores_of_classes_far_apart_are_no_surer_than_those_of_classes_nearby() -> None:
+    patterns, labels = blobs(300, 3)
+    for spread in (1e-3, 1e-2, 0.1):  # of the patterns around their class's mean
+        means = torch.stack([patterns[labels == label].mean(dim=0) for label in range(3)])
+        tight = means[labels] + spread * (patterns - means[labels])
+        statistics = Statistics.empty(WIDTH).added(tight, labels, *NONE)
+        weights, bias = discriminants(statistics, 0.01)
+        scores = scale_of_scores(weights, statistics) * (statistics.means_CW @ weights.T + bias)
+        # A class's own mean is half the squared distance ahead of its nearest class.
+        second = scores.fill_diagonal_(float("-inf")).amax(dim=1)
+        own = scale_of_scores(weights, statistics) * 0.5 * (weights * statistics.means_CW).sum(dim=1)
+        assert float((own - second).mean()) == pytest.approx(9 / 2, rel=1e-6)
 
 
 def test_one_image_of_each_class_without_views_is_nearest_mean() -> None:

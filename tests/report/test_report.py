@@ -28,7 +28,7 @@ base:
   memory: {{capacity: 8}}
   learner: {{batch_size: 8}}
 variants:
-  latent replay: {{}}
+  latent replay: {{learner: {{method: latent_replay}}}}
   naive: {{learner: {{method: naive}}}}
 runs: [0, 1]
 """

@@ -34,7 +34,7 @@ def learner(seed: int = 0) -> GradientLearner:
     with torch.no_grad():
         head.weight.copy_(torch.eye(4))
         head.bias.zero_()
-    config = LearnerConfig(epochs=2, batch_size=4)
+    config = LearnerConfig(method="latent_replay", epochs=2, batch_size=4)
     return GradientLearner(head, config, MemoryConfig(capacity=10), np.random.default_rng(seed))
 
 

@@ -115,12 +115,12 @@ def test_train_repeats_one_method_over_orders_and_seeds_with_one_summary(
     assert main(many) == 0
     told = capsys.readouterr().out
     names = sorted(path.parent.relative_to(out).as_posix() for path in out.rglob("config.yaml"))
-    assert names == [f"latent-replay/run{run}-seed{seed}" for run in (0, 1) for seed in (3, 4)]
+    assert names == [f"complementary/run{run}-seed{seed}" for run in (0, 1) for seed in (3, 4)]
     (row,) = json.loads((out / "summary.json").read_text())["rows"]
     finals = [read_metrics(out / name)[-1]["test_accuracy"] for name in names]
     assert row["runs"] == 4 and row["failures"] == []
     assert row["test_accuracy"] == pytest.approx([np.mean(finals), np.std(finals, ddof=1)])
-    assert "accuracy.png" in told and "latent replay" in told
+    assert "accuracy.png" in told and "complementary" in told
     before = (out / names[0] / "metrics.jsonl").stat().st_mtime_ns
     assert main(many) == 0  # goes on: nothing is run again
     assert (out / names[0] / "metrics.jsonl").stat().st_mtime_ns == before
@@ -144,13 +144,13 @@ def test_a_comparison_goes_on_if_what_changed_decides_no_result(
     out = tmp_path / "many"
     one = ["train", *flags, f"--data.root={tree}", "--learner.epochs=1", "--quiet", f"--out={out}"]
     assert main([*one, "--runs=0"]) == 0
-    done = out / "latent-replay" / "run0-seed0" / "metrics.jsonl"
+    done = out / "complementary" / "run0-seed0" / "metrics.jsonl"
     before = done.stat().st_mtime_ns
     if "MOVED" in other:
         tree.rename(tmp_path / "moved")
     assert main([*one, other.replace("MOVED", str(tmp_path / "moved")), "--runs=0-1"]) == 0
     assert done.stat().st_mtime_ns == before
-    assert (out / "latent-replay" / "run1-seed0" / "summary.json").is_file()
+    assert (out / "complementary" / "run1-seed0" / "summary.json").is_file()
 
 
 def test_a_comparison_and_a_recipe_that_say_run_for_order_are_continued(
@@ -158,7 +158,7 @@ def test_a_comparison_and_a_recipe_that_say_run_for_order_are_continued(
 ) -> None:
     out, one = tmp_path / "many", ["train", *flags, "--learner.epochs=1", "--quiet"]
     assert main([*one, "--orders=1", f"--out={out}"]) == 0
-    run = out / "latent-replay" / "run1-seed0"
+    run = out / "complementary" / "run1-seed0"
     for path, new, old in (
         (run / "config.yaml", "  order: 1", "  run: 1"),
         (out / "summary.json", '"orders"', '"runs"'),
@@ -265,16 +265,16 @@ def test_a_part_of_a_comparison_leaves_the_others_runs_in_the_summary(
     after = json.loads((out / "summary.json").read_text())
     assert (after["orders"], after["seeds"]) == ([0, 1, 2], [0])
     assert after["rows"][0] == before["rows"][0]
-    assert [(row["variant"], row["runs"]) for row in after["rows"]] == [("latent replay", 2), ("naive", 1)]
+    assert [(row["variant"], row["runs"]) for row in after["rows"]] == [("complementary", 2), ("naive", 1)]
     assert after["rows"][1]["test_accuracy"][1] is None  # one run has no spread
-    assert "| latent replay | 2 |" in (out / "table.md").read_text()
+    assert "| complementary | 2 |" in (out / "table.md").read_text()
     # A run that failed stays in it, too.
     diverging = [*one, "--learner.method=cwr", "--learner.lr=1e30", "--learner.first_lr=1e30"]
     assert main([*diverging, "--runs=0", f"--out={out}"]) == 1
     assert main([*one, "--runs=1", f"--out={out}"]) == 0
     rows = json.loads((out / "summary.json").read_text())["rows"]
     assert [(row["variant"], row["runs"], len(row["failures"])) for row in rows] == [
-        ("latent replay", 2, 0),
+        ("complementary", 2, 0),
         ("naive", 1, 0),
         ("cwr", 0, 1),
     ]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from vitlr.errors import ConfigError, RunError
+from vitlr.learning import LearnerConfig
 from vitlr.runs.settings import RunConfig, from_settings, parse
 from vitlr.runs.train import check_run_dir
 
@@ -106,7 +107,7 @@ def test_aliases_are_refused_by_name_before_anything_is_built(tmp_path: Path, te
     ("flag", "said"),
     [
         ("--lable=x", "unknown setting lable; did you mean data.labels?"),
-        ("--learner.epochs=many", "learner.epochs must be of type int, got many; see --help"),
+        ("--learner.epochs=many", "learner.epochs must be of type int or null, got many; see --help"),
         ("--out.x=3", "out must be of type str or null"),
         ("--data=c.yaml", "unknown setting data; did you mean data."),
         ("--config={data: {ordr: 3}}", "--config: unknown setting data.ordr; did you mean data.order?"),
@@ -144,17 +145,32 @@ def test_params_cfg_gives_way_to_every_flag(tmp_path: Path) -> None:
     (tmp_path / "p.cfg").write_text("rm_sz = 5\nmb_size = 7\n")
     config = parse(["--learner.batch_size=9", f"--params-cfg={tmp_path / 'p.cfg'}"])
     assert (config.memory.capacity, config.learner.batch_size) == (5, 9)
+    assert parse(["--learner.method=slda", f"--params-cfg={tmp_path / 'p.cfg'}"]).learner.method == "slda"
+
+
+def test_settings_that_are_not_given_are_those_of_the_method_however_it_was_named(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("learner: {method: der, momentum: 0.5}\n")
+    for config in (
+        parse(["--learner.method=der", "--learner.momentum=0.5"]),
+        parse([f"--config={tmp_path / 'c.yaml'}"]),
+        from_settings({"learner": {"method": "der", "momentum": 0.5}}),
+        from_settings({"learner.method": "der", "learner.momentum": 0.5}),
+    ):
+        learner, own = config.learner, LearnerConfig(method="der")
+        assert (learner.lr, learner.der_beta, learner.momentum) == (own.lr, own.der_beta, 0.5)
+        assert own.lr != LearnerConfig().lr and own.der_beta != LearnerConfig().der_beta
 
 
 def test_nested_settings_are_checked_as_flags_are() -> None:
     assert from_settings({"learner": {"lr": "1e-3"}, "memory": {"bytes": "20MB"}}).learner.lr == 1e-3
     assert from_settings({"data": {"scenario": "nc"}}) == parse(["--data.scenario=nc"])
-    with pytest.raises(ConfigError, match=r"learner\.epochs must be of type int, got many"):
+    with pytest.raises(ConfigError, match=r"learner\.epochs must be of type int or null, got many"):
         from_settings({"learner": {"epochs": "many"}})
 
 
 @pytest.mark.parametrize(
-    "text", ["seed:", "memory:\n  capacity:", "checkpoint_every: ~", "data:\n  run: null"]
+    "text",
+    ["seed:", "memory:\n  policy:", "checkpoint_every: ~", "data:\n  run: null"],
 )
 def test_a_name_without_a_value_is_refused_by_name(tmp_path: Path, text: str) -> None:
     path = tmp_path / "odd.yaml"

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from vitlr.errors import ConfigError, RunError
+from vitlr.errors import RunError
 from vitlr.evaluation.records import read_metrics
 from vitlr.runs import train as runs
 from vitlr.runs.materials import build_learner, prepare
@@ -28,17 +28,23 @@ def without_seconds(lines: list[dict]) -> list[dict]:
     return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
 
 
-def test_a_run_directory_holds_all_that_is_promised(flags: list[str], tmp_path: Path) -> None:
-    result = run(flags, tmp_path / "run")
+def learned(out: Path) -> dict[str, torch.Tensor]:
+    """All that the learner of a run knows at its end: weights, memory, and what else its method keeps."""
+    return load_file(out / "checkpoint" / "state.safetensors")
+
+
+def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize(("method", "linear"), [("complementary", False), ("latent_replay", True)])
+def test_a_run_directory_holds_all_that_is_promised(
+    flags: list[str], tmp_path: Path, method: str, linear: bool
+) -> None:
+    result = run(flags, tmp_path / "run", f"--learner.method={method}")
     names = {path.name for path in (tmp_path / "run").iterdir()}
-    assert {
-        "config.yaml",
-        "metrics.jsonl",
-        "summary.json",
-        "predictions.json",
-        "model",
-        "checkpoint",
-    } <= names
+    assert {"config.yaml", "metrics.jsonl", "summary.json", "predictions.json", "checkpoint"} <= names
+    assert ("model" in names) == linear
     assert any(name.startswith("events.out.tfevents") for name in names)
     lines = read_metrics(tmp_path / "run")
     # Sessions 1 and 2 of objects 1, 2, 6, 7; the first experience holds objects 1 and 6 of session 1.
@@ -47,8 +53,11 @@ def test_a_run_directory_holds_all_that_is_promised(flags: list[str], tmp_path: 
     assert result.summary["notes"][0] == "24 of 164,866 frames found"
 
 
-def test_each_record_has_the_published_fields_with_sane_values(flags: list[str], tmp_path: Path) -> None:
-    run(flags, tmp_path / "run")
+@pytest.mark.parametrize(("method", "sums"), [("complementary", 4 * 48 * 49), ("latent_replay", 0)])
+def test_each_record_has_the_published_fields_with_sane_values(
+    flags: list[str], tmp_path: Path, method: str, sums: int
+) -> None:
+    run(flags, tmp_path / "run", f"--learner.method={method}")
     for line in read_metrics(tmp_path / "run"):
         assert 0 <= line["test_accuracy"] <= line["seen_accuracy"] <= 1
         assert line["test_loss"] > 0 and line["train_loss"] >= 0 and 0 <= line["train_accuracy"] <= 1
@@ -62,7 +71,8 @@ def test_each_record_has_the_published_fields_with_sane_values(flags: list[str],
         assert line["class_accuracy"]["scissor_1"] is None  # no test image of it
         memory = line["memory"]
         assert memory["count"] == sum(memory["per_class"].values()) <= memory["capacity"] == 8
-        assert memory["bytes"] == memory["count"] * 17 * 16 * 4
+        latents = memory["count"] * 17 * (16 + 4)  # int8: a byte a number, and a scale a token
+        assert memory["bytes"] > latents + sums if sums else memory["bytes"] == latents
 
 
 @pytest.mark.parametrize("method", ["latent_replay", "slda"])
@@ -90,11 +100,13 @@ def test_same_seed_gives_the_same_records_and_weights_and_another_seed_does_not(
         run(flags, tmp_path / name, f"--seed={seed}")
     a, b, c = (without_seconds(read_metrics(tmp_path / name)) for name in "abc")
     assert a == b and a != c
-    weights = [load_file(tmp_path / name / "model" / "model.safetensors") for name in "ab"]
-    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+    assert equal(learned(tmp_path / "a"), learned(tmp_path / "b"))
+    assert not equal(learned(tmp_path / "a"), learned(tmp_path / "c"))
 
 
-@pytest.mark.parametrize("method", ["latent_replay", "cwr", "naive", "cumulative", "ar1", "native"])
+@pytest.mark.parametrize(
+    "method", ["complementary", "latent_replay", "cwr", "naive", "cumulative", "ar1", "native"]
+)
 def test_a_run_that_was_cut_off_and_resumed_equals_one_that_was_not(
     flags: list[str], tmp_path: Path, method: str
 ) -> None:
@@ -118,8 +130,10 @@ def test_a_run_that_was_cut_off_and_resumed_equals_one_that_was_not(
     train(read_config(tmp_path / "cut"), resume=True)
     whole, resumed = (without_seconds(read_metrics(tmp_path / name)) for name in ("whole", "cut"))
     assert whole == resumed
-    weights = [load_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "cut")]
-    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+    assert equal(learned(tmp_path / "whole"), learned(tmp_path / "cut"))
+    if method != "complementary":  # which leaves no model
+        models = [load_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "cut")]
+        assert equal(*models)
 
 
 def test_a_checkpoint_of_another_data_set_is_refused(
@@ -266,7 +280,7 @@ def test_a_folder_of_class_folders_is_learned_too(tiny_vit: Path, tmp_path: Path
             mode, size, value = [("RGB", (50, 40), (level, 0, 255 - level)), ("L", (33, 32), level)][i % 2]
             Image.new(mode, size, value).save(tmp_path / "images" / name / f"{i}.png")
     flags = ["--data.dataset=folder", f"--data.root={tmp_path / 'images'}", f"--backbone.name={tiny_vit}"]
-    result = run(flags, tmp_path / "run", "--memory.capacity=10")
+    result = run(flags, tmp_path / "run", "--memory.capacity=10", "--learner.method=latent_replay")
     assert result.summary["experiences"] == 2
     labels = json.loads((tmp_path / "run" / "model" / "config.json").read_text())["id2label"]
     assert sorted(labels.values()) == ["hammer", "pen", "tea cup", "zebra"]
@@ -305,8 +319,12 @@ def test_unreadable_images_are_skipped_and_counted(flags: list[str], tiny_tree: 
     assert told["sessions"] == [3] * 7 and len(told["labels"]) == 7
 
 
-def test_the_trunk_sees_each_image_exactly_once_however_many_epochs(flags: list[str], tmp_path: Path) -> None:
-    config = parse([*flags, f"--out={tmp_path / 'run'}", "--learner.epochs=5", "--backbone.cache=off"])
+@pytest.mark.parametrize(("method", "views"), [("latent_replay", 0), ("complementary", 3)])
+def test_the_trunk_sees_each_image_and_each_view_exactly_once_however_many_epochs(
+    flags: list[str], tmp_path: Path, method: str, views: int
+) -> None:
+    more = [f"--learner.method={method}", f"--learner.views={views}"]
+    config = parse([*flags, f"--out={tmp_path / 'run'}", *more, "--learner.epochs=5", "--backbone.cache=off"])
     seen: list[int] = []
     from vitlr.vit import Trunk
 
@@ -319,7 +337,7 @@ def test_the_trunk_sees_each_image_exactly_once_however_many_epochs(flags: list[
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trunk, "latents", counted)
         runs.train(config)
-    assert sum(seen) == 24  # 16 to learn, 8 to test on
+    assert sum(seen) == 24 + 16 * views  # 16 to learn, 8 to test on
 
 
 def test_evaluation_tracks_no_gradients_and_leaves_the_learner_as_it_was(
@@ -377,8 +395,9 @@ def test_native_replay_runs_within_its_memory_keeps_no_latents_on_disk_and_saves
 def test_native_replay_on_a_frozen_trunk_has_the_records_of_latent_replay(
     flags: list[str], tmp_path: Path
 ) -> None:
-    run(flags, tmp_path / "latent", "--backbone.cut=2", "--learner.first_lr=0.05")
-    run(flags, tmp_path / "native", "--backbone.cut=2", "--learner.first_lr=0.05", "--learner.method=native")
+    same = ["--backbone.cut=2", "--learner.first_lr=0.05", "--learner.lr=0.01", "--memory.codec=float32"]
+    run(flags, tmp_path / "latent", *same, "--learner.method=latent_replay")
+    run(flags, tmp_path / "native", *same, "--learner.method=native")
     latent, native = (read_metrics(tmp_path / name) for name in ("latent", "native"))
     for one, other in zip(latent, native, strict=True):
         assert one["test_accuracy"] == other["test_accuracy"]
@@ -386,9 +405,14 @@ def test_native_replay_on_a_frozen_trunk_has_the_records_of_latent_replay(
         assert other["train_loss"] == pytest.approx(one["train_loss"], rel=1e-3)
 
 
-def test_a_codec_of_latents_is_refused_for_images(flags: list[str]) -> None:
-    with pytest.raises(ConfigError, match=r"memory\.codec"):
-        parse([*flags, "--learner.method=native", "--memory.codec=int8"])
+def test_native_replay_keeps_images_as_they_are_whatever_the_codec_of_latents(
+    flags: list[str], tmp_path: Path
+) -> None:
+    for codec in ("float32", "int4"):
+        run(flags, tmp_path / codec, "--learner.method=native", f"--memory.codec={codec}")
+    one, other = (without_seconds(read_metrics(tmp_path / name)) for name in ("float32", "int4"))
+    assert one == other and one[-1]["memory"]["bytes"] == one[-1]["memory"]["count"] * 3 * 32 * 32
+    assert equal(learned(tmp_path / "float32"), learned(tmp_path / "int4"))
 
 
 def test_blocks_trained_in_the_first_experience_cost_so_whatever_its_published_number(

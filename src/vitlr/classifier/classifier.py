@@ -44,6 +44,7 @@ from vitlr.learning import CLOSED_FORM, LearnerConfig, LearnStats, needs_of, new
 from vitlr.learning.methods import keeps_images
 from vitlr.replay import MemoryConfig
 from vitlr.replay.codec import codec_named
+from vitlr.replay.memory import DEFAULT_BYTES
 from vitlr.vit import Backbone, Head, save_image_classifier
 from vitlr.vit.compute.precision import Compute, native, resolved
 from vitlr.vit.exports.card import SHOWN, model_card
@@ -99,20 +100,20 @@ class LatentReplayClassifier:
         image_size: int | None = None,
         blocks: int | None = None,
         cut: int | None = None,
-        memory: int | str = MemoryConfig.capacity,
+        memory: int | str = DEFAULT_BYTES,
         policy: str = MemoryConfig.policy,
         codec: str = MemoryConfig.codec,
         method: str = LearnerConfig.method,
-        epochs: int = LearnerConfig.epochs,
+        epochs: int | None = None,
         batch_size: int = LearnerConfig.batch_size,
-        first_lr: float = LearnerConfig.first_lr,
-        lr: float = LearnerConfig.lr,
+        first_lr: float | None = None,
+        lr: float | None = None,
         classifier_lr_scale: float = LearnerConfig.classifier_lr_scale,
-        momentum: float = LearnerConfig.momentum,
+        momentum: float | None = None,
         weight_decay: float = LearnerConfig.weight_decay,
-        si_lambda: float = LearnerConfig.si_lambda,
+        si_lambda: float | None = None,
         der_alpha: float = LearnerConfig.der_alpha,
-        der_beta: float = LearnerConfig.der_beta,
+        der_beta: float | None = None,
         tokens: str | int = MemoryConfig.tokens,
         class_tokens: int = LearnerConfig.class_tokens,
         statistics_bytes: str | int = LearnerConfig.statistics_bytes,
@@ -473,14 +474,33 @@ class LatentReplayClassifier:
         if model is None:
             raise ConfigError(
                 f"method {knowledge.params['method']} is no linear classifier on a network's features, which is what is"
-                " exported: use it here, or teach with latent_replay or slda"
+                " exported: use it here, or teach with latent_replay or slda, and tokens='all'"
             )
         rows, backbone = knowledge.indices, knowledge.network.backbone
         bias_C = None if model.bias_C is None else model.bias_C[rows]
         if format == "onnx":
             from vitlr.vit.exports.onnx import save_onnx
 
-            return save_onnx(directory, backbone, model.head, model.weight_CD[rows], names, bias_C=bias_C)  # type: ignore[arg-type]
+            tokens_CW = None if model.tokens_CW is None else model.tokens_CW[rows]
+            return save_onnx(
+                directory,
+                backbone,
+                model.head,  # type: ignore[arg-type]
+                model.weight_CD[rows],
+                names,
+                bias_C=bias_C,
+                tokens_CW=tokens_CW,
+            )
+        if model.tokens_CW is not None:
+            raise ConfigError(
+                f"method {knowledge.params['method']} has two memories, and a network of transformers one: export it"
+                " with format onnx, or teach with latent_replay or slda, and tokens='all'"
+            )
+        if getattr(model.head, "grid", None) is not None:
+            raise ConfigError(
+                "its tokens are merged below the trained block, which a network of transformers does not do: export it"
+                " with format onnx, or teach with tokens='all'"
+            )
         return save_image_classifier(
             directory,
             backbone,

@@ -97,7 +97,7 @@ class Knowledge:
             on_bad: see ``Encoder``.
         """
         encoder = Encoder(self.network, views=self.views, on_bad=on_bad)
-        encoded = encoder(sources, views=True)
+        encoded = encoder(sources, views_by=labels)
         if len(encoded.rows_N) == 0:
             raise DataError(f"none of the {len(sources)} images could be read; give others")
         names, images = list(self.names), list(self.images)

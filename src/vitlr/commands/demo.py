@@ -21,9 +21,9 @@ def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
     """Add ``demo``."""
     parser = commands.add_parser(
         "demo",
-        help="learn 391 small experiences of rendered objects, beside naive and cumulative training",
-        description="Render 50 objects, learn the 391 experiences of CORe50's NICv2-391 by latent replay, by naive"
-        " fine-tuning and by retraining on everything, and show accuracies. Needs no download.",
+        help="learn 391 small experiences of rendered objects, beside other methods",
+        description="Render 50 objects, learn the 391 experiences of CORe50's NICv2-391 by two memories, latent replay"
+        " alone, by naive fine-tuning and by retraining on everything, and show accuracies. Needs no download.",
         epilog="example: vitlr demo --out runs/demo",
         **common,
     )
@@ -37,7 +37,7 @@ def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
 
 
 def demo_plan(out: Path, frames: int) -> Any:
-    """Latent replay, naive and cumulative on NICv2-391, order 0, seed 0; settings as in recipes/."""
+    """Two memories, latent replay, naive and cumulative on NICv2-391, order 0, seed 0; settings as in recipes/."""
     from vitlr.runs.plan import Plan
 
     return Plan(
@@ -48,13 +48,18 @@ def demo_plan(out: Path, frames: int) -> Any:
             "data.root": str(out / "data"),
             "data.frames": frames,
             "backbone.name": "bundled",
-            "memory.capacity": 300,
             "checkpoint_every": 100,
         },
         variants={
-            "latent replay": {"learner.method": "latent_replay"},
-            "naive": {"learner.method": "naive", "learner.lr": 1e-3},
-            "cumulative": {"learner.method": "cumulative", "learner.epochs": 1},
+            "two memories": {"learner.method": "complementary"},
+            # With all tokens a run leaves a model, for vitlr rollout and the notebooks.
+            "latent replay": {
+                "learner.method": "latent_replay",
+                "memory.capacity": 300,
+                "memory.tokens": "all",
+            },
+            "naive": {"learner.method": "naive", "memory.tokens": "all"},
+            "cumulative": {"learner.method": "cumulative", "memory.tokens": "all"},
         },
         orders=(0,),
         seeds=(0,),

@@ -106,8 +106,12 @@ def add_new_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cut", type=int, help="of a new classifier: blocks that stay frozen; all but the last"
     )
-    parser.add_argument("--memory", help="of a new classifier: latents, or bytes such as 20MB (default 1500)")
-    parser.add_argument("--method", help="of a new classifier (default latent_replay)")
+    parser.add_argument("--memory", help="of a new classifier: latents, or bytes such as 20MB (default 5MB)")
+    parser.add_argument(
+        "--tokens",
+        help="of a new classifier: patch tokens kept of an image, all or the side of a grid (default auto)",
+    )
+    parser.add_argument("--method", help="of a new classifier (default complementary)")
 
 
 def new_or_saved(options: argparse.Namespace) -> LatentReplayClassifier:
@@ -120,11 +124,12 @@ def new_or_saved(options: argparse.Namespace) -> LatentReplayClassifier:
 
     given = {
         name: getattr(options, name)
-        for name in ("backbone", "image_size", "cut", "memory", "method")
+        for name in ("backbone", "image_size", "cut", "memory", "tokens", "method")
         if getattr(options, name) is not None
     }
-    if options.memory is not None and options.memory.isdigit():
-        given["memory"] = int(options.memory)
+    for name in ("memory", "tokens"):
+        if str(given.get(name)).isdecimal():
+            given[name] = int(given[name])
     if options.model is None or not is_saved(options.model):
         compute = {"device": options.device, "precision": options.precision}
         return LatentReplayClassifier(**given, **{name: value for name, value in compute.items() if value})

@@ -82,8 +82,16 @@ def _answering(options: argparse.Namespace) -> LatentReplayClassifier | Exported
     """A classifier that knows a class, or the model of a run or an export."""
     from vitlr.classifier.exported import Exported, exported_in
 
-    model = None if is_saved(options.model) else exported_in(options.model)
-    return knowing(options) if model is None else Exported(model, options.device, options.precision)
+    if is_saved(options.model):
+        return knowing(options)
+    model = exported_in(options.model)
+    if model is None and (options.model / "config.yaml").is_file():
+        from vitlr.runs.train import model_of
+
+        model = model_of(options.model)
+    if model is None:
+        return knowing(options)  # which says what is there instead
+    return Exported(model, options.device, options.precision)
 
 
 _Line = tuple[str, Any, float, float, "Sampled | None"]  # path, label, probability, score

@@ -24,7 +24,8 @@ if TYPE_CHECKING:  # PyTorch takes seconds that `vitlr train --resume nowhere` n
 __all__ = ["bench", "inspect", "train"]
 
 _TRAIN = """Learn a stream experience by experience and write a run directory: config.yaml, metrics.jsonl,
-TensorBoard events, summary.json, predictions.json and model/, which transformers opens.
+TensorBoard events, summary.json, predictions.json and, if the method is a linear classifier on the network's
+features, as latent_replay and slda with memory.tokens all are, model/, which transformers opens.
 
 example: vitlr train --data.dataset core50 --data.root ~/core50_128x128 --backbone.name B_32_imagenet1k
                      --backbone.image_size 128 --backbone.cut 11 --memory.capacity 1500 --out runs/first"""

@@ -24,7 +24,7 @@ __all__ = ["Encode", "Evaluation", "Record", "evaluate", "iter_run"]
 class Encode(Protocol):
     """Paths of a stream to the latents of those that can be read; with random views of them to learn from if asked."""
 
-    def __call__(self, paths: Sequence[str], /, *, views: bool = False) -> Encoded: ...
+    def __call__(self, paths: Sequence[str], /, *, views_by: np.ndarray | None = None) -> Encoded: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,8 @@ class Evaluation:
 class Record:
     """One experience learned and evaluated.
 
-    ``stats`` is None if no image of it could be read. ``seconds`` has encode, learn and evaluate.
+    ``stats`` is None if no image of it could be read. ``num_views``: random views of its images that were learned too.
+    ``seconds`` has encode, learn and evaluate.
     """
 
     experience: int
@@ -66,6 +67,7 @@ class Record:
     memory_bytes: int
     memory_counts: dict[int, int]
     memory_capacity: int | None = None
+    num_views: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -121,7 +123,7 @@ def iter_run(
     test_labels = stream.test.labels[test.rows_N]
     for experience in stream.experiences[start:]:
         began = time.perf_counter()
-        new = encode(experience.paths, views=True)
+        new = encode(experience.paths, views_by=experience.labels)
         labels = experience.labels[new.rows_N]
         encoded = time.perf_counter()
         stats = learner.learn(new.latents, labels, experience.index) if len(labels) else None
@@ -132,6 +134,7 @@ def iter_run(
             experience=experience.index,
             name=experience.name,
             num_images=len(labels),
+            num_views=len(new.latents.view_rows_M),
             classes=experience.classes,
             evaluation=evaluation,
             stats=stats,

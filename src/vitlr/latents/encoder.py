@@ -15,8 +15,8 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,8 @@ from torch import Tensor
 from vitlr.data.clips import read_frames, split_frame
 from vitlr.data.experience import Item
 from vitlr.data.images import read_image, resolve
-from vitlr.data.names import expanded
 from vitlr.data.pictures import pictures
-from vitlr.data.video import Video, is_video
+from vitlr.data.video import Video
 from vitlr.errors import ConfigError, DataError
 from vitlr.latents.cache import batch_kind
 from vitlr.latents.identity import image_ids
@@ -102,19 +101,21 @@ class Encoder:
         self._views = ViewPlan() if views is None else views
 
     def __call__(
-        self, sources: Sequence[Any], /, progress: Progress | None = None, *, views: bool = False
+        self, sources: Sequence[Any], /, progress: Progress | None = None, *, views_by: Any = None
     ) -> Encoded:
         """Latents of the sources that can be read.
 
         Args:
             progress: called with sources done, and sources in all.
-            views: also random views of them, as many as the encoder was made for.
+            views_by: the sources' labels: also random views of them, as many of each class as the encoder was made for.
 
         Raises:
             DataError: a source cannot be read, unless such sources are skipped.
         """
         encoded = self._held.gathered(sources) if self._held is not None else self._each(sources, progress)
-        return self._with_views(encoded, sources) if views and self._views.views else encoded
+        if views_by is None or not self._views.views:
+            return encoded
+        return self._with_views(encoded, sources, np.asarray(views_by))
 
     def _each(self, sources: Sequence[Any], progress: Progress | None) -> Encoded:
         if self.network.cache is None or not self._stream:
@@ -142,23 +143,25 @@ class Encoder:
 
     # -- random views -------------------------------------------------------------------------------
 
-    def _with_views(self, encoded: Encoded, sources: Sequence[Any]) -> Encoded:
-        """With the class tokens of random views of some images; frames of a video and files of a folder have none."""
-        rows_N = encoded.rows_N.tolist()
-        still = [place for place, row in enumerate(rows_N) if self._stream or not _many(sources[row])]
-        chosen = [View(sources[encoded.rows_N[still[place]]], self._views.seed, number, place)
-                  for place, number in self._views.chosen(len(still))]  # fmt: skip
+    def _with_views(self, encoded: Encoded, sources: Sequence[Any], labels: np.ndarray) -> Encoded:
+        """With the class tokens of random views of some pictures."""
+        sources_N = encoded.rows_N
+        first_N = np.searchsorted(sources_N, sources_N)  # a video's frames follow each other
+        chosen = [
+            View(sources[sources_N[row]], self._views.seed, number, row, int(row - first_N[row]))
+            for row, number in self._views.chosen(labels[sources_N])
+        ]
         if not chosen:
             return encoded
-        parts = []
-        for start in range(0, len(chosen), self._size):
-            parts.append(self._view_tokens(chosen[start : start + self._size]))
-        rows = np.array([still[view.place] for view in chosen], dtype=np.int64)
-        return Encoded(encoded.rows_N, encoded.latents.with_views(torch.cat(parts), rows))
+        groups = [list(views) for _, views in groupby(chosen, key=lambda view: int(sources_N[view.row]))]
+        tokens_MKD = torch.cat([self._view_tokens(list(part)) for part in _parts(groups, self._size)])
+        rows = np.array([view.row for view in chosen], dtype=np.int64)
+        return Encoded(encoded.rows_N, encoded.latents.with_views(tokens_MKD, rows))
 
-    def _view_tokens(self, views: list[View]) -> Tensor:
-        """Class tokens (M, K, D), from the cache of views or through the trunk."""
+    def _view_tokens(self, groups: list[list[View]]) -> Tensor:
+        """Class tokens (M, K, D) of views, grouped by their source, from the cache of views or through the trunk."""
         cache = self.network.view_cache
+        views = [view for group in groups for view in group]
         ids: list[bytes | None] = [None] * len(views)
         if cache is not None and all(isinstance(view.source, str) for view in views):
             images = self._ids([view.source for view in views])
@@ -169,17 +172,33 @@ class Encoder:
             if found is not None:
                 return found.class_tokens_NKD
         with ThreadPoolExecutor(self._workers, thread_name_prefix="vitlr-decode") as pool:
-            pixels = list(pool.map(self._drawn, views))
-        tokens_MKD = self.network.encode(torch.from_numpy(np.stack(pixels))).class_tokens_NKD
+            pixels = [image for images in pool.map(self._drawn, groups) for image in images]
+        parts = torch.from_numpy(np.stack(pixels)).split(self._size)
+        tokens_MKD = torch.cat([self.network.encode(part).class_tokens_NKD for part in parts])
         if cache is not None and cache.writable and None not in ids:
             if cache.kind(len(views)) is None:
                 cache.set_kind(len(views), "size")
             cache.put(cache.keys(ids), Latents(tokens_MKD[:, :0], tokens_MKD))
         return tokens_MKD
 
-    def _drawn(self, view: View) -> np.ndarray:
-        image = read_image(self._place(view.source), strict=self._strict)
-        return view.of(image, self.network.skeleton.image_size, self.network.skeleton.resample)
+    def _drawn(self, views: list[View]) -> list[np.ndarray]:
+        """Views of one source, which is decoded once."""
+        side, resample = self.network.skeleton.image_size, self.network.skeleton.resample
+        source = views[0].source
+        if self._stream:
+            images: Iterable[np.ndarray] = [read_image(self._place(source), strict=self._strict)]
+        else:
+            if isinstance(source, Video):
+                source = replace(source, on_read=None)  # which was told already
+            images = pictures(source, strict=self._strict)
+        wanted: dict[int, list[View]] = {}
+        for view in views:
+            wanted.setdefault(view.picture, []).append(view)
+        return [
+            view.of(image, side, resample)
+            for number, image in enumerate(images)
+            for view in wanted.get(number, ())
+        ]
 
     # -- batches ------------------------------------------------------------------------------------
 
@@ -398,9 +417,16 @@ class _Held:
         return kept, latents[np.searchsorted(held, rows[kept])]
 
 
-def _many(source: Any) -> bool:
-    """If a source may have more than one picture."""
-    return is_video(source) or (isinstance(source, (str, os.PathLike)) and expanded(source).is_dir())
+def _parts(groups: list[list[View]], size: int) -> Iterator[list[list[View]]]:
+    """Groups that follow each other, together ``size`` views or a little more."""
+    part: list[list[View]] = []
+    for group in groups:
+        part.append(group)
+        if sum(map(len, part)) >= size:
+            yield part
+            part = []
+    if part:
+        yield part
 
 
 def _name(source: Any, row: int) -> str:

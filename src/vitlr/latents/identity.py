@@ -55,7 +55,7 @@ def trunk_identity(
     precision: str,
     batch_size: int,
     class_tokens: tuple[int, int] = (0, 0),
-    grid: int | None = None,
+    grid: int | str | None = None,
     device: torch.device | None = None,
     memo: Path | None = None,
 ) -> dict[str, Any]:

@@ -26,9 +26,11 @@ from vitlr.latents.cached_head import keep_head, kept_head
 from vitlr.latents.identity import trunk_identity
 from vitlr.latents.record import Latents
 from vitlr.latents.settings import BackboneConfig
+from vitlr.latents.views import RECIPE
 from vitlr.storage.cache_root import cache_root
 from vitlr.storage.state import checksum, load_state, write_state
 from vitlr.vit import Backbone, Head, ImageHead, ImageTrunk, Trunk, load_backbone
+from vitlr.vit.compute.cut import chosen_grid
 from vitlr.vit.compute.precision import Compute, resolved
 from vitlr.vit.stored import backbone_from_state, backbone_state
 
@@ -50,7 +52,7 @@ class Network:
         cut: blocks in the trunk; in native replay, blocks that stay frozen.
         compute: the device, and the precision of the trunk.
         class_blocks: numbers of the last blocks, whose class tokens the trunk keeps beside the tokens at the cut.
-        grid: side of the grid that patch tokens are merged to; None keeps all.
+        grid: side of the grid that patch tokens are merged to; None keeps all, auto see ``MemoryConfig.tokens``.
         images: in native replay the latents are images, and the head is the whole network.
         cache: of its latents on disk, or None. view_cache: of the class tokens of random views.
     """
@@ -62,7 +64,7 @@ class Network:
         cut: int | None = None,
         compute: Compute | None = None,
         class_tokens: tuple[int, int] = (0, 0),
-        grid: int | None = None,
+        grid: int | str | None = None,
         images: bool = False,
         skeleton: Backbone | None = None,
         cache: LatentCache | None = None,
@@ -72,7 +74,7 @@ class Network:
         assert found is not None
         self.skeleton = found
         self.compute = resolved("cpu") if compute is None else compute
-        self._class_tokens, self.grid, self.images = class_tokens, grid, images
+        self._class_tokens, self._asked_grid, self.images = class_tokens, grid, images
         self.cache, self._config = cache, config
         self.view_cache: LatentCache | None = None
         last = self.skeleton.num_blocks
@@ -82,11 +84,12 @@ class Network:
             self.__dict__["backbone"] = backbone
         frozen = cut  # None: native replay trains the embedding too
         self.cut = cut if cut is not None else 0 if images else self.skeleton.num_blocks - 1
+        self.grid = chosen_grid(self.skeleton, self.cut, grid)
         self._head: Head | ImageHead
         if images:
             self._head = ImageHead(self.skeleton, frozen, self.compute.precision, self.device)
         else:
-            self._head = Head(self.skeleton, self.cut, grid)
+            self._head = Head(self.skeleton, self.cut, self.grid)
         self._head.to(self.device)
 
     @classmethod
@@ -97,7 +100,7 @@ class Network:
         cached: bool = False,
         images: bool = False,
         class_tokens: tuple[int, int] = (0, 0),
-        grid: int | None = None,
+        grid: int | str | None = None,
         compute: Compute | None = None,
     ) -> Network:
         """The network that the settings name.
@@ -107,7 +110,7 @@ class Network:
             images: for native replay, which has no latents to keep on disk.
             class_tokens: how many of the last blocks to keep class tokens of, and a bound in bytes on the triangle of a
                 float64 matrix over them joined, which may make it fewer, but at least one.
-            grid: side of the grid that patch tokens are merged to; None keeps all.
+            grid: side of the grid that patch tokens are merged to; None keeps all, auto see ``MemoryConfig.tokens``.
             compute: in place of what the settings say.
 
         Raises:
@@ -150,7 +153,9 @@ class Network:
         """The cache of random views, of which class tokens alone are kept."""
         kept = len(self.class_blocks)
         if kept and self.cache is not None:
-            self.view_cache = LatentCache(self.cache.root, self.cache.identity | {"of": "views"}, self.name)
+            self.view_cache = LatentCache(
+                self.cache.root, self.cache.identity | {"of": "views", "drawn by": repr(RECIPE)}, self.name
+            )
             half = self.compute.precision == "bfloat16"
             self.view_cache.describe((kept, self.skeleton.width), bfloat16=half, class_tokens=kept)
 
@@ -220,7 +225,9 @@ class Network:
         assert config is not None and cache is not None
         backbone = load_backbone(config.name, blocks=config.blocks, image_size=config.image_size)
         if (
-            _identity(config, self.compute, cache.root, class_tokens=self._class_tokens, grid=self.grid)
+            _identity(
+                config, self.compute, cache.root, class_tokens=self._class_tokens, grid=self._asked_grid
+            )
             != cache.identity
         ):
             raise BackboneError(f"{backbone.name}: its files have changed since the run began; start again")

@@ -9,7 +9,6 @@ Shapes: H and W sides of an image.
 
 from __future__ import annotations
 
-import os
 import zlib
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -18,44 +17,56 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageEnhance
 
-__all__ = ["View", "ViewPlan"]
+__all__ = ["RECIPE", "View", "ViewPlan"]
 
 AREA = (0.35, 1.0)  # share of the image that a crop keeps
 ASPECT = 0.2  # largest logarithm of its change of proportions
 LIGHT = (0.6, 1.4)  # factors of brightness, contrast and saturation
+COLOUR = (0.7, 1.3)  # of each channel, as lamps of other colours give
+RECIPE = (AREA, ASPECT, LIGHT, COLOUR)  # what a view is drawn by, besides its seed
 
 
 @dataclass(frozen=True, kw_only=True)
 class ViewPlan:
     """How many random views are drawn of which images of an experience.
 
-    Few images get many views each; of many, such as a video's frames, some that are evenly apart get one.
+    Few images of a class get many views each; of many, such as a video's frames, some that are evenly apart get one.
 
     Attributes:
-        views: of an image, at most. budget: of an experience, at most.
+        views: of an image, at most. budget: of a class in one experience, at most.
     """
 
     views: int = 0
     budget: int = 0
     seed: int = 0
 
-    def chosen(self, images: int) -> list[tuple[int, int]]:
-        """Image and number of each view, in the order of the images."""
-        if images == 0 or min(self.views, self.budget) < 1:
+    def chosen(self, labels_N: np.ndarray) -> list[tuple[int, int]]:
+        """Image and number of each view, in the order of the images, whose labels (N,) are given."""
+        if len(labels_N) == 0 or min(self.views, self.budget) < 1:
             return []
-        each = max(1, min(self.views, self.budget // images))
-        places = np.unique(np.linspace(0, images - 1, min(images, self.budget // each)).round().astype(int))
-        return [(place, number) for place in places.tolist() for number in range(each)]
+        found: list[tuple[int, int]] = []
+        for label in np.unique(labels_N):
+            rows = np.flatnonzero(labels_N == label)
+            each = max(1, min(self.views, self.budget // len(rows)))
+            few = np.linspace(0, len(rows) - 1, min(len(rows), self.budget // each)).round().astype(int)
+            found += [(int(row), number) for row in rows[np.unique(few)] for number in range(each)]
+        return sorted(found)
 
 
 @dataclass(frozen=True)
 class View:
-    """One random view of a source; ``place`` is the source's among those of its experience."""
+    """One random view of a picture of a source.
+
+    Attributes:
+        number: of the view among those of its picture. row: of the latent of that picture, in its experience.
+        picture: its number in the source, which may be a video or a folder.
+    """
 
     source: Any
     seed: int
     number: int
-    place: int
+    row: int
+    picture: int = 0
 
     def key(self, image: bytes) -> bytes:
         """Identity of the view of an image with that identity."""
@@ -63,14 +74,13 @@ class View:
 
     def of(self, image_HWC: np.ndarray, size: int, resample: int) -> np.ndarray:
         """uint8 (size, size, 3) of an image (H, W, 3)."""
-        named = isinstance(self.source, (str, os.PathLike))
-        name = os.fsencode(self.source) if named else image_HWC.tobytes()
-        rng = np.random.default_rng([self.seed, self.number, zlib.crc32(name)])
+        # By what is in it, whatever it is called: a file and the array that is read from it have the same views.
+        rng = np.random.default_rng([self.seed, self.number, zlib.crc32(np.ascontiguousarray(image_HWC))])
         return random_view(image_HWC, rng, size, resample)
 
 
 def random_view(image_HWC: np.ndarray, rng: np.random.Generator, size: int, resample: int) -> np.ndarray:
-    """A crop of 35 to 100 % of the area, flipped or not, in other light, resized to (size, size, 3) uint8."""
+    """A crop of 35 to 100 % of the area, flipped or not, in light of another strength and colour; (size, size, 3)."""
     height, width = image_HWC.shape[:2]
     area, proportions = rng.uniform(*AREA) * height * width, float(np.exp(rng.uniform(-ASPECT, ASPECT)))
     wide = min(width, max(1, round((area * proportions) ** 0.5)))
@@ -83,4 +93,4 @@ def random_view(image_HWC: np.ndarray, rng: np.random.Generator, size: int, resa
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     for change in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
         image = change(image).enhance(rng.uniform(*LIGHT))
-    return np.asarray(image)
+    return (np.asarray(image) * rng.uniform(*COLOUR, 3)).clip(0, 255).astype(np.uint8)

@@ -3,12 +3,13 @@
 from vitlr.learning.gradient import GradientLearner
 from vitlr.learning.learner import Learner, LearnStats, LinearModel
 from vitlr.learning.method import Hook, Method, Step, Student
-from vitlr.learning.methods import CLOSED_FORM, METHODS, check_method
+from vitlr.learning.methods import CLOSED_FORM, COMPOSED, METHODS, check_method
 from vitlr.learning.registry import Needs, needs_of, new_learner
 from vitlr.learning.settings import LearnerConfig
 
 __all__ = [
     "CLOSED_FORM",
+    "COMPOSED",
     "METHODS",
     "GradientLearner",
     "Hook",

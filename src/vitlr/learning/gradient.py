@@ -279,7 +279,8 @@ class GradientLearner:
         steps = passes = replayed = 0
         loss = accuracy = math.nan
         for epoch in count():
-            if epoch >= config.epochs and steps >= self.method.least_steps:
+            enough = steps >= self.method.least_steps or passes >= self.method.least_passes
+            if epoch >= config.epochs and enough:
                 break
             losses, hits, sizes = [], [], []
             for tokens_BTD, labels_B, memory_rows in self._minibatches(lesson):
@@ -296,6 +297,10 @@ class GradientLearner:
                 batch_loss = hook.loss(step)
                 optimizer.zero_grad()
                 batch_loss.backward()
+                if self.method.gradient_norm is not None:
+                    nn.utils.clip_grad_norm_(
+                        [*lesson.blocks.values(), classifier_CD], self.method.gradient_norm
+                    )
                 with hook.around_step():
                     optimizer.step()
                 losses.append(batch_loss.detach())

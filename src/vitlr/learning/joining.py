@@ -11,7 +11,7 @@ Shapes: P held-out images, C class indices known so far.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -20,10 +20,12 @@ from torch.nn import functional
 
 __all__ = ["PRIOR", "HeldOut", "exponents"]
 
-PRIOR = (1.0, 0.2)  # a and b without a held-out image; chosen on left-out training sessions, docs/LOG.md
-_STRENGTH = 8.0  # held-out images that the prior counts as
-_MOST = 512  # held-out images kept, the newest
-_BYTES = 2**21  # of their scores
+PRIOR = (0.12, 1.0)  # a and b without a held-out image; chosen on left-out training sessions, docs/LOG.md
+_STRENGTH = (
+    64.0  # of the prior: held-out images are of classes less known then than now, so a few do not move it
+)
+_EACH = 6  # held-out images kept of a class, the newest: the others were predicted by one who knew less of it
+_BYTES = 2**21  # of all their scores; the oldest are dropped
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,21 +47,21 @@ class HeldOut:
         return self.head_PC.nbytes + self.statistics_PC.nbytes + self.labels_P.nbytes
 
     def added(self, head_NC: Tensor, statistics_NC: Tensor, labels_N: Tensor) -> HeldOut:
-        """With new images; the oldest are dropped."""
+        """With new images, of which and of the others the newest are kept."""
         width = max(head_NC.shape[1], self.head_PC.shape[1])
-        most = max(16, min(_MOST, _BYTES // (8 * max(1, width))))
+        labels = torch.cat([self.labels_P, labels_N])
+        kept = _newest_of_each(labels, _EACH)[-max(16, _BYTES // (8 * max(1, width))) :]
 
         def together(old: Tensor, new: Tensor) -> Tensor:
             wide = [
                 functional.pad(each, (0, width - each.shape[1]), value=float("-inf")) for each in (old, new)
             ]
-            return torch.cat(wide)[-most:]
+            return torch.cat(wide)[kept]
 
-        return replace(
-            self,
-            head_PC=together(self.head_PC, head_NC.float()),
-            statistics_PC=together(self.statistics_PC, statistics_NC.float()),
-            labels_P=torch.cat([self.labels_P, labels_N])[-most:],
+        return HeldOut(
+            together(self.head_PC, head_NC.float()),
+            together(self.statistics_PC, statistics_NC.float()),
+            labels[kept],
         )
 
     def without_class(self, label: int) -> HeldOut:
@@ -109,6 +111,14 @@ def _finite(scores_PC: Tensor) -> Tensor:
     """Scores below their row's largest, 0 for unknown classes."""
     shifted = scores_PC - scores_PC.amax(dim=1, keepdim=True)
     return torch.where(torch.isinf(shifted) | torch.isnan(shifted), torch.zeros_like(shifted), shifted)
+
+
+def _newest_of_each(labels: Tensor, most: int) -> Tensor:
+    """Positions, ascending, of the last ``most`` of each label."""
+    order = torch.argsort(labels, stable=True)
+    counts = labels.unique(return_counts=True)[1]
+    from_the_end = counts.repeat_interleave(counts) - torch.cat([torch.arange(int(n)) for n in counts])
+    return order[from_the_end <= most].sort().values
 
 
 def share_of(rows: int, most: int) -> np.ndarray:

@@ -50,11 +50,16 @@ class LearnStats:
 
 
 class LinearModel(NamedTuple):
-    """A learner as a network: a head, and a linear classifier on its features, logits = features W' + b."""
+    """A learner as a network: a head, and a linear classifier on its features, logits = features W' + b.
+
+    With ``tokens_CW``, float64, also on the class tokens of the last frozen blocks, normalised and joined
+    (``learning.statistics.joined``), whose products are added.
+    """
 
     head: Head
     weight_CD: Tensor
     bias_C: Tensor | None
+    tokens_CW: Tensor | None = None
 
 
 class Learner(Protocol):

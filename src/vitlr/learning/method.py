@@ -113,7 +113,10 @@ class Method:
         images: what is learned and kept are images, and the head is the whole network (native replay).
         feature_norm: features are scaled by one constant, so that those of the untrained final norm have about this
             length: a learning rate then means the same for every backbone. None leaves them as they are.
-        least_steps: of one experience; epochs are added until there are as many.
+        least_steps, least_passes: of one experience; epochs are added until there are as many steps, or as many latents
+            have gone through the head.
+        gradient_norm: a longer gradient is shortened to this length (Pascanu, Mikolov & Bengio, ICML 2013): no single
+            experience can throw the weights far away.
     """
 
     name: str
@@ -127,3 +130,5 @@ class Method:
     images: bool = False
     feature_norm: float | None = None
     least_steps: int = 0
+    least_passes: int = 0
+    gradient_norm: float | None = None

@@ -6,6 +6,7 @@ Which methods there are, and what they need of the settings, ``learning.methods`
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from vitlr.configuration import read_by, unread_by
 from vitlr.errors import ConfigError
@@ -21,10 +22,31 @@ _CLOSED_FORM = (
 )  # methods that train nothing; their table imports these settings
 _PRECISIONS = ("auto", "float32", "bfloat16")
 
+# Defaults of settings that are not the same for every method: a rate that works with replay ends at chance without.
+_COMMON: dict[str, Any] = {
+    "epochs": 4,
+    "first_lr": 1e-2,
+    "lr": 1e-2,
+    "momentum": 0.9,
+    "si_lambda": 0.0,
+    "der_beta": 0.5,
+}
+_OWN: dict[str, dict[str, Any]] = {
+    "complementary": {"epochs": 1, "first_lr": 5e-2, "lr": 5e-2, "momentum": 0.0},
+    "naive": {"lr": 1e-3},
+    "lwf": {"lr": 1e-3},
+    "cwr": {"lr": 3e-4},
+    "ar1": {"lr": 3e-4, "si_lambda": 1e7},
+    "ar1_replay": {"si_lambda": 100.0},
+    "der": {"lr": 3e-4, "der_beta": 10.0},
+    "cumulative": {"epochs": 1},
+    "native": {"first_lr": 3e-3, "lr": 3e-3},
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class LearnerConfig:
-    """How an experience is learned. Defaults: see docs/results.md for how they were chosen.
+    """How an experience is learned. What is not given, or None, is what was best for the method: docs/search.md.
 
     Attributes:
         method: complementary (statistics of every image and a head trained by replay, joined); latent_replay, ar1free,
@@ -46,7 +68,7 @@ class LearnerConfig:
         class_tokens: of method complementary, the last blocks whose class tokens its statistics read, at most.
         statistics_bytes: of method complementary, bound on its statistics; fewer blocks are read if they need more.
         views: of method complementary, random views of an image that its statistics take in, at most; 0 for none.
-        view_budget: of method complementary, random views in one experience, at most.
+        view_budget: of method complementary, random views of a class in one experience, at most.
         lwf_lambda: of method lwf, weight of the teacher's answers.
         lwf_temperature: of method lwf, by which logits are divided for the teacher's answers.
         slda_shrinkage: of method slda, of the covariance towards the unit matrix, above 0 and at most 1.
@@ -54,18 +76,18 @@ class LearnerConfig:
         ranpac_ridge: of method ranpac; by default the one of least held-out error.
     """
 
-    method: str = "latent_replay"
-    epochs: int = unread_by(*_CLOSED_FORM, default=4)
+    method: str = "complementary"
+    epochs: int = unread_by(*_CLOSED_FORM, default=None)
     batch_size: int = unread_by(*_CLOSED_FORM, default=128)
-    first_lr: float = unread_by(*_CLOSED_FORM, default=1e-2)
-    lr: float = unread_by(*_CLOSED_FORM, default=1e-2)
+    first_lr: float = unread_by(*_CLOSED_FORM, default=None)
+    lr: float = unread_by(*_CLOSED_FORM, default=None)
     classifier_lr_scale: float = unread_by(*_CLOSED_FORM, default=1.0)
-    momentum: float = unread_by(*_CLOSED_FORM, default=0.9)
+    momentum: float = unread_by(*_CLOSED_FORM, default=None)
     weight_decay: float = unread_by(*_CLOSED_FORM, default=5e-4)
     train_precision: str = unread_by(*_CLOSED_FORM, default="auto")
-    si_lambda: float = unread_by(*_CLOSED_FORM, default=0.0)
+    si_lambda: float = unread_by(*_CLOSED_FORM, default=None)
     der_alpha: float = read_by("der", default=0.1)
-    der_beta: float = read_by("der", default=0.5)
+    der_beta: float = read_by("der", default=None)
     class_tokens: int = read_by("complementary", default=8)
     statistics_bytes: str | int = read_by("complementary", default="40MB")
     views: int = read_by("complementary", default=8)
@@ -77,6 +99,9 @@ class LearnerConfig:
     ranpac_ridge: float | None = read_by("ranpac", default=None)
 
     def __post_init__(self) -> None:
+        for name, value in (_COMMON | _OWN.get(self.method, {})).items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
         for name in ("epochs", "batch_size"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:

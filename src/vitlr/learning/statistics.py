@@ -9,9 +9,14 @@ class tokens of several blocks as in LayUP, Ahrens et al. 2024, arXiv 2312.07474
     S' = (1 - e) S + e m I,  m the mean of S's diagonal        score_c = mu_c' S'^-1 x - mu_c' S'^-1 mu_c / 2
 
 The shrinkage e is that of OAS (Chen, Wiesel, Eldar & Hero, "Shrinkage Algorithms for MMSE Covariance Estimation",
-IEEE TSP 2010, arXiv 0907.4698, equation 23) for n independent patterns. Frames of one video are near copies, so n is
-not their number: each class of each experience counts as one independent pattern, times one more for each random view
-of an image.
+IEEE TSP 2010, arXiv 0907.4698, equation 23) for n independent patterns. How many are independent nobody knows: N images
+of a class in one experience may be near copies, as frames of one video are, and count as one, or photographs taken one
+by one, and count as N. They count as the geometric mean of both, the square root of N, times one more for each random
+view of an image (docs/LOG.md has what other counts gave).
+
+Scores grow with W and shrink with e, without saying more: by them alone nearly every answer would be certain. They are
+divided by how far a class is from its nearest one (``_APART``), after which their scale is that of probabilities, for 1
+image a class and for hundreds, with views and without (docs/LOG.md).
 
 Bytes: 4 W (W + 1) for the scatter, of which one triangle is kept, and 8 W + 24 a class.
 
@@ -28,7 +33,20 @@ from torch.nn import functional
 
 from vitlr.learning.frozen import class_sums, grown, without
 
-__all__ = ["Statistics", "discriminants", "joined", "oas_shrinkage", "packed", "unpacked"]
+__all__ = [
+    "Statistics",
+    "discriminants",
+    "joined",
+    "oas_shrinkage",
+    "packed",
+    "scale_of_scores",
+    "unpacked",
+]
+
+
+# Scores are scaled so that the squared distance of a class's mean to its nearest one is at most this, in the mean over
+# classes: the scale of greatest likelihood on left-out sessions was 7.6 to 13 in twelve situations.
+_APART = 9.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,25 +55,27 @@ class Statistics:
 
     Attributes:
         counts_C: patterns of each class, images and views. means_CW: their mean.
-        groups_C: experiences that each class was learned in. views_C: random views among its patterns.
+        independent_C: how many of its images count as independent, see above. views_C: random views among its patterns.
         scatter_WW: of all patterns around their class's mean.
-        forgotten, forgotten_groups: patterns and groups of removed classes that are still in the scatter.
+        forgotten, forgotten_independent: patterns of removed classes that are still in the scatter, and how many count.
     """
 
     counts_C: Tensor
     views_C: Tensor
-    groups_C: Tensor
+    independent_C: Tensor
     means_CW: Tensor
     scatter_WW: Tensor
     forgotten: float = 0.0
-    forgotten_groups: float = 0.0
+    forgotten_independent: float = 0.0
 
     @staticmethod
     def empty(width: int) -> Statistics:
         """Of nothing."""
         zeros = torch.zeros(width, width, dtype=torch.float64)
         none = zeros[:0, 0]
-        return Statistics(counts_C=none, views_C=none, groups_C=none, means_CW=zeros[:0], scatter_WW=zeros)
+        return Statistics(
+            counts_C=none, views_C=none, independent_C=none, means_CW=zeros[:0], scatter_WW=zeros
+        )
 
     @property
     def num_bytes(self) -> int:
@@ -69,22 +89,26 @@ class Statistics:
         """With the images of one experience and the random views of some of them."""
         patterns, labels = torch.cat([images_NW, views_MW]), torch.cat([labels_N, view_labels_M])
         num_classes = max(len(self.counts_C), int(labels.max()) + 1)
-        past_C, past_CW = grown(self.counts_C, num_classes), grown(self.means_CW, num_classes)
-        counts_C, sums_CW = class_sums(patterns, labels, num_classes)
-        total_C = past_C + counts_C
-        means_CW = sums_CW / counts_C.clamp(min=1).unsqueeze(1)
-        centred, apart_CW = patterns - means_CW[labels], means_CW - past_CW
-        weight_C = past_C * counts_C / total_C.clamp(min=1)
+        past_C, means_CW = grown(self.counts_C, num_classes), grown(self.means_CW, num_classes).clone()
+        counts_C = torch.bincount(labels, minlength=num_classes).double()
         views_C = torch.bincount(view_labels_M, minlength=num_classes).double()
+        images_C = torch.bincount(labels_N, minlength=num_classes).double()
+        present_P, rows = labels.unique(return_inverse=True)
+        counts_P, sums_PW = class_sums(patterns, rows, len(present_P))
+        past_P, now_P = past_C[present_P], (past_C + counts_C)[present_P]
+        new_PW = sums_PW / counts_P.unsqueeze(1)
+        apart_PW = new_PW - means_CW[present_P]
+        means_CW[present_P] += (counts_P / now_P).unsqueeze(1) * apart_PW
+        # The scatter between what was known of a class and what is new of it is one more pattern (Chan et al. 1979).
+        between_PW = (past_P * counts_P / now_P).sqrt().unsqueeze(1) * apart_PW
+        deviations = torch.cat([patterns - new_PW[rows], between_PW])
         return replace(
             self,
-            counts_C=total_C,
+            counts_C=past_C + counts_C,
             views_C=grown(self.views_C, num_classes) + views_C,
-            groups_C=grown(self.groups_C, num_classes) + (counts_C > 0),
-            means_CW=past_CW + (counts_C / total_C.clamp(min=1)).unsqueeze(1) * apart_CW,
-            scatter_WW=self.scatter_WW
-            + centred.T @ centred
-            + apart_CW.T @ (weight_C.unsqueeze(1) * apart_CW),
+            independent_C=grown(self.independent_C, num_classes) + images_C.sqrt(),
+            means_CW=means_CW,
+            scatter_WW=torch.addmm(self.scatter_WW, deviations.T, deviations),
         )
 
     def merged(self, other: Statistics) -> Statistics:
@@ -102,11 +126,11 @@ class Statistics:
         return Statistics(
             counts_C=total,
             views_C=grown(self.views_C, num_classes) + grown(other.views_C, num_classes),
-            groups_C=grown(self.groups_C, num_classes) + grown(other.groups_C, num_classes),
+            independent_C=grown(self.independent_C, num_classes) + grown(other.independent_C, num_classes),
             means_CW=torch.where(only_theirs, grown(other.means_CW, num_classes), means + share * apart),
             scatter_WW=self.scatter_WW + other.scatter_WW + apart.T @ (weight * apart),
             forgotten=self.forgotten + other.forgotten,
-            forgotten_groups=self.forgotten_groups + other.forgotten_groups,
+            forgotten_independent=self.forgotten_independent + other.forgotten_independent,
         )
 
     def without_class(self, label: int) -> Statistics:
@@ -115,17 +139,17 @@ class Statistics:
             self,
             counts_C=without(self.counts_C, label),
             views_C=without(self.views_C, label),
-            groups_C=without(self.groups_C, label),
+            independent_C=without(self.independent_C, label),
             means_CW=without(self.means_CW, label),
             forgotten=self.forgotten + float(self.counts_C[label]),
-            forgotten_groups=self.forgotten_groups + float(self.groups_C[label]),
+            forgotten_independent=self.forgotten_independent + float(self.independent_C[label]),
         )
 
     def independent(self) -> float:
-        """n: groups, times one more for each view an image has in the mean."""
+        """n: images that count as independent, times one more for each view an image has in the mean."""
         counts, views = float(self.counts_C.sum()), float(self.views_C.sum())
         images = max(1.0, counts - views)
-        return (float(self.groups_C.sum()) + self.forgotten_groups) * (1 + views / images)
+        return (float(self.independent_C.sum()) + self.forgotten_independent) * (1 + views / images)
 
 
 def joined(class_tokens_NKD: Tensor) -> Tensor:
@@ -155,11 +179,23 @@ def discriminants(statistics: Statistics, shrinkage: float | None = None) -> tup
     patterns = float(statistics.counts_C.sum()) + statistics.forgotten
     covariance_WW = statistics.scatter_WW / max(1.0, patterns)
     e = oas_shrinkage(covariance_WW, statistics.independent()) if shrinkage is None else shrinkage
-    scale = float(covariance_WW.diagonal().mean())
+    level = float(covariance_WW.diagonal().mean())
     shrunk_WW = (1 - e) * covariance_WW
-    shrunk_WW.diagonal().add_(e * scale if scale > 0 else 1.0)
+    shrunk_WW.diagonal().add_(e * level if level > 0 else 1.0)
     weights_CW = torch.cholesky_solve(statistics.means_CW.T, torch.linalg.cholesky(shrunk_WW)).T
     return weights_CW, -0.5 * (weights_CW * statistics.means_CW).sum(dim=1)
+
+
+def scale_of_scores(weights_CW: Tensor, statistics: Statistics) -> float:
+    """What to multiply discriminants by, so that they are log-probabilities about as sure as they should be."""
+    known_C = statistics.counts_C > 0
+    products_CC = weights_CW[known_C] @ statistics.means_CW[known_C].T
+    squares_C = products_CC.diagonal()
+    distances_CC = squares_C[:, None] + squares_C[None, :] - products_CC - products_CC.T
+    if len(distances_CC) < 2:
+        return 1.0
+    distances_CC.fill_diagonal_(float("inf"))
+    return min(1.0, _APART / max(1e-12, float(distances_CC.amin(dim=1).mean())))
 
 
 def packed(matrix_WW: Tensor) -> Tensor:

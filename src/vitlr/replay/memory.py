@@ -27,9 +27,10 @@ from vitlr.replay.codec import Codec, codec_named
 from vitlr.replay.policies import POLICIES, Offer
 from vitlr.storage.saved import saved_count, saved_tensor
 
-__all__ = ["MemoryConfig", "ReplayMemory", "parse_bytes"]
+__all__ = ["DEFAULT_BYTES", "MemoryConfig", "ReplayMemory", "parse_bytes"]
 
 _LOGITS = "logits"  # the field, beside the codec's, of logits kept with the latents
+DEFAULT_BYTES = "5MB"  # of latents, unless something else is asked for
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
 
@@ -46,22 +47,24 @@ class MemoryConfig:
     """Size, policy and precision of the replay memory.
 
     Attributes:
-        capacity: latents kept at most; 0 keeps none.
-        bytes: capacity in bytes of latents instead (such as ``20MB``); takes the place of ``capacity``.
+        capacity: latents kept at most; 0 keeps none. By default as many as ``bytes`` allows.
+        bytes: capacity in bytes of latents (such as ``20MB``), 5MB by default; takes the place of ``capacity``.
         policy: which latents stay: random (as published), reservoir, balanced (over classes) or
             spread (over classes and, within each, over experiences).
-        codec: how a latent is stored: float32, bfloat16, int8 or int4.
-        tokens: all, or the side of the grid that patch tokens are merged to, for cuts below the last.
+        codec: how a latent is stored: float32, bfloat16, int8 or int4. (Images are stored as they are.)
+        tokens: all, or the side of the grid that patch tokens are merged to, for cuts below the last; auto merges 2 x 2
+            if there are 8 x 8 or more and the last block alone is trained, which is worth more latents in the same
+            bytes (docs/results.md), and keeps all of them below, where merging costs more than it gains.
     """
 
-    capacity: int = 1500
+    capacity: int | None = None
     bytes: str | int | None = None
     policy: str = "spread"
-    codec: str = "float32"
-    tokens: str | int = "all"
+    codec: str = "int8"
+    tokens: str | int = "auto"
 
     def __post_init__(self) -> None:
-        if self.capacity < 0:
+        if self.capacity is not None and self.capacity < 0:
             raise ConfigError(f"memory.capacity must be >= 0 (0 keeps no latents), got {self.capacity}")
         if self.policy not in POLICIES:
             raise ConfigError(f"memory.policy must be one of {', '.join(POLICIES)}, got {self.policy!r}")
@@ -71,23 +74,25 @@ class MemoryConfig:
             parse_bytes(self.bytes)
 
     @property
-    def grid(self) -> int | None:
-        """Side of the grid that patch tokens are merged to; None keeps all. Raises ConfigError for anything else."""
+    def grid(self) -> int | str | None:
+        """Side of the grid that patch tokens are merged to, auto, or None for all; ConfigError for anything else."""
         text = str(self.tokens)
-        if text == "all":
-            return None
+        if text in ("all", "auto"):
+            return None if text == "all" else text
         if not text.isdecimal() or int(text) < 1:
             raise ConfigError(
-                f"memory.tokens must be all, or the side of a grid such as 4, got {self.tokens!r:.40}"
+                f"memory.tokens must be auto, all, or the side of a grid such as 4, got {self.tokens!r:.40}"
             )
         return int(text)
 
     def capacity_for(self, tokens: int, width: int, codec: Codec | None = None) -> int:
         """Latents of that shape that fit, in the configured codec or the given one."""
-        if self.bytes is None:
+        if self.bytes is None and self.capacity is not None:
             return self.capacity
         codec = codec or codec_named(self.codec)
-        return parse_bytes(self.bytes) // codec.bytes_per_latent(tokens, width)
+        return parse_bytes(DEFAULT_BYTES if self.bytes is None else self.bytes) // codec.bytes_per_latent(
+            tokens, width
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

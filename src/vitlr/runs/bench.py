@@ -16,12 +16,15 @@ import torch
 
 from vitlr.data.core50 import parse_frame
 from vitlr.data.images import read_image
+from vitlr.data.names import counted
 from vitlr.device import device_named, has_bfloat16
 from vitlr.errors import ConfigError
 from vitlr.latents.encoder import Encoder
 from vitlr.latents.network import Network
 from vitlr.latents.record import Latents
-from vitlr.learning import GradientLearner
+from vitlr.latents.views import ViewPlan
+from vitlr.learning import GradientLearner, Learner, needs_of
+from vitlr.learning.methods.complementary import Complementary
 from vitlr.learning.minibatch import epoch_minibatches
 from vitlr.rendered.dataset import render_dataset
 from vitlr.runs.materials import build_learner, open_network
@@ -46,12 +49,12 @@ def time_experience(
     """Learn an experience of rendered frames with a full memory, several times; medians in seconds.
 
     The memory is filled with random latents of random classes; neither they nor the weights change the time.
-    ``memory`` is part of learning (drawing and decoding rows) and is measured once more on its own.
+    ``memory`` is part of learning (drawing and decoding rows) and is measured once more on its own; random views
+    are part of ``trunk``.
     """
     network = open_network(config)
     learner = build_learner(config, network)
-    if not isinstance(learner, GradientLearner):
-        raise ConfigError(f"bench times training loops, not {config.learner.method}; choose latent_replay")
+    trained = _trained(config, learner)
     rng = np.random.default_rng(config.seed)
     tell = progress or (lambda done, total: None)
     with tempfile.TemporaryDirectory() as folder:
@@ -69,8 +72,8 @@ def time_experience(
             :images
         ]
         tell(1, repeats + 2)
-        capacity = learner.memory.capacity_for(*network.latent_shape)
-        _fill(learner, network, capacity, rng)
+        capacity = trained.memory.capacity_for(*network.latent_shape)
+        trained = _fill(config, learner, network, capacity, rng)
         runs = []
         for repeat in range(repeats + 1):  # the first one warms up
             runs.append(_one(config, network, learner, paths, root, repeat + 1, rng))
@@ -82,12 +85,12 @@ def time_experience(
         "cut": network.cut,
         "blocks": network.backbone.num_blocks,
         "precision": network.precision,
-        "train_precision": learner.train_precision,
+        "train_precision": trained.train_precision,
         "images": images,
         "memory": {
             "capacity": capacity,
-            "bytes": learner.memory.num_bytes,
-            "codec": learner.memory.codec_name,
+            "bytes": trained.memory.num_bytes,
+            "codec": trained.memory.codec_name,
         },
         "method": config.learner.method,
         "epochs": config.learner.epochs,
@@ -100,7 +103,20 @@ def time_experience(
     }
 
 
-def _fill(learner, network: Network, capacity: int, rng: np.random.Generator) -> None:
+def _trained(config: RunConfig, learner: Learner) -> GradientLearner:
+    """The part of a learner that runs training loops, as it stands; ConfigError if there is none."""
+    part = learner.replay if isinstance(learner, Complementary) else learner
+    if not isinstance(part, GradientLearner):
+        raise ConfigError(
+            f"bench times training loops, not {config.learner.method}; choose complementary or latent_replay"
+        )
+    return part
+
+
+def _fill(
+    config: RunConfig, learner: Learner, network: Network, capacity: int, rng: np.random.Generator
+) -> GradientLearner:
+    """Teach a latent of every class, as most experiences of a stream are of known ones, and fill the memory."""
     generator = torch.Generator().manual_seed(0)
 
     def latents(num: int) -> torch.Tensor:
@@ -109,28 +125,45 @@ def _fill(learner, network: Network, capacity: int, rng: np.random.Generator) ->
             return torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
         return torch.randn(shape, generator=generator)
 
-    learner.learn(Latents(latents(2)), np.array([0, CLASSES - 1]), 0)
-    if learner.method.replay != "none" and capacity:
-        learner.memory.offer(Latents(latents(capacity)), rng.integers(0, CLASSES, capacity), 0, rng)
+    class_tokens = torch.randn(
+        CLASSES, len(network.class_blocks), network.latent_shape[1], generator=generator
+    )
+    learner.learn(Latents(latents(CLASSES), class_tokens), np.arange(CLASSES), 0)
+    trained = _trained(config, learner)
+    if trained.method.replay != "none" and capacity:
+        logits_NC = torch.zeros(capacity, CLASSES) if trained.method.keep_logits else None
+        labels_N = rng.integers(0, CLASSES, capacity)
+        trained.memory.offer(Latents(latents(capacity)), labels_N, 0, rng, logits_NC)
+    return trained
 
 
 def _one(
-    config, network, learner, paths, root, experience: int, rng: np.random.Generator
+    config: RunConfig,
+    network: Network,
+    learner: Learner,
+    paths: list[str],
+    root: Path,
+    experience: int,
+    rng: np.random.Generator,
 ) -> dict[str, float]:
     side, resample = network.backbone.image_size, network.backbone.resample
     network.trunk  # noqa: B018  # loaded before the clock starts
+    labels, needs = np.full(len(paths), experience % CLASSES), needs_of(config.learner)
+    views = ViewPlan(views=needs.views, budget=needs.view_budget, seed=experience)
     start = time.perf_counter()
     with ThreadPoolExecutor(config.data.workers) as pool:
         images = list(pool.map(lambda path: read_image(root / path, side, resample), paths))
     decoded = time.perf_counter()
-    latents = Encoder(network, batch_size=config.backbone.batch_size)(images).latents
+    encoder = Encoder(network, batch_size=config.backbone.batch_size, views=views)
+    latents = encoder(images, views_by=labels).latents
     encoded = time.perf_counter()
-    learner.learn(latents, np.full(len(paths), experience % CLASSES), experience)
+    steps = learner.learn(latents, labels, experience).steps
     learned = time.perf_counter()
-    if learner.method.replay == "memory":
-        for _ in range(config.learner.epochs):
-            for _, rows in epoch_minibatches(len(paths), len(learner.memory), config.learner.batch_size, rng):
-                learner.memory.draw(rows)
+    trained, drawn_steps = _trained(config, learner), 0
+    while trained.method.replay == "memory" and drawn_steps < steps:
+        for _, rows in epoch_minibatches(len(paths), len(trained.memory), config.learner.batch_size, rng):
+            trained.memory.draw(rows)
+            drawn_steps += 1
     drawn = time.perf_counter()
     return {
         "decode": decoded - start,
@@ -196,7 +229,7 @@ def bench_text(report: dict[str, Any]) -> str:
         f"{report['backbone']}, cut {report['cut']}, trunk {report['precision']}, training"
         f" {report['train_precision']}; {report['images']} images,"
         f" {memory['capacity']:,} latents in memory ({memory['bytes'] / 1e6:.1f} MB {memory['codec']}),"
-        f" mini-batch {report['batch_size']}, {report['epochs']} epochs, {report['method']}",
+        f" mini-batch {report['batch_size']}, {counted(report['epochs'], 'epoch')}, {report['method']}",
         "{processor}, {threads} threads, torch {torch}".format(**report["machine"]),
         "",
         f"decode  {seconds['decode']:8.3f} s",

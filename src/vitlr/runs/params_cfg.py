@@ -40,6 +40,8 @@ _SAME = {
     "nrun": "data.order",
     "seed": "seed",
 }
+# What the original does without a key for it: latent replay, of latents as they are.
+_ORIGINAL = ("--learner.method=latent_replay", "--memory.codec=float32", "--memory.tokens=all")
 _SCENARIOS = {
     "core50": "nicv2_391",
     "nicv2_391": "nicv2_391",
@@ -120,7 +122,7 @@ def _literal(text: str, key: str, path: str | Path) -> Any:
 
 
 def _translate(values: dict[str, Any], path: str | Path) -> tuple[list[str], list[str]]:
-    flags: list[str] = []
+    flags = list(_ORIGINAL)
     notes: list[str] = []
     for key, value in values.items():
         if key in _SAME:

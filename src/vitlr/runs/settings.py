@@ -34,7 +34,6 @@ from vitlr.data.settings import DataConfig
 from vitlr.errors import ConfigError
 from vitlr.latents.settings import BackboneConfig
 from vitlr.learning import LearnerConfig, check_method
-from vitlr.learning.methods import keeps_images
 from vitlr.replay import MemoryConfig
 from vitlr.runs.params_cfg import read_params_cfg
 
@@ -71,11 +70,6 @@ class RunConfig:
         if self.seed < 0:
             raise ConfigError(f"seed must be >= 0, got {self.seed}")
         check_method(self.learner)
-        if keeps_images(self.learner.method) and self.memory.codec != "float32":
-            raise ConfigError(
-                f"learner.method {self.learner.method} keeps images, a byte a colour and nothing lost:"
-                f" leave memory.codec at float32, got {self.memory.codec}"
-            )
 
     @property
     def repetition(self) -> str:
@@ -196,6 +190,9 @@ def make_parser(prog: str = "vitlr train", description: str = "") -> ArgumentPar
     )
     parser.add_argument("--print-config", action="store_true", help="print all settings as YAML and exit")
     parser.add_class_arguments(RunConfig)
+    # An instance stands for the defaults there: those that depend on the method must stay open until it is known.
+    open_ = [name for name, each in settings_of(RunConfig).items() if each.default is None]
+    parser.set_defaults({name: None for name in open_})
     options = parser._option_string_actions
     for group in {name.partition(".")[0] for name in settings_of(RunConfig) if "." in name}:
         options.pop(f"--{group}").help = argparse.SUPPRESS  # files are read by --config alone

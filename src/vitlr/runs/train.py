@@ -45,7 +45,7 @@ from vitlr.vit import save_image_classifier
 from vitlr.vit.exports.card import model_card
 from vitlr.vit.views.account import Account, account
 
-__all__ = ["Result", "read_config", "train"]
+__all__ = ["Result", "model_of", "read_config", "train"]
 
 PREDICTIONS, SUMMARY = "predictions.json", "summary.json"
 MOST_NOTES = 20  # about single images, in a summary
@@ -193,12 +193,13 @@ def _run(
 
 
 def _gflop(record: Record, cost: Account) -> dict[str, float]:
-    """Billions of operations for an experience: each image once through the trunk, each latent in a mini-batch
-    through the head, back too if its blocks are trained. Solving in closed form is not counted."""
+    """Billions of operations for an experience: each image and each view once through the trunk, each latent in a
+    mini-batch through the head, back too if its blocks are trained. Solving in closed form is not counted."""
     stats = record.stats
     flop = cost.head_step_flop if stats is not None and stats.backward else cost.head_flop
     passes = 0 if stats is None else stats.head_passes
-    return {"trunk": record.num_images * cost.trunk_flop / 1e9, "head": passes * flop / 1e9}
+    encoded = record.num_images + record.num_views
+    return {"trunk": encoded * cost.trunk_flop / 1e9, "head": passes * flop / 1e9}
 
 
 def check_run_dir(run_dir: Path, *, resume: bool, overwrite: bool) -> None:
@@ -237,6 +238,19 @@ def read_config(run_dir: str | Path) -> RunConfig:
     return parse(["--config", str(path), "--out", str(run_dir)])
 
 
+def model_of(run_dir: str | Path) -> Path:
+    """The model that a run left; RunError if it left none."""
+    path = Path(run_dir) / "model"
+    if not path.is_dir():
+        config = read_config(run_dir)
+        raise RunError(
+            f"{run_dir} holds no model: it is not finished, or what it learned is no network of transformers"
+            f" (learner.method {config.learner.method}, memory.tokens {config.memory.tokens}); resume it, or train with"
+            " learner.method latent_replay or slda and memory.tokens all"
+        )
+    return path
+
+
 def _identity(config: RunConfig, materials: Materials) -> dict[str, Any]:
     """What must be the same to resume a run."""
     from vitlr import __version__
@@ -262,8 +276,10 @@ def _identity(config: RunConfig, materials: Materials) -> dict[str, Any]:
 def _save_model(
     config: RunConfig, learner: Learner, materials: Materials, run_dir: Path, summary: dict[str, Any]
 ) -> None:
-    """Write ``model/``, unless the method is no linear classifier on a head's features."""
+    """Write ``model/``, if what was learned is a network of transformers with a linear classifier."""
     model = learner.linear_model()
+    if model is not None and (model.tokens_CW is not None or getattr(model.head, "grid", None) is not None):
+        model = None  # a network of transformers has neither two memories nor merged tokens
     if model is None:
         return
     known = [label for label, is_known in enumerate(learner.known_C.tolist()) if is_known]

@@ -88,7 +88,8 @@ def learner(head, method: str):
     config = LearnerConfig(
         method=method, batch_size=8, epochs=2, first_lr=1e-2, lr=1e-2, train_precision="float32"
     )
-    return new_learner(head, config, MemoryConfig(capacity=9), np.random.default_rng(0))
+    memory = MemoryConfig(capacity=9, codec="float32")
+    return new_learner(head, config, memory, np.random.default_rng(0))
 
 
 @pytest.mark.parametrize("cut", [0, 2, 3])

@@ -30,10 +30,17 @@ from vitlr.latents.record import Latents
 from vitlr.learning.frozen import grown
 from vitlr.learning.gradient import GradientLearner
 from vitlr.learning.joining import HeldOut, exponents, share_of
-from vitlr.learning.learner import UNSEEN, Head, LearnStats, check_pairs
+from vitlr.learning.learner import UNSEEN, Head, LearnStats, LinearModel, check_pairs
 from vitlr.learning.method import Method
 from vitlr.learning.settings import LearnerConfig
-from vitlr.learning.statistics import Statistics, discriminants, joined, packed, unpacked
+from vitlr.learning.statistics import (
+    Statistics,
+    discriminants,
+    joined,
+    packed,
+    scale_of_scores,
+    unpacked,
+)
 from vitlr.replay.memory import MemoryConfig
 from vitlr.storage.saved import saved_tensor
 
@@ -41,11 +48,18 @@ __all__ = ["Complementary"]
 
 # The part that is trained: a plain classifier, as CWR*'s averages would be calibrated anew with every experience.
 REPLAY = Method(
-    name="replay", summary="", replay="memory", consolidate=False, feature_norm=60.0, least_steps=24
+    name="replay",
+    summary="",
+    replay="memory",
+    consolidate=False,
+    feature_norm=60.0,
+    least_steps=24,
+    least_passes=768,
+    gradient_norm=1.0,
 )
 _HELD_OUT = 32  # images of one experience that are kept as held out
 # Predicting them takes a solution of the statistics: after some experiences only every so many are asked.
-_EVERY_FROM, _EVERY = 16, 4
+_EVERY_FROM, _EVERY = 16, 8
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -158,11 +172,18 @@ class Complementary:
         now = self._knowledge.statistics
         if len(now.counts_C) == 0:
             return torch.zeros(len(class_tokens_NKD), 0)
-        if self._solved is None or self._solved[0] is not now:
-            self._solved = now, *discriminants(now)
-        _, weights_CW, bias_C = self._solved
+        weights_CW, bias_C = self._discriminants()
         scores_NC = joined(class_tokens_NKD) @ weights_CW.T + bias_C
         return scores_NC.masked_fill(~(now.counts_C > 0), UNSEEN).float()
+
+    def _discriminants(self) -> tuple[Tensor, Tensor]:
+        """(C, W) weights and (C,) biases of the statistics' scores, solved when they are first asked for."""
+        now = self._knowledge.statistics
+        if self._solved is None or self._solved[0] is not now:
+            weights_CW, bias_C = discriminants(now)
+            scale = scale_of_scores(weights_CW, now)
+            self._solved = now, scale * weights_CW, scale * bias_C
+        return self._solved[1:]
 
     # -- learning -------------------------------------------------------------------------------------
 
@@ -217,8 +238,15 @@ class Complementary:
         )
         return removed
 
-    def linear_model(self) -> None:
-        """Two scores of different features are no linear classifier on one head's features."""
+    def linear_model(self) -> LinearModel | None:
+        """Both parts, each with its exponent; None before anything was learned."""
+        now = self._knowledge
+        if not bool(self.known_C.any()):
+            return None
+        a, b = self.exponents
+        weights_CW, bias_C = self._discriminants()
+        model = now.replay.linear_model()
+        return LinearModel(model.head, a * model.weight_CD, b * bias_C, b * weights_CW)
 
     # -- saved state ------------------------------------------------------------------------------------
 
@@ -230,14 +258,14 @@ class Complementary:
         tensors |= {
             "statistics.counts": now.statistics.counts_C.clone(),
             "statistics.views": now.statistics.views_C.clone(),
-            "statistics.groups": now.statistics.groups_C.clone(),
+            "statistics.independent": now.statistics.independent_C.clone(),
             "statistics.means": now.statistics.means_CW.clone(),
             "statistics.scatter": packed(now.statistics.scatter_WW),
             "held_out.head": now.held_out.head_PC.clone(),
             "held_out.statistics": now.held_out.statistics_PC.clone(),
             "held_out.labels": now.held_out.labels_P.clone(),
         }
-        forgotten = [now.statistics.forgotten, now.statistics.forgotten_groups]
+        forgotten = [now.statistics.forgotten, now.statistics.forgotten_independent]
         return tensors, {"replay": plain, "forgotten": forgotten}
 
     def load_state(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
@@ -246,15 +274,15 @@ class Complementary:
         counts_C = saved_tensor(tensors, "statistics.counts", (None,), real)
         num = len(counts_C)
         triangle = saved_tensor(tensors, "statistics.scatter", (width * (width + 1) // 2,), real)
-        forgotten, forgotten_groups = (float(number) for number in plain["forgotten"])
+        forgotten, forgotten_independent = (float(number) for number in plain["forgotten"])
         statistics = Statistics(
             counts_C=counts_C.clone(),
             views_C=saved_tensor(tensors, "statistics.views", (num,), real).clone(),
-            groups_C=saved_tensor(tensors, "statistics.groups", (num,), real).clone(),
+            independent_C=saved_tensor(tensors, "statistics.independent", (num,), real).clone(),
             means_CW=saved_tensor(tensors, "statistics.means", (num, width), real).clone(),
             scatter_WW=unpacked(triangle, width),
             forgotten=forgotten,
-            forgotten_groups=forgotten_groups,
+            forgotten_independent=forgotten_independent,
         )
         head_PC = saved_tensor(tensors, "held_out.head", (None, None), torch.float32)
         labels_P = saved_tensor(tensors, "held_out.labels", (len(head_PC),), torch.int64)

@@ -30,7 +30,17 @@ from vitlr.vit.compute.merge import merged_sizes, merged_tokens
 from vitlr.vit.compute.products import FrozenLinear, trained, with_linears
 from vitlr.vit.compute.whole_block import whole_block
 
-__all__ = ["PRECISIONS", "Head", "Precision", "Trunk", "check_cut", "normalised", "pixel_scale", "split"]
+__all__ = [
+    "PRECISIONS",
+    "Head",
+    "Precision",
+    "Trunk",
+    "check_cut",
+    "chosen_grid",
+    "normalised",
+    "pixel_scale",
+    "split",
+]
 
 Precision = Literal["float32", "bfloat16", "int8"]
 _PROJECTION = "patch_embeddings.projection.weight"
@@ -65,6 +75,15 @@ def check_cut(backbone: Backbone, cut: int) -> None:
     last = backbone.num_blocks
     if not 0 <= cut <= last:
         raise BackboneError(f"{backbone.name}: cut {cut} of {last} is out of range: choose 0 to {last}")
+
+
+def chosen_grid(backbone: Backbone, cut: int, grid: int | str | None) -> int | None:
+    """Side of the grid to merge to, where ``auto`` stands for half the side, if the last block alone is above the cut
+    and there are 8 x 8 patches or more, and for all of them otherwise."""
+    if not isinstance(grid, str):
+        return grid
+    side = backbone.image_size // backbone.patch_size
+    return side // 2 if side >= 8 and cut == backbone.num_blocks - 1 else None
 
 
 def latent_tokens(backbone: Backbone, cut: int, grid: int | None) -> int:
@@ -273,13 +292,14 @@ class Head(nn.Module):
         self.cut = cut
         self.width = backbone.width
         self.tokens = latent_tokens(backbone, cut, grid)
+        self.grid = grid if 1 < self.tokens < backbone.tokens else None  # of the merged tokens that it reads
         sizes_T = None
-        if 1 < self.tokens < backbone.tokens:
+        if self.grid is not None:
             side, prefix = (
                 backbone.image_size // backbone.patch_size,
                 backbone.family.prefix_tokens(backbone.config),
             )
-            sizes_T = merged_sizes(side, prefix, grid or side)
+            sizes_T = merged_sizes(side, prefix, self.grid)
         self.register_buffer("_log_sizes_T", None if sizes_T is None else sizes_T.log(), persistent=False)
         self._family = backbone.family
         blocks = enumerate(backbone.family.blocks(backbone.model))
@@ -294,6 +314,11 @@ class Head(nn.Module):
     def train(self, mode: bool = True) -> Head:
         """Stay in eval mode: dropout is never active in the head."""
         return super().train(False)
+
+    @property
+    def log_sizes_T(self) -> Tensor | None:
+        """Logarithms of how many tokens each one stands for, if they are merged."""
+        return self._log_sizes_T
 
     @property
     def latent_shape(self) -> tuple[int, int]:

@@ -18,13 +18,16 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from vitlr.errors import ConfigError, RunError
 from vitlr.storage.files import write_atomically
 from vitlr.vit.backbone import Backbone
 from vitlr.vit.compute.class_token import class_token_block
 from vitlr.vit.compute.cut import Head, normalised, pixel_scale
+from vitlr.vit.compute.merge import merged_tokens
 from vitlr.vit.compute.products import plain, with_linears
+from vitlr.vit.compute.whole_block import whole_block
 
 __all__ = ["save_onnx"]
 
@@ -32,18 +35,48 @@ OPSET = 18
 
 
 class _PixelsToProbabilities(nn.Module):
-    """The whole network as trained: embedding and lower blocks of the backbone, the head, the classifier."""
+    """The whole network as trained: embedding and lower blocks of the backbone, the head, the classifier.
 
-    def __init__(self, backbone: Backbone, head: Head, weight_CD: Tensor, bias_C: Tensor | None) -> None:
+    A classifier on class tokens reads them from the frozen blocks, those above the cut included.
+    """
+
+    tokens_CW: Tensor | None
+    log_sizes_T: Tensor | None
+    merging_ST: Tensor | None
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        head: Head,
+        weight_CD: Tensor,
+        bias_C: Tensor | None,
+        tokens_CW: Tensor | None,
+    ) -> None:
         super().__init__()
         family = self.family = backbone.family
         self.embeddings = deepcopy(family.embeddings(backbone.model))
-        lower = list(family.blocks(backbone.model))[: head.cut]
+        frozen = list(family.blocks(backbone.model))
         # Plain layers, which the exporter knows: those of the head call a kernel by name.
-        self.blocks = nn.ModuleList(
-            with_linears(deepcopy(block), plain) for block in (*lower, *head.blocks.values())
+        self.lower, self.trained, self.upper = (
+            nn.ModuleList(with_linears(deepcopy(block), plain) for block in blocks)
+            for blocks in (
+                frozen[: head.cut],
+                head.blocks.values(),
+                () if tokens_CW is None else frozen[head.cut :],
+            )
         )
         self.norm = deepcopy(head.norm)
+        self.kept = 0 if tokens_CW is None else tokens_CW.shape[1] // backbone.width
+        self.register_buffer("tokens_CW", tokens_CW)
+        self.register_buffer("log_sizes_T", head.log_sizes_T)
+        merging = None
+        if head.grid is not None:
+            whole_TT = torch.eye(backbone.tokens)[
+                None
+            ]  # averages are linear: their matrix, from the unit matrix
+            prefix = family.prefix_tokens(backbone.config)
+            merging = merged_tokens(whole_TT, prefix, head.grid)[0]
+        self.register_buffer("merging_ST", merging)
         self.gain, self.shift = pixel_scale(backbone)
         self.register_buffer("weight_CD", weight_CD.float())
         self.register_buffer("bias_C", torch.zeros(len(weight_CD)) if bias_C is None else bias_C.float())
@@ -51,11 +84,34 @@ class _PixelsToProbabilities(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         pixels = normalised(images, self.gain, self.shift, torch.float32, images.device)
         tokens = self.embeddings(pixels)
-        *whole, last = self.blocks
-        for block in whole:
+        class_tokens = []
+        for block in self.lower:
             tokens = block(tokens, None)
-        features = self.norm(class_token_block(self.family.parts(last), tokens))
-        return (features @ self.weight_CD.T + self.bias_C).softmax(dim=-1)
+            class_tokens.append(tokens[:, 0])
+        features = self.norm(self._head(tokens))
+        logits = features @ self.weight_CD.T + self.bias_C
+        if self.tokens_CW is not None:
+            for block in self.upper:
+                tokens = block(tokens, None)
+                class_tokens.append(tokens[:, 0])
+            kept = torch.stack(class_tokens[-self.kept :], dim=1)
+            joined = functional.layer_norm(kept, kept.shape[-1:]).flatten(1)
+            logits = logits + (joined.double() @ self.tokens_CW.T).float()
+        return logits.softmax(dim=-1)
+
+    def _head(self, tokens: Tensor) -> Tensor:
+        """The class token after the trained blocks."""
+        if not len(self.trained):
+            return tokens[:, 0]
+        if self.merging_ST is not None:
+            tokens = self.merging_ST @ tokens
+        *whole, last = self.trained
+        for block in whole:
+            if self.log_sizes_T is None:
+                tokens = block(tokens, None)
+            else:
+                tokens = whole_block(self.family.parts(block), tokens, self.log_sizes_T)
+        return class_token_block(self.family.parts(last), tokens, self.log_sizes_T)
 
 
 def save_onnx(
@@ -66,8 +122,13 @@ def save_onnx(
     class_names: Sequence[str],
     *,
     bias_C: Tensor | None = None,
+    tokens_CW: Tensor | None = None,
 ) -> Path:
     """Write the file, atomically; returns its path. Arguments as ``save_image_classifier`` takes them.
+
+    Args:
+        tokens_CW: float64, of a classifier on the class tokens of the last frozen blocks, joined; its products are
+            added to the logits.
 
     Raises:
         ConfigError: the extra ``onnx`` is not installed, or weight and class names do not match.
@@ -89,7 +150,7 @@ def save_onnx(
             "writing ONNX needs more packages; install them with: pip install 'vitlr[onnx]'"
         ) from None
     side = backbone.image_size
-    network = _PixelsToProbabilities(backbone, head, weight_CD, bias_C).eval().cpu()
+    network = _PixelsToProbabilities(backbone, head, weight_CD, bias_C, tokens_CW).eval().cpu()
     example = torch.zeros(2, side, side, 3, dtype=torch.uint8)
     buffer = io.BytesIO()
     with torch.no_grad(), _quiet_exporter():
