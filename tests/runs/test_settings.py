@@ -9,7 +9,7 @@ import pytest
 
 from vitlr.errors import ConfigError, RunError
 from vitlr.learning import LearnerConfig
-from vitlr.runs.settings import RunConfig, from_settings, parse
+from vitlr.runs.settings import RunConfig, from_settings, parse, to_yaml
 from vitlr.runs.train import check_run_dir
 
 
@@ -159,6 +159,16 @@ def test_settings_that_are_not_given_are_those_of_the_method_however_it_was_name
         learner, own = config.learner, LearnerConfig(method="der")
         assert (learner.lr, learner.der_beta, learner.momentum) == (own.lr, own.der_beta, 0.5)
         assert own.lr != LearnerConfig().lr and own.der_beta != LearnerConfig().der_beta
+
+
+def test_a_written_configuration_followed_by_another_method_takes_its_defaults(tmp_path: Path) -> None:
+    written = tmp_path / "c.yaml"
+    written.write_text(to_yaml(parse(["--learner.method=complementary", "--learner.epochs=7"])))
+    config = parse([f"--config={written}", "--learner.method=naive"])
+    own = LearnerConfig(method="naive")
+    assert (config.learner.lr, config.learner.momentum, config.learner.epochs) == (own.lr, own.momentum, 7)
+    assert parse([f"--config={written}"]).learner == LearnerConfig(epochs=7)
+    assert parse([f"--config={written}", "--memory.capacity=300"]).memory.capacity_for(17, 32) == 300
 
 
 def test_nested_settings_are_checked_as_flags_are() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from vitlr.configuration import read_by, unread_by
 from vitlr.errors import ConfigError
 
-__all__ = ["LearnerConfig"]
+__all__ = ["LearnerConfig", "own_defaults"]
 
 _LARGEST = 1e38  # of any setting: float32, in which is learned, ends above it
 _WIDEST = 20_000  # random features: 6.4 GB of matrices
@@ -42,6 +42,11 @@ _OWN: dict[str, dict[str, Any]] = {
     "cumulative": {"epochs": 1},
     "native": {"first_lr": 3e-3, "lr": 3e-3},
 }
+
+
+def own_defaults(method: str) -> dict[str, Any]:
+    """Defaults of the settings that are not the same for every method."""
+    return _COMMON | _OWN.get(method, {})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +104,7 @@ class LearnerConfig:
     ranpac_ridge: float | None = read_by("ranpac", default=None)
 
     def __post_init__(self) -> None:
-        for name, value in (_COMMON | _OWN.get(self.method, {})).items():
+        for name, value in own_defaults(self.method).items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
         for name in ("epochs", "batch_size"):

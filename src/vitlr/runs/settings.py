@@ -34,6 +34,7 @@ from vitlr.data.settings import DataConfig
 from vitlr.errors import ConfigError
 from vitlr.latents.settings import BackboneConfig
 from vitlr.learning import LearnerConfig, check_method
+from vitlr.learning.settings import own_defaults
 from vitlr.replay import MemoryConfig
 from vitlr.runs.params_cfg import read_params_cfg
 
@@ -162,7 +163,16 @@ def _read_settings(source: str) -> dict[str, Any]:
         )
     if "variants" in content:
         raise ConfigError(f"{source} is a recipe of several runs; use vitlr compare {source} --out DIR")
-    return checked(RunConfig, content, where)
+    return _opened(checked(RunConfig, content, where))
+
+
+def _opened(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings that are the defaults of the file's method are open again: a written file, which has them all, followed
+    by another ``--learner.method`` takes that method's own."""
+    method = settings.get("learner.method")
+    own = {} if method is None else own_defaults(str(method))
+    same = [name for name, value in own.items() if settings.get(f"learner.{name}") == value]
+    return settings | {f"learner.{name}": None for name in same}
 
 
 _SHORT = {
