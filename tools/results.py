@@ -236,7 +236,10 @@ def write_page(part: str, plan: Plan, out: Path, page: Path) -> None:
     seconds = learn_seconds(outcomes)
     for group, names in groups(plan, BLOCKS[part]).items():
         place = _place(text, f"{part}-{group}")
-        standing = {line.split(" | ")[0].removeprefix("| "): line for line in place[2].splitlines()}
+        standing = {
+            re.sub(r" \(\d+ of \d+ orders\)$", "", line.split(" | ")[0].removeprefix("| ")): line
+            for line in place[2].splitlines()
+        }
         made = table(rows, names, len(plan.orders) * len(plan.seeds), seconds, standing)
         text = f"{text[: place.start(2)]}{made}\n{text[place.end(2) :]}"
     folder = page.parent / "figures"
