@@ -157,8 +157,10 @@ def test_slda_runs_in_onnx_with_its_biases(network: Path, tmp_path: Path) -> Non
     assert proba_NC.max(1).min() < 0.9 and np.allclose(found, proba_NC, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["vit", "dinov2"])
-@pytest.mark.parametrize("settings", [{}, {"tokens": 2}, {"cut": 1}, {"class_tokens": 1}, {"cut": 3}])
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [("vit", {"tokens": 2}), ("vit", {"cut": 1}), ("dinov2", {"cut": 3}), ("dinov2", {"class_tokens": 1})],
+)
 def test_two_memories_run_in_onnx_with_both(tmp_path: Path, kind: str, settings: dict[str, Any]) -> None:
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
