@@ -26,6 +26,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestCentroid
 
+from vitlr.classifier.saved import kept_by
 from vitlr.data.core50 import parse_frame
 from vitlr.evaluation.metrics import mean_and_sd
 from vitlr.latents.encoder import Encoder
@@ -106,8 +107,7 @@ def main() -> None:
     network = Network.open(
         BackboneConfig(name=options.backbone, image_size=options.image_size, precision="float32"),
         cached=True,
-        class_tokens=(needs.class_tokens, needs.statistics_bytes),
-        grid=MemoryConfig().grid,
+        **kept_by(config, MemoryConfig()),
     )
     plan = ViewPlan(views=needs.views, budget=needs.view_budget)
     encode = Encoder(network, stream=True, views=plan)

@@ -26,6 +26,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from vitlr import LatentReplayClassifier
+from vitlr.classifier.saved import kept_by
 from vitlr.data.core50 import parse_frame
 from vitlr.evaluation.metrics import accuracy, mean_and_sd
 from vitlr.latents.encoder import Encoder
@@ -91,10 +92,7 @@ def main() -> None:
         name=options.backbone, image_size=options.image_size, cut=options.cut, precision="float32"
     )
     needs = needs_of(LearnerConfig())
-    kept: dict = {
-        "class_tokens": (needs.class_tokens, needs.statistics_bytes),
-        "grid": MemoryConfig().grid,
-    }
+    kept = kept_by(LearnerConfig(), MemoryConfig())
     plan = ViewPlan(views=needs.views, budget=needs.view_budget)
     encode = Encoder(Network.open(config, cached=True, **kept), stream=True, views=plan)
     encode.hold(path for paths in videos.values() for path in paths)  # all choices use the same images

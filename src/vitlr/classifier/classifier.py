@@ -322,9 +322,10 @@ class LatentReplayClassifier:
         closed form. Unlike the largest probability it does not rise because the other classes are still worse, and it
         needs no stored latents. It is 1 as long as only one class is known, since nothing was learned to tell it from.
 
-        On real objects (docs/results.md, "Unknown objects") its AUROC for taught against other objects was .82 with 2
-        objects taught and .65 with 25, .75 if no object left out was of a taught kind: similar objects are not
-        separated reliably. The threshold 0.2 kept 64 and 89 % of taught ones and rejected 81 and 25 % of the others.
+        With latent replay on real objects (docs/results.md, "Unknown objects") its AUROC for taught against other
+        objects was .82 with 2 objects taught and .65 with 25, .75 if no object left out was of a taught kind: similar
+        objects are not separated reliably. The threshold 0.2 kept 64 and 89 % of taught ones and rejected 81 and 25 %
+        of the others; with two memories it has not been measured.
         Set it from frames of your own.
         """
         return self._known().answer(checked_images(X))[2].numpy()

@@ -21,9 +21,8 @@ from torch.nn import functional
 __all__ = ["PRIOR", "HeldOut", "exponents"]
 
 PRIOR = (0.12, 1.0)  # a and b without a held-out image; chosen on left-out training sessions, docs/LOG.md
-_STRENGTH = (
-    64.0  # of the prior: held-out images are of classes less known then than now, so a few do not move it
-)
+# Held-out images that the prior counts as: they are of classes less known then than now, so a few do not move it.
+_STRENGTH = 64.0
 _EACH = 6  # held-out images kept of a class, the newest: the others were predicted by one who knew less of it
 _BYTES = 2**21  # of all their scores; the oldest are dropped
 

@@ -71,11 +71,9 @@ class _PixelsToProbabilities(nn.Module):
         self.register_buffer("log_sizes_T", head.log_sizes_T)
         merging = None
         if head.grid is not None:
-            whole_TT = torch.eye(backbone.tokens)[
-                None
-            ]  # averages are linear: their matrix, from the unit matrix
-            prefix = family.prefix_tokens(backbone.config)
-            merging = merged_tokens(whole_TT, prefix, head.grid)[0]
+            # Averages are linear: their matrix is what they make of the unit matrix.
+            unit_TT, prefix = torch.eye(backbone.tokens), family.prefix_tokens(backbone.config)
+            merging = merged_tokens(unit_TT[None], prefix, head.grid)[0]
         self.register_buffer("merging_ST", merging)
         self.gain, self.shift = pixel_scale(backbone)
         self.register_buffer("weight_CD", weight_CD.float())
