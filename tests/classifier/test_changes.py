@@ -1,4 +1,4 @@
-"""What is changed after teaching: taken back, renamed, made one class, and put together with what another was taught."""
+"""What is changed after teaching: taken back, renamed, made one class, merged with what another was taught."""
 
 from __future__ import annotations
 
