@@ -63,10 +63,10 @@ def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
 
 
 def serve(options: argparse.Namespace) -> int:
-    missing = [name for name in ("gradio", "fastapi", "uvicorn") if find_spec(name) is None]
+    missing = [name for name in ("starlette", "uvicorn", "segno") if find_spec(name) is None]
     if missing:
         raise ConfigError(f"the live page needs {missing[0]}; install it with pip install 'vitlr[app]'")
-    from vitlr.app.session import Limits
+    from vitlr.app.limits import Limits
 
     for flag in ("max_classes", "max_frames", "max_upload"):
         if getattr(options, flag) < 1:
@@ -90,34 +90,37 @@ def serve(options: argparse.Namespace) -> int:
 
 
 def _serve(options: argparse.Namespace, model: LatentReplayClassifier, limits: Limits) -> None:
+    from vitlr.app.bodies import Bodies
+    from vitlr.app.guard import Access
+    from vitlr.app.run import listen, serve_until_stopped
+    from vitlr.app.server import Lanes, make_app
     from vitlr.app.session import LiveSession
-    from vitlr.commands.console import err
+    from vitlr.storage.files import temporary_directory
 
     if options.threshold is not None:
         from vitlr.classifier.classifier import check_threshold
 
         model.set_params(threshold=check_threshold(options.threshold))
-    from vitlr.app.server import LOOPBACK, listen, serve_forever
-
     bound = listen(options.host, options.port)
-    session = LiveSession(
-        model,
-        options.model,
-        limits=limits,
-        autosave=not options.no_autosave,
-        reopen=lambda: opened(options),
-    )
     host = f"[{options.host}]" if ":" in options.host else options.host
-    print(f"http://{host}:{bound.getsockname()[1]}", flush=True)
-    if not options.quiet:
-        where = (
-            f"saved in {options.model}"
-            if options.model
-            else "nothing is saved: give a directory to keep what is taught"
+    address = f"http://{host}:{bound.getsockname()[1]}"
+
+    def ready() -> None:
+        print(address, flush=True)
+
+    with temporary_directory("vitlr-live") as folder:
+        for name in ("session", "uploads"):
+            (folder / name).mkdir(mode=0o700)
+        session = LiveSession(
+            model,
+            folder / "session",
+            options.model,
+            limits=limits,
+            autosave=not options.no_autosave,
+            reopen=lambda: opened(options),
         )
-        err().print(f"{where}; press Ctrl-C to stop", highlight=False, markup=False)
-        if options.host not in LOOPBACK:
-            err().print(
-                "anyone who reaches this address can teach, and browsers allow the camera only on https pages"
-            )
-    serve_forever(session, bound, host=options.host)
+        lanes = Lanes(session)
+        app = make_app(session, Bodies(folder / "uploads", limits), lanes, Access())
+        serve_until_stopped(app, bound, ready)
+        lanes.close()
+        session.close(3)

@@ -124,17 +124,21 @@ def check_pixels(path: str | os.PathLike[str], width: int, height: int) -> None:
         )
 
 
-def frames_of(path: str, needed: int, most: int) -> Generator[Callable[[], Image.Image], None, None]:
+def frames_of(
+    path: str, needed: int, most: int, max_work: int | None = None
+) -> Generator[Callable[[], Image.Image], None, None]:
     """The frames of an animated image in order, each copied only when its function is called.
 
     Args:
         needed: frames that will be asked for; fewer if it has fewer.
         most: frames it may have, if all of them are needed.
+        max_work: pixels that all of them may have together; ``MAX_WORK`` at most.
 
     Raises:
         DataError: damaged, too many frames, a canvas of too many pixels, or too many pixels in all frames that are
             needed.
     """
+    allowed = MAX_WORK if max_work is None else min(max_work, MAX_WORK)
     try:
         with open_regular(path) as file:
             head = file.read(HEAD)
@@ -150,10 +154,10 @@ def frames_of(path: str, needed: int, most: int) -> Generator[Callable[[], Image
                     )
                 work = found * image.width * image.height
                 for index in count():
-                    if work > MAX_WORK:
+                    if work > allowed:
                         raise DataError(
                             f"{shown(path)} has {found:,} frames of {image.width}x{image.height}, more than"
-                            f" {MAX_WORK:,} pixels in all; make it smaller or shorter"
+                            f" {allowed:,} pixels in all; make it smaller or shorter"
                         )
                     try:
                         image.seek(index)

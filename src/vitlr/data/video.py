@@ -144,16 +144,26 @@ def is_video(source: Any) -> bool:
 
 
 def read_video(
-    video: Video | str | os.PathLike[str], size: int | None = None, resample: int = BICUBIC
+    video: Video | str | os.PathLike[str],
+    size: int | None = None,
+    resample: int = BICUBIC,
+    *,
+    fit: Callable[[np.ndarray], np.ndarray] | None = None,
+    max_work: tuple[int, int] | None = None,
 ) -> list[np.ndarray]:
     """Sampled frames as :func:`vitlr.data.images.read_image` gives images: RGB, upright, resized if asked.
 
     They are resized as they are decoded: memory holds ``max_frames`` of that size (and without ``size`` of
     their own), and what the decoder needs.
 
+    Args:
+        fit: called with each frame that is taken, (H, W, 3); what it returns is stored.
+        max_work: pixels that the frames of a video file, and of an animated image, may have together. What the
+            header announces is compared before the first frame is decoded.
+
     Raises:
         DataError: missing, damaged, no video, without a frame; a codec that is not tried; a frame of more than
-            ``MAX_PIXELS``; more than ``MAX_DECODED`` frames; no PyAV.
+            ``MAX_PIXELS``; more than ``MAX_DECODED`` frames; more pixels in all than allowed; no PyAV.
     """
     video = video if isinstance(video, Video) else Video(video)
     path = os.fspath(video.path)
@@ -161,7 +171,7 @@ def read_video(
     notes: list[str] = []
     step, seen, whole = video.every or 1, 0, True
     needed = MAX_DECODED + 1 if video.every is None else video.every * (video.max_frames - 1) + 1
-    frames = decoded_frames(path, needed, notes)
+    frames = decoded_frames(path, needed, notes, max_work or (None, None))
     try:
         for index, image in enumerate(frames):
             if video.every and len(images) == video.max_frames:
@@ -176,7 +186,8 @@ def read_video(
                 images, step = images[::2], 2 * step
                 if index % step:
                     continue
-            images.append(read_image(converted(path, index, image), size, resample))
+            taken_HWC = read_image(converted(path, index, image), size, resample)
+            images.append(taken_HWC if fit is None else fit(taken_HWC))
     finally:
         frames.close()
     if not images:
@@ -205,20 +216,23 @@ def too_long(path: str) -> DataError:
     return DataError(f"{shown(path)} has more than {MAX_DECODED:,} frames; cut it into shorter videos")
 
 
-def decoded_frames(path: str, needed: int, notes: list[str]) -> _Decoded:
+def decoded_frames(
+    path: str, needed: int, notes: list[str], max_work: tuple[int | None, int | None] = (None, None)
+) -> _Decoded:
     """The frames of a video or animation in order, each converted only when its function is called.
 
     Args:
         needed: frames that will be asked for, at most.
         notes: gets sentences for the user.
+        max_work: see ``read_video``.
     """
     with _checked(path) as file:
         empty = not file.read(1)
     if empty:
         raise DataError(f"{shown(path)} is empty (0 bytes); replace or remove it")
     if kind_of(path).group == "image":
-        return frames_of(path, needed, MAX_DECODED)
-    return _film(path, notes)
+        return frames_of(path, needed, MAX_DECODED, max_work[1])
+    return _film(path, notes, max_work[0])
 
 
 @contextmanager
@@ -271,12 +285,19 @@ def container_of(path: str) -> Iterator[tuple[Any, Any]]:
         ) from None
 
 
-def _film(path: str, notes: list[str]) -> _Decoded:
+def _film(path: str, notes: list[str], max_work: int | None) -> _Decoded:
     decoded = 0
     with container_of(path) as (container, stream):
+        codec = stream.codec_context
+        _check_work(
+            path, stream.frames * codec.width * codec.height, max_work
+        )  # 0 if the header says nothing
         try:
+            work = 0
             for frame in container.decode(stream):
                 check_pixels(path, frame.width, frame.height)
+                work += frame.width * frame.height
+                _check_work(path, work, max_work)
                 if frame.is_corrupt:
                     raise DataError(f"{shown(path)} is damaged at frame {decoded + 1}; replace or cut it")
                 if not decoded and hdr_of(frame):
@@ -291,3 +312,10 @@ def _film(path: str, notes: list[str]) -> _Decoded:
             if not decoded:
                 raise
             raise DataError(f"{shown(path)} is damaged after frame {decoded:,}; replace or cut it") from None
+
+
+def _check_work(path: str, work: int, max_work: int | None) -> None:
+    if max_work is not None and work > max_work:
+        raise DataError(
+            f"{shown(path)} has frames of more than {max_work:,} pixels in all; make it smaller or shorter"
+        )
