@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from vitlr.classifier import LatentReplayClassifier
+from vitlr.data.class_folders import read_class_folders
+from vitlr.data.unpack import Limits, unpack
+from vitlr.errors import DataError
 
-if TYPE_CHECKING:
-    from vitlr.app.session import LiveSession
-
-__all__ = ["FORMATS", "learn_archive", "pack"]
+__all__ = ["FORMATS", "pack", "pictures_of"]
 
 FORMATS = ("onnx", "huggingface", "model")
 _KEPT = 2  # exports that stay on the disk
+_UNPACKED = Limits(entries=20_000, directory=2**23, entry=2**24, total=10**9)
 
 
 def pack(model: LatentReplayClassifier, folder: Path, form: str) -> str:
@@ -44,7 +42,23 @@ def pack(model: LatentReplayClassifier, folder: Path, form: str) -> str:
     return packed.name
 
 
-def learn_archive(session: LiveSession, archive: Path, report: Callable[[float], None]) -> str:
-    """Learn the pictures of an archive, class by class; a sentence about them."""
-    raise NotImplementedError
-    shutil.rmtree(archive)
+def pictures_of(archive: Path, into: Path, most: int) -> tuple[dict[str, list[Path]], list[str]]:
+    """Files of each class of an archive, at most ``most`` of each, unpacked to ``into``; and what to tell about them.
+
+    Raises:
+        DataError: not a zip, out of bounds, or without class folders.
+    """
+    try:
+        unpack(archive, into, None, limits=_UNPACKED)
+        found = read_class_folders(into)
+    except DataError as error:
+        sentence = str(error).replace(str(archive), "the archive").replace(str(into), "the archive")
+        raise DataError(sentence) from None
+    classes = dict(found.train.images)
+    for name, paths in found.test.images.items() if found.test else ():
+        classes[name] = [*classes.get(name, []), *paths]
+    notes = [note.replace(str(into), "the archive") for note in (*found.facts[:1], *found.notes)]
+    many = [name for name, paths in classes.items() if len(paths) > most]
+    if many:
+        notes.append(f"of {', '.join(many[:5])} the first {most} pictures are taken")
+    return {name: [into / path for path in paths[:most]] for name, paths in classes.items()}, notes

@@ -184,7 +184,8 @@ def _thumbnails(path: Path) -> dict[str, np.ndarray]:
     found = {}
     for at, name in enumerate(names if isinstance(names, list) else []):
         array = arrays.get(str(at))
-        fits = array is not None and array.shape == (THUMBNAIL, THUMBNAIL, 3) and array.dtype == np.uint8
-        if fits and isinstance(name, str):
+        if array is None or array.shape != (THUMBNAIL, THUMBNAIL, 3) or array.dtype != np.uint8:
+            continue
+        if isinstance(name, str):
             found[name] = array
     return found

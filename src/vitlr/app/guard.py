@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import json
 import socket
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["LOOPBACK", "Access", "Guard", "names_of_this_machine", "refused"]
+__all__ = ["LOOPBACK", "Access", "Guard", "Json", "names_of_this_machine", "refused"]
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _HEADERS = {
@@ -89,9 +90,16 @@ def _is_address(name: str) -> bool:
     return True
 
 
-def refused(status: int, sentence: str, **more: object) -> JSONResponse:
+class Json(JSONResponse):
+    """JSON in ASCII: what cannot be encoded, such as half a letter of a name, must not break the answer."""
+
+    def render(self, content: object) -> bytes:
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
+
+
+def refused(status: int, sentence: str, **more: object) -> Response:
     """An error as every route answers it."""
-    return JSONResponse({"error": sentence, **more}, status_code=status)
+    return Json({"error": sentence, **more}, status_code=status)
 
 
 class Guard:

@@ -11,6 +11,7 @@ import asyncio
 import base64
 import io
 import json
+import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -23,12 +24,12 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from vitlr.app.bodies import Bodies, SlowError, TooLargeError
 from vitlr.app.frames import jpeg
-from vitlr.app.guard import Access, Guard, refused
+from vitlr.app.guard import Access, Guard, Json, refused
 from vitlr.app.session import LONGEST, Answer, BusyError, Job, LiveSession, SameNameError
 from vitlr.data.names import shown
 from vitlr.errors import DataError, VitLRError
@@ -49,7 +50,8 @@ class Lane:
 
     def __init__(self, name: str, threads: int, most: int) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix=f"vitlr-{name}")
-        self._free = most
+        self._free, self._active = most, 0
+        self._lock = threading.Lock()
 
     async def run(self, act: Callable[[], _T]) -> _T:
         """What ``act`` returns; BusyError at once if too many wait. Called in the event loop's thread alone."""
@@ -57,13 +59,23 @@ class Lane:
             raise BusyError("too many requests of this kind are waiting; send fewer at once")
         self._free -= 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, act)
+            return await asyncio.get_running_loop().run_in_executor(self._pool, self._counted, act)
         finally:
             self._free += 1
 
-    def close(self) -> None:
-        """Drop what waits."""
+    def _counted(self, act: Callable[[], _T]) -> _T:
+        with self._lock:
+            self._active += 1
+        try:
+            return act()
+        finally:
+            with self._lock:
+                self._active -= 1
+
+    def close(self) -> bool:
+        """Drop what waits; True if nothing is being worked on."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+        return self._active == 0
 
 
 class Lanes:
@@ -76,10 +88,9 @@ class Lanes:
         self.takes = Lane("take", 2, limits.takes)
         self.uploads = Lane("upload", 1, limits.uploads)
 
-    def close(self) -> None:
-        """Drop what waits."""
-        for lane in vars(self).values():
-            lane.close()
+    def close(self) -> bool:
+        """Drop what waits; True if nothing is being worked on."""
+        return all([lane.close() for lane in vars(self).values()])
 
 
 class _Routes:
@@ -170,12 +181,12 @@ def _picture_routes(on: _Routes, session: LiveSession, bodies: Bodies, lanes: La
         who = _visitor(request) if smooth else ""
         body = await bodies.read(request, limits.frame_bytes)
         ask = partial(session.answer, body, visitor=who, attention=attention, smooth=smooth)
-        return JSONResponse(await lanes.answers.run(lambda: _answer_json(ask())))
+        return Json(await lanes.answers.run(lambda: _answer_json(ask())))
 
     @on.post("/live/frame")
     async def frame(request: Request) -> Response:
         who, body = _visitor(request), await bodies.read(request, limits.frame_bytes)
-        return JSONResponse({"taken": await lanes.takes.run(partial(session.take, who, body))})
+        return Json({"taken": await lanes.takes.run(partial(session.take, who, body))})
 
     @on.post("/live/upload")
     async def upload(request: Request) -> Response:
@@ -189,12 +200,12 @@ def _picture_routes(on: _Routes, session: LiveSession, bodies: Bodies, lanes: La
                     raise DataError(str(error).replace(str(path), name)) from None
                 return {"taken": taken, "note": note.replace(str(path), name)}
 
-            return JSONResponse(await lanes.uploads.run(act))
+            return Json(await lanes.uploads.run(act))
 
     @on.post("/live/drop")
     async def drop(request: Request) -> Response:
         session.drop(_visitor(request))
-        return JSONResponse({})
+        return Json({})
 
 
 def _change_routes(on: _Routes, session: LiveSession, bodies: Bodies, lanes: Lanes) -> None:
@@ -203,7 +214,7 @@ def _change_routes(on: _Routes, session: LiveSession, bodies: Bodies, lanes: Lan
 
         async def queued(request: Request) -> Response:
             content = _object(await bodies.read(request, _JSON_BYTES))
-            return JSONResponse(_job_json(await lanes.short.run(partial(act, content))))
+            return Json(_job_json(await lanes.short.run(partial(act, content))))
 
         on.post(path)(queued)
 
@@ -221,13 +232,13 @@ def _change_routes(on: _Routes, session: LiveSession, bodies: Bodies, lanes: Lan
         who, body = _visitor(request), _object(await bodies.read(request, _JSON_BYTES))
         name, other, new = body.get("label"), body.get("same_as"), body.get("new") is True
         act = partial(session.release, who, name, same_as=other, new=new)
-        return JSONResponse(_job_json(await lanes.short.run(act)))
+        return Json(_job_json(await lanes.short.run(act)))
 
     @on.post("/live/import")
     async def import_(request: Request) -> Response:
         who = _visitor(request)
         async with bodies.stored(request, who, session.limits.import_bytes, keep=True) as path:
-            return JSONResponse(_job_json(session.import_pictures(path, partial(bodies.remove, path))))
+            return Json(_job_json(session.import_pictures(path, partial(bodies.remove, path))))
 
 
 def _setting_routes(on: _Routes, session: LiveSession, bodies: Bodies) -> None:
@@ -237,24 +248,24 @@ def _setting_routes(on: _Routes, session: LiveSession, bodies: Bodies) -> None:
         if not isinstance(wanted, bool):
             raise DataError("on must be true or false")
         session.keep(wanted)
-        return JSONResponse({})
+        return Json({})
 
     @on.post("/live/threshold")
     async def threshold(request: Request) -> Response:
         body = _object(await bodies.read(request, _JSON_BYTES))
         session.set_threshold(None if body.get("auto") is True else body.get("value"))
-        return JSONResponse({})
+        return Json({})
 
 
 def _state_routes(on: _Routes, session: LiveSession, lanes: Lanes, url: str | None) -> None:
     @on.get("/live/state")
     async def state(request: Request) -> Response:
-        return JSONResponse(await lanes.short.run(lambda: _state_json(session, url)))
+        return Json(await lanes.short.run(lambda: _state_json(session, url)))
 
     @on.get("/live/job")
     async def job(request: Request) -> Response:
         try:
-            return JSONResponse(_job_json(session.job(_number(request, "number"))))
+            return Json(_job_json(session.job(_number(request, "number"))))
         except DataError as error:
             return refused(404, str(error))
 
@@ -266,7 +277,7 @@ def _state_routes(on: _Routes, session: LiveSession, lanes: Lanes, url: str | No
     async def pictures(request: Request) -> Response:
         numbers = session.pictures(request.query_params.get("label", ""))
         listed = [{"id": each, "url": f"/live/picture?id={each}"} for each in numbers]
-        return JSONResponse({"pictures": listed})
+        return Json({"pictures": listed})
 
     @on.get("/live/picture")
     async def picture(request: Request) -> Response:

@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ from vitlr.classifier import LatentReplayClassifier
 from vitlr.classifier.classifier import check_threshold
 from vitlr.classifier.labels import Label, known_label
 from vitlr.data.images import read_image
-from vitlr.data.names import checked_name, expanded, same_but_for_case
+from vitlr.data.names import checked_name, counted, expanded, same_but_for_case
 from vitlr.errors import ConfigError, DataError, VitLRError
 from vitlr.report.overlay import fitted, overlay
 from vitlr.vit.views.rollout import attention_rollout
@@ -219,7 +220,7 @@ class LiveSession:
         return ""
 
     def _name(self, label: Any, *, new: bool = False) -> str:
-        name = _text(label)
+        name = checked_name(_text(label), "an object", of_a_stranger=True)
         if len(name) > LONGEST:
             raise DataError(f"a name has at most {LONGEST} characters, got {len(name)}")
         if name.casefold() == UNKNOWN:
@@ -386,11 +387,33 @@ class LiveSession:
 
         def act(report: Report) -> str:
             try:
-                return exchange.learn_archive(self, archive, report)
+                return self._import(archive, report)
             finally:
                 remove()
 
         return self._change("import", "the import", act)
+
+    def _import(self, archive: Path, report: Report) -> str:
+        """Each class is a lesson of its own, so that only one is in memory; all of them are learned, or none is."""
+        with TemporaryDirectory(dir=self._folder) as folder:
+            files, notes = exchange.pictures_of(archive, Path(folder, "unpacked"), self.limits.frames)
+            names = {self._name(name, new=True): paths for name, paths in files.items()}
+            if len({*map(str, self.known), *names}) > self.limits.classes:
+                raise DataError(f"more than {self.limits.classes} classes would be known, which is the limit")
+            left_out = 0
+            for number, (name, paths) in enumerate(names.items()):
+                frames = []
+                for path in paths:
+                    try:
+                        frames.append(self._decoder.picture(path))
+                    except DataError:
+                        left_out += 1
+                if frames:
+                    self._learn(name, frames)
+                report((number + 1) / len(names))
+        if left_out:
+            notes.append(f"{counted(left_out, 'picture')} could not be read and were left out")
+        return "; ".join(notes)
 
     def export(self, form: Any) -> Job:
         """Pack the classifier for a download: ``onnx``, ``huggingface`` or ``model``."""
@@ -508,7 +531,9 @@ def _text(label: Any) -> str:
     text = label.strip() if isinstance(label, str) else str(label) if type(label) is int else ""
     if not text:
         raise DataError("give the object a name first")
-    return checked_name(text, "an object")
+    if len(text) > 1000:
+        raise DataError(f"a name has at most {LONGEST} characters, got {len(text)}")
+    return unicodedata.normalize("NFC", text)
 
 
 def _version(picture: np.ndarray | None) -> int | None:
