@@ -56,7 +56,7 @@ function drawReel() {
   reel.replaceChildren(...chosen.slice(0, most).map((file, index) => {
     const film = file.type.startsWith("video/");
     const cell = make("button", { type: "button", class: "cell", "data-index": index, "aria-pressed": "false", "aria-label": `Show ${file.name}`, title: file.name, onclick: () => select(file) });
-    cell.append(film ? icon("film") : make("img", { src: URL.createObjectURL(file), alt: "", loading: "lazy" }));
+    cell.append(film ? icon("film") : make("img", { src: URL.createObjectURL(file), alt: "", loading: "lazy", onerror: (event) => event.target.replaceWith(icon("pictures")) }));
     return cell;
   }));
   if (chosen.length > most) reel.append(make("span", { class: "rest" }, `and ${chosen.length - most} more`));

@@ -39,7 +39,7 @@ async function loop() {
 async function once() {
   if (document.hidden || !showing()) return;
   if (lesson) {
-    if (answeredAt) clear(); // nothing of the old answer beside the object that is taught
+    if (answeredAt) clear({ bars: false }); // no old answer beside the object that is taught
     if (lesson.state === "taking") await takeFrame(asJpeg);
     return;
   }
@@ -72,12 +72,12 @@ function draw(answer, canvas) {
   speak(answer.label ?? "");
 }
 
-function clear() { // no answer is better than an outdated one
+function clear({ bars: too = true } = {}) { // no answer is better than an outdated one
   answeredAt = 0;
   asked = "";
   if (!lesson) $("caption").hidden = true;
   $("overlay").hidden = true;
-  drawBars([], null);
+  if (too) drawBars([], null);
   showShares([], null);
   drawDial(null);
   offer(null, null);
@@ -101,7 +101,7 @@ function drawBars(shares, said) {
     row.classList.toggle("best", label === said);
     if ($("bars").children[index] !== row) $("bars").insertBefore(row, $("bars").children[index] ?? null);
   });
-  $("reading").hidden = !list.length && !lesson;
+  $("reading").hidden = !list.length;
 }
 
 function speak(label) { // an answer that stays is read out once

@@ -1,5 +1,5 @@
 // The head of the page: which network, undo, save and load, export and import, the address for a phone.
-import { post, send } from "./api.js";
+import { post, query, send, visitor } from "./api.js";
 import { change, onState, state, undo } from "./state.js";
 import { $, ask, make, say, toast } from "./ui.js";
 
@@ -69,12 +69,12 @@ async function exportAs(format) {
 }
 
 export async function importZip(file) {
-  if (file.size > state.limits.upload_bytes) {
-    toast(`${file.name} is larger than ${Math.round(state.limits.upload_bytes / 1e6)} MB.`, { bad: true });
+  if (file.size > state.limits.import_bytes) {
+    toast(`${file.name} is larger than ${Math.round(state.limits.import_bytes / 1e6)} MB.`, { bad: true });
     return;
   }
   say(`Sending ${file.name} …`);
-  await change(send("/live/import", file, 600), {
+  await change(send(query("/live/import", { visitor }), file, 600), {
     told: (job) => say(job.state === "done" ? "" : `Learning from ${file.name}: ${Math.round(100 * (job.progress ?? 0))} %`),
     done: (job) => job.message || `Learned ${job.frames} pictures from ${file.name}.`,
   });

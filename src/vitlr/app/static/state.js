@@ -5,7 +5,7 @@ import { toast } from "./ui.js";
 export const state = {
   classes: [], network: { name: "", bundled: false, warning: null, image_size: 0 }, threshold: { value: 0, auto: true },
   undo: null, save: { directory: false, autosave: false }, keep_pictures: false, jobs: [],
-  limits: { classes: 200, frames: 300, frame_bytes: 4 << 20, upload_bytes: 64 << 20, name: 60 }, url: null, revision: -1,
+  limits: { classes: 200, frames: 300, frame_bytes: 4 << 20, upload_bytes: 64 << 20, import_bytes: 256 << 20, name: 60 }, url: null, revision: -1,
 };
 const watchers = [];
 let asking = null, last = "";
@@ -36,13 +36,19 @@ export async function change(request, { done = null, undoable = true, told } = {
     const job = await finished(await request, told);
     await refreshNow();
     const text = typeof done === "function" ? done(job) : done;
-    if (text) toast(text, undoable && state.undo ? { action: undo, key: "change" } : {});
+    if (text) toast(text, undoable && state.undo ? { action: undoOf(), key: "change" } : { key: "change" });
     return job;
   } catch (error) {
     toast(error.message, { bad: true });
     refreshNow();
     return null;
   }
+}
+
+/** Undo for a notice: only what the notice is about, not what was done since, perhaps by another person. */
+export function undoOf() {
+  const { what } = state.undo;
+  return () => (state.undo?.what === what ? undo() : toast("Something else was changed since, so this cannot be taken back.", { bad: true }));
 }
 
 export async function undo() {

@@ -1,7 +1,7 @@
 // Teaching: hold a button while the camera shows an object, or teach chosen files. One lesson at a time is on the picture.
 import { finished, get, post, query, send, visitor } from "./api.js";
 import { showing, snapshot } from "./camera.js";
-import { refreshNow, state, undo } from "./state.js";
+import { refreshNow, state, undoOf } from "./state.js";
 import { $, ask, make, many, onHold, percent, say, toast } from "./ui.js";
 
 const LEAST = 500; // milliseconds: a tap teaches nothing
@@ -118,7 +118,7 @@ async function learn(mine) {
     await finished(job, (news) => { mine.progress = news.progress; mine.waits = news.state === "waiting"; draw(); });
     await refreshNow();
     const seconds = ((performance.now() - released) / 1000).toFixed(1);
-    toast(`Learned “${job.label}” from ${many(job.frames, "picture")} in ${seconds} s.`, state.undo ? { action: undo, key: "change" } : {});
+    toast(`Learned “${job.label}” from ${many(job.frames, "picture")} in ${seconds} s.`, state.undo ? { action: undoOf(), key: "change" } : { key: "change" });
     say(state.classes.length === 1 ? "Teach a second object too: one alone cannot be told apart from anything." : "");
   } catch (error) {
     say(error.message, true);
