@@ -31,7 +31,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -42,26 +42,31 @@ PATIENCE = 120_000  # milliseconds that the page may take; not part of any measu
 
 
 @contextmanager
-def server(*flags: str) -> Iterator[tuple[int, subprocess.Popen]]:
-    """``vitlr serve`` on a free port; its port and process."""
+def server(
+    *flags: str, environment: Mapping[str, str] | None = None
+) -> Iterator[tuple[int, subprocess.Popen]]:
+    """``vitlr serve`` on a free port, as soon as it has printed its address; its port and process.
+
+    ``process.address`` is what it printed.
+    """
     command = [sys.executable, "-m", "vitlr", "serve", *flags, "--port", "0"]
     with tempfile.TemporaryFile("w+") as complaints:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints, text=True)
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+            text=True,
+            env={**os.environ, **(environment or {})},
+        )
         try:
             assert process.stdout is not None
-            with process.stdout:
-                line = process.stdout.readline()
-            if not line:
+            line = process.stdout.readline()
+            found = re.match(r"https?://\S+:(\d+)", line)
+            if found is None:
                 complaints.seek(0)
                 raise SystemExit(f"the page did not start: {complaints.read()}")
-            port = int(line.rsplit(":", 1)[1])
-            for _ in range(300):
-                try:
-                    _get(port, "/live/classes")
-                    break
-                except OSError:
-                    time.sleep(0.1)
-            yield port, process
+            process.address = line.strip()  # type: ignore[attr-defined]
+            yield int(found[1]), process
         finally:
             process.send_signal(signal.SIGINT)
             try:
@@ -69,6 +74,7 @@ def server(*flags: str) -> Iterator[tuple[int, subprocess.Popen]]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+            process.stdout.close()  # type: ignore[union-attr]
 
 
 def _get(port: int, path: str) -> tuple[int, bytes]:
