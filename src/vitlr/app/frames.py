@@ -5,9 +5,11 @@ Shape letters: H and W sides of a picture, C channels.
 
 from __future__ import annotations
 
+import ctypes
 import io
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from vitlr.app.limits import Limits
+from vitlr.data.decoding import Note, announced
 from vitlr.data.images import read_image
 from vitlr.data.video import Video, is_video, read_video
 from vitlr.errors import DataError
@@ -22,15 +25,38 @@ from vitlr.errors import DataError
 __all__ = ["THUMBNAIL", "Decoder", "jpeg", "thumbnail"]
 
 THUMBNAIL = 96  # pixels of its side
+_LARGE = 2**21  # pixels
+_SLOW = {"JPEG2000": 4}  # formats that take so many times as long as others have as many times fewer pixels
 _LONGEST = 512  # pixels: no network here reads more, and 300 full frames of a camera take gigabytes
 
 
 class Decoder:
-    """Reads pictures and videos of visitors, two at once in the whole process."""
+    """Reads pictures and videos of visitors, two at once in the whole process, and one if it is large."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._two = threading.BoundedSemaphore(2)
+        self._changed = threading.Condition()
+        self._pictures, self._pixels = 0, 0  # that are being decoded
+
+    @contextmanager
+    def _turn(self, pixels: int) -> Iterator[None]:
+        """Wait until so many pixels may be decoded; what was used is given back to the system afterwards."""
+        pixels = min(pixels, self._limits.pixels)
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._pictures < 2 and self._pixels + pixels <= self._limits.pixels
+            )
+            self._pictures += 1
+            self._pixels += pixels
+        try:
+            yield
+        finally:
+            if pixels > _LARGE:
+                _trim_memory()
+            with self._changed:
+                self._pictures -= 1
+                self._pixels -= pixels
+                self._changed.notify_all()
 
     def picture(self, content: Any, *, frame: bool = False) -> np.ndarray:
         """(H, W, 3) uint8, shrunk so that hundreds of them can be stored.
@@ -46,9 +72,7 @@ class Decoder:
         if isinstance(content, (bytes, bytearray)) and len(content) > limits.frame_bytes:
             size = len(content) / 1e6
             raise DataError(f"the picture has {size:.1f} MB; send at most {limits.frame_bytes / 1e6:.1f} MB")
-        with self._two:
-            pixels = read_image(content, max_pixels=limits.frame_pixels if frame else limits.pixels)
-            return _shrunk(pixels)
+        return self._read(content, limits.frame_pixels if frame else limits.pixels)
 
     def upload(self, path: Path) -> tuple[list[np.ndarray], str]:
         """Pictures of an image or video file and a sentence about them, empty if there is nothing to say.
@@ -57,10 +81,8 @@ class Decoder:
             DataError: neither, damaged, or more pixels in all than may be decoded.
         """
         if not is_video(path):
-            with self._two:
-                notes: list[str] = []
-                pixels = read_image(path, max_pixels=self._limits.pixels, on_note=notes.append)
-                return [_shrunk(pixels)], " ".join(notes)
+            notes: list[str] = []
+            return [self._read(path, self._limits.pixels, notes.append)], " ".join(notes)
         sampled: list[str] = []
         video = Video(
             path,
@@ -68,8 +90,20 @@ class Decoder:
             on_read=lambda taken: sampled.extend((taken.counts, *taken.notes)),
         )
         most = (self._limits.film_pixels, self._limits.animation_pixels)
-        with self._two:
+        with self._turn(self._limits.pixels):
             return read_video(video, fit=_shrunk, max_work=most), "; ".join(sampled)
+
+    def _read(self, source: Any, most: int, on_note: Note | None = None) -> np.ndarray:
+        kind, pixels = announced(source) if isinstance(source, (bytes, bytearray, Path)) else ("", 0)
+        most //= _SLOW.get(kind, 1)
+        with self._turn(pixels if pixels <= most else 0):
+            return _shrunk(read_image(source, max_pixels=most, on_note=on_note))
+
+
+def _trim_memory() -> None:
+    """Give memory that the C library keeps back to the system: after large pictures that is hundreds of megabytes."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)  # glibc
 
 
 def _shrunk(picture_HWC: np.ndarray) -> np.ndarray:

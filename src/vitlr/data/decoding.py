@@ -18,7 +18,7 @@ from vitlr.data.pixels import to_rgb
 from vitlr.data.signatures import HEAD, Kind
 from vitlr.errors import DataError
 
-__all__ = ["BICUBIC", "DAMAGED", "Note", "from_file", "from_pil", "webp_canvas", "what_is_wrong"]
+__all__ = ["BICUBIC", "DAMAGED", "Note", "announced", "from_file", "from_pil", "webp_canvas", "what_is_wrong"]
 
 BICUBIC = int(Image.Resampling.BICUBIC)
 MAX_BYTES = 2**30  # of an open file that is read to its end
@@ -141,11 +141,33 @@ def _open(file: BinaryIO, kind: Kind, head: bytes, name: str, most: int | None) 
 
 
 def webp_canvas(head: bytes) -> tuple[int, int]:
-    """Sides of the canvas of a WebP that announces one, else zeros: Pillow allocates it before it tells its size."""
-    if head[8:16] != b"WEBPVP8X":
-        return 0, 0
-    width, height = (1 + int.from_bytes(head[at : at + 3], "little") for at in (24, 27))
-    return width, height
+    """Sides of the canvas that a WebP announces, else zeros: Pillow allocates it before it tells its size."""
+    kind, content = head[8:16], head[20:30]
+    if kind == b"WEBPVP8X" and len(content) == 10:
+        width, height = (1 + int.from_bytes(content[at : at + 3], "little") for at in (4, 7))
+        return width, height
+    if kind == b"WEBPVP8L" and content[:1] == b"\x2f":
+        bits = int.from_bytes(content[1:5], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    if kind == b"WEBPVP8 " and content[3:6] == b"\x9d\x01\x2a":
+        width, height = (int.from_bytes(content[at : at + 2], "little") & 0x3FFF for at in (6, 8))
+        return width, height
+    return 0, 0
+
+
+def announced(source: str | os.PathLike[str] | bytes) -> tuple[str, int]:
+    """Format and number of pixels that an image file announces; empty and 0 if it is not read at all."""
+    try:
+        with _opened(source) as file:
+            head = file.read(HEAD)
+            file.seek(0)
+            kind = kind_of_head(head)
+            if kind.group != "image":
+                return "", 0
+            image = _open(file, kind, head, "the image", Image.MAX_IMAGE_PIXELS)
+            return kind.format, image.width * image.height
+    except (DataError, *DAMAGED):
+        return "", 0
 
 
 def _check_size(width: int, height: int, name: str, most: int | None) -> None:
