@@ -35,7 +35,7 @@ from vitlr.classifier.labels import (
     checked_labels,
     label_array,
 )
-from vitlr.data.names import expanded
+from vitlr.data.names import counted, expanded
 from vitlr.errors import BackboneError, ConfigError, DataError, RunError, VitLRError
 from vitlr.latents.network import Network
 from vitlr.latents.settings import BackboneConfig
@@ -165,6 +165,9 @@ class LatentReplayClassifier:
         self.random_state = random_state
         self._learning = threading.RLock()  # held by whoever replaces what is known; readers need no lock
         self._knowledge: Knowledge | None = None
+        self._before: tuple[str, Knowledge | None] | None = (
+            None  # the last change, and what was known before it
+        )
 
     # -- settings -----------------------------------------------------------------------------------
 
@@ -221,7 +224,8 @@ class LatentReplayClassifier:
         images = checked_images(X)
         labels = checked_labels(y, len(images))
         with self._learning:
-            self._knowledge = self._afresh().learned(images, labels, in_order=True, on_bad=on_bad_image)
+            learned = self._afresh().learned(images, labels, in_order=True, on_bad=on_bad_image)
+            self._publish(learned, f"fit on {counted(len(images), 'image')}")
         return self
 
     def partial_fit(
@@ -257,7 +261,8 @@ class LatentReplayClassifier:
         check_classes(classes, labels)
         check_weights(sample_weight, len(images))
         with self._learning:
-            self._knowledge = self.prepare()._known_or_new().learned(images, labels, on_bad=on_bad_image)
+            learned = self.prepare()._known_or_new().learned(images, labels, on_bad=on_bad_image)
+            self._publish(learned, _lesson(labels))
         return self
 
     def forget(self, label: Label) -> int:
@@ -269,8 +274,77 @@ class LatentReplayClassifier:
             DataError: there is no such class.
         """
         with self._learning:
-            self._knowledge, removed = self._known().without(checked_label(label))
+            left, removed = self._known().without(checked_label(label))
+            self._publish(left, f"forgetting {label}")
         return removed
+
+    def rename(self, label: Label, new: Label) -> LatentReplayClassifier:
+        """Give a class another label.
+
+        Raises:
+            DataError: there is no such class, or one of the new name: see ``merge_classes``.
+        """
+        with self._learning:
+            renamed = self._known().renamed(checked_label(label), checked_label(new))
+            self._publish(renamed, f"renaming {label} to {new}")
+        return self
+
+    def merge_classes(self, label: Label, into: Label) -> LatentReplayClassifier:
+        """Make a class part of another, as if its images had been taught as that one.
+
+        Sums and latents are exactly those; the classifier's row is the mean of both, weighted by patterns.
+
+        Raises:
+            DataError: there are no such classes, or they are the same.
+        """
+        with self._learning:
+            changed = self._known().with_one_class(checked_label(label), checked_label(into))
+            self._publish(changed, f"merging {label} into {into}")
+        return self
+
+    def merge(self, other: LatentReplayClassifier) -> LatentReplayClassifier:
+        """Take in what another classifier with the same network and method was taught; classes go by their labels.
+
+        Statistics add up: they are those of one classifier that was taught everything, to rounding. The other's replay
+        memory is learned as one more experience and kept by the policy, within the capacity. What a class that both
+        know is called must be the same; what the other one forgot is not in it any more.
+
+        Raises:
+            NotFittedError: one of them knows nothing. ConfigError: they have different networks or methods, or the
+            method keeps nothing that could be merged. DataError: both were taught the same lesson, which would count
+            twice. RunError: what was learned would not be finite.
+        """
+        theirs = other._known()
+        with self._learning:
+            merged = self._known().merged(theirs)
+            self._publish(
+                merged, f"merging {counted(len(theirs.labels), 'class', 'classes')} of another classifier"
+            )
+        return self
+
+    @property
+    def undoable(self) -> str | None:
+        """What ``undo`` would take back, in words; None if there is nothing."""
+        return None if self._before is None else self._before[0]
+
+    def undo(self) -> LatentReplayClassifier:
+        """Take the last change back, exactly: a lesson, or a class forgotten, renamed or merged. Once only; what is
+        saved stays as it is until the next ``save``.
+
+        Raises:
+            DataError: there is nothing to take back, since the classifier was made, loaded, or ``undo`` was called.
+        """
+        with self._learning:
+            if self._before is None:
+                raise DataError(
+                    "there is nothing to undo: only the last change since the classifier was opened can be"
+                )
+            self._knowledge, self._before = self._before[1], None
+        return self
+
+    def _publish(self, knowledge: Knowledge, what: str) -> None:
+        self._before = what, self._knowledge
+        self._knowledge = knowledge
 
     @property
     def remains(self) -> str:
@@ -582,6 +656,13 @@ def _card(knowledge: Knowledge, params: dict[str, Any], figures: dict[str, str])
         precision=knowledge.network.precision,
         trained=knowledge.params["method"] not in CLOSED_FORM,
     )
+
+
+def _lesson(labels: list[Label]) -> str:
+    """A lesson in words."""
+    names = list(dict.fromkeys(labels))
+    of = str(names[0]) if len(names) == 1 else f"{len(names)} classes"
+    return f"the lesson of {counted(len(labels), 'image')} of {of}"
 
 
 def _not_fitted() -> NotFittedError:

@@ -9,6 +9,8 @@ Shapes: N images, C classes.
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,7 +20,7 @@ import torch
 from torch import Tensor
 
 from vitlr.classifier.labels import Label, restored_labels, sorted_labels
-from vitlr.errors import DataError, RunError
+from vitlr.errors import ConfigError, DataError, RunError
 from vitlr.latents.encoder import Encoder
 from vitlr.latents.network import Network
 from vitlr.latents.record import Latents
@@ -55,6 +57,7 @@ class Knowledge:
         names: label of each class index; None once forgotten. An index is never given to a second label.
         images: taught of each class index.
         lessons: experiences learned.
+        lineage: what identifies each lesson: the same images with the same labels have the same name anywhere.
         stats: of the last experience; None after a load or ``forget``.
         skipped: sources of the last experience that could not be read. notes: about those read, but not as a whole.
     """
@@ -66,6 +69,7 @@ class Knowledge:
     names: tuple[Label | None, ...] = ()
     images: tuple[int, ...] = ()
     lessons: int = 0
+    lineage: tuple[str, ...] = ()
     stats: LearnStats | None = None
     skipped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -119,6 +123,7 @@ class Knowledge:
             names=tuple(names),
             images=tuple(images),
             lessons=self.lessons + 1,
+            lineage=(*self.lineage, _identity(encoded.latents, read)),
             stats=stats,
             skipped=tuple(encoder.skipped),
             notes=tuple(dict.fromkeys(encoder.notes)),
@@ -130,17 +135,95 @@ class Knowledge:
         Raises:
             DataError: there is no such class.
         """
-        if label not in self.names:
-            known = ", ".join(map(repr, self.labels))
-            raise DataError(f"there is no class {label!r} to forget; the classes are {known}")
-        index, learner = self.names.index(label), copy.copy(self.learner)
+        index, learner = self._index(label, "forget"), copy.copy(self.learner)
         removed = learner.forget(index)
         names, images = list(self.names), list(self.images)
         names[index], images[index] = None, 0
-        changed = replace(
-            self, learner=learner, names=tuple(names), images=tuple(images), stats=None, skipped=(), notes=()
+        return replace(
+            self, learner=learner, names=tuple(names), images=tuple(images), **_NOTHING_NEW
+        ), removed
+
+    def renamed(self, label: Label, new: Label) -> Knowledge:
+        """With another label for a class.
+
+        Raises:
+            DataError: there is no such class, or one of the new name.
+        """
+        index = self._index(label, "rename")
+        if new in self.names and new != label:
+            raise DataError(f"there is a class {new!r} already; merge the two with merge_classes")
+        names = tuple(new if position == index else name for position, name in enumerate(self.names))
+        return replace(self, names=names)
+
+    def with_one_class(self, label: Label, into: Label) -> Knowledge:
+        """With a class made part of another, as if its images had been taught as that one.
+
+        Raises:
+            DataError: there are no such classes, or they are the same.
+        """
+        gone, kept = self._index(label, "merge"), self._index(into, "merge")
+        if gone == kept:
+            raise DataError(f"class {label!r} cannot be merged with itself; name two classes")
+        learner, numbers = copy.copy(self.learner), np.arange(len(self.names))
+        numbers[gone] = kept
+        learner.regroup(numbers)
+        names, images = list(self.names), list(self.images)
+        images[kept] += images[gone]
+        names[gone], images[gone] = None, 0
+        return replace(self, learner=learner, names=tuple(names), images=tuple(images), **_NOTHING_NEW)
+
+    def merged(self, other: Knowledge) -> Knowledge:
+        """With everything that another one was taught; see ``LatentReplayClassifier.merge``.
+
+        Raises:
+            ConfigError: they have different networks or methods. DataError: both were taught the same lesson.
+            RunError: what was learned would not be finite.
+        """
+        method, others = self.params["method"], other.params["method"]
+        if method != others:
+            raise ConfigError(
+                f"one classifier was taught with {method} and the other with {others}: use one method"
+            )
+        ours, theirs = self.network, other.network
+        if ours.digest != theirs.digest or _shape(ours) != _shape(theirs):
+            raise ConfigError(
+                "the two classifiers have different networks, cuts, image sizes or tokens: merge those that were made"
+                " with the same settings"
+            )
+        both = sum(name in set(self.lineage) for name in other.lineage)
+        if both:
+            raise DataError(
+                f"{both} of the {other.lessons} lessons were taught to both classifiers, or are merged already, and"
+                " would count twice: merge classifiers that were taught apart"
+            )
+        names = list(self.names)
+        names += [label for label in other.labels if label not in names]
+        images = [*self.images, *([0] * (len(names) - len(self.images)))]
+        # Nothing is left in the learner of a class that was forgotten: its empty row may be added to any.
+        numbers = np.array(
+            [0 if label is None else names.index(label) for label in other.names], dtype=np.int64
         )
-        return changed, removed
+        for number, count in zip(numbers.tolist(), other.images, strict=True):
+            images[number] += count
+        learner, added = copy.copy(self.learner), copy.copy(other.learner)
+        added.regroup(numbers)
+        learner.merge(added)
+        return replace(
+            self,
+            learner=learner,
+            names=tuple(names),
+            images=tuple(images),
+            lessons=self.lessons + other.lessons,
+            lineage=(*self.lineage, *other.lineage),
+            **_NOTHING_NEW,
+        )
+
+    def _index(self, label: Label, what: str) -> int:
+        """A class's index. Raises DataError if there is no such class."""
+        if label not in self.names:
+            known = ", ".join(map(repr, self.labels))
+            raise DataError(f"there is no class {label!r} to {what}; the classes are {known}")
+        return self.names.index(label)
 
     # -- answers ----------------------------------------------------------------------------------------
 
@@ -170,6 +253,7 @@ class Knowledge:
         """Everything but the network and the settings: tensors, and plain data that JSON can hold."""
         tensors, plain = self.learner.state()
         own = {"labels": list(self.names), "images": list(self.images), "lessons": self.lessons}
+        own["lineage"] = list(self.lineage)
         return tensors, {"learner": plain} | own
 
     def restored(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> Knowledge:
@@ -179,16 +263,18 @@ class Knowledge:
             RunError: its parts do not fit each other.
         """
         names = restored_labels(plain["labels"])
-        images, lessons = tuple(plain["images"]), plain["lessons"]
+        images, lessons, lineage = tuple(plain["images"]), plain["lessons"], tuple(plain.get("lineage", ()))
         counted = all(type(count) is int and count >= 0 for count in (*images, lessons))
-        if len(images) != len(names) or not counted:
+        if len(images) != len(names) or not counted or not all(isinstance(each, str) for each in lineage):
             raise _misfit()
         learner = copy.copy(self.learner)
         learner.load_state(tensors, plain["learner"])
         known = [index for index, is_known in enumerate(learner.known_C.tolist()) if is_known]
         if known != [index for index, label in enumerate(names) if label is not None]:
             raise _misfit()
-        restored = replace(self, learner=learner, names=names, images=images, lessons=lessons)
+        restored = replace(
+            self, learner=learner, names=names, images=images, lessons=lessons, lineage=lineage
+        )
         if known:  # one latent through the head shows if what is stored is of this network and codec
             tokens, width = self.network.latent_shape
             class_tokens = torch.zeros(1, len(self.network.class_blocks), width)
@@ -215,6 +301,22 @@ def answered(
     logits_NC = torch.cat([logits_NC, torch.full((len(unread), classes), torch.nan)])
     scores_N = torch.cat([scores_N, torch.full((len(unread),), torch.nan)])
     return rows_N[order.numpy()], logits_NC[order], scores_N[order]
+
+
+# What a change that is no lesson leaves of the last one.
+_NOTHING_NEW: dict[str, Any] = {"stats": None, "skipped": (), "notes": ()}
+
+
+def _identity(latents: Latents, labels: Sequence[Label]) -> str:
+    """Names a lesson by its content: latents and labels, whatever was learned before."""
+    tokens = latents.class_tokens_NKD if latents.class_tokens_NKD.numel() else latents.tokens_NTD[:, :1]
+    content = hashlib.blake2b(json.dumps(list(labels)).encode(), digest_size=8)
+    content.update(tokens.float().cpu().contiguous().numpy().tobytes())
+    return content.hexdigest()
+
+
+def _shape(network: Network) -> tuple[Any, ...]:
+    return network.cut, network.latent_shape, tuple(network.class_blocks), network.backbone.image_size
 
 
 def _misfit() -> RunError:

@@ -24,6 +24,8 @@ __all__ = [
     "grown",
     "masked_logits",
     "new_patterns",
+    "pooled",
+    "regrouped",
     "stats_of",
 ]
 
@@ -70,6 +72,26 @@ def without(rows: Tensor, label: int) -> Tensor:
     rows = rows.clone()
     rows[label] = 0
     return rows
+
+
+def regrouped(rows: Tensor, index_C: Tensor) -> Tensor:
+    """Sums or counts of classes with row i added to row ``index_C[i]``, int64, of the result; there may be more indices
+    than rows."""
+    index_C = index_C[: len(rows)]
+    size = int(index_C.max()) + 1 if len(index_C) else 0
+    return rows.new_zeros(size, *rows.shape[1:]).index_add_(0, index_C, rows)
+
+
+def pooled(counts_C: Tensor, means_CW: Tensor, index_C: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Groups of patterns put together, group i into number ``index_C[i]``: counts, means, and rows (C, W) whose outer
+    products are the scatter that was between the groups (Chan, Golub & LeVeque 1979) and is within them now."""
+    index_C = index_C[: len(counts_C)]
+    totals = regrouped(counts_C, index_C)
+    means = regrouped(counts_C.unsqueeze(1) * means_CW, index_C) / totals.clamp(min=1).unsqueeze(1)
+    # A group that stays alone keeps its mean to the last bit.
+    alone = torch.bincount(index_C[counts_C > 0], minlength=len(totals))[index_C] == 1
+    means[index_C[alone & (counts_C > 0)]] = means_CW[alone & (counts_C > 0)]
+    return totals, means, counts_C.sqrt().unsqueeze(1) * (means_CW - means[index_C])
 
 
 def class_sums(features_ND: Tensor, labels_N: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:

@@ -35,6 +35,7 @@ from vitlr.device import has_bfloat16
 from vitlr.errors import ConfigError, RunError
 from vitlr.latents.record import Latents
 from vitlr.learning import cwr
+from vitlr.learning.frozen import pooled
 from vitlr.learning.learner import UNSEEN, Head, LearnStats, LinearModel, check_pairs, device_of
 from vitlr.learning.method import Hook, HookState, Method, Step, Student
 from vitlr.learning.methods import METHODS, hook_of
@@ -201,8 +202,16 @@ class GradientLearner:
             RunError: the loss or a weight is no longer finite.
         """
         labels_N = check_pairs(latents, labels_N)
-        latents = latents.to(self.device)
         now = self._with_room(int(labels_N.max()) + 1)
+        learned, stats = self._learned(now, latents, labels_N, np.full(len(labels_N), experience))
+        self._knowledge = learned
+        return stats
+
+    def _learned(
+        self, now: _Knowledge, latents: Latents, labels_N: np.ndarray, experiences_N: np.ndarray
+    ) -> tuple[_Knowledge, LearnStats]:
+        """What is known after these pairs were learned together; ``experiences_N`` says where each came from."""
+        latents, experience = latents.to(self.device), int(experiences_N[-1])
         stored = 0 if self.method.replay == "none" else len(now.memory)
         present = np.concatenate([labels_N, now.memory.labels[:stored]])
         counts_C = np.bincount(present, minlength=len(now.past_C)).astype(np.float64)
@@ -224,9 +233,11 @@ class GradientLearner:
         if self.method.replay != "none":
             learned = replace(learned, memory=copy.copy(now.memory))
             kept_NC = self._kept_logits(learned, latents) if self.method.keep_logits else None
-            learned.memory.offer(latents, labels_N, experience, learned.rng, kept_NC)
-        self._knowledge = learned
-        return stats
+            for each in np.unique(experiences_N).tolist():
+                rows = np.flatnonzero(experiences_N == each)
+                kept = None if kept_NC is None else kept_NC[torch.from_numpy(rows)]
+                learned.memory.offer(latents[rows], labels_N[rows], each, learned.rng, kept)
+        return learned, stats
 
     @torch.no_grad()
     def _kept_logits(self, learned: _Knowledge, latents: Latents) -> Tensor:
@@ -405,6 +416,44 @@ class GradientLearner:
         classifier_CD[label], past_C[label] = 0, 0  # for CWR* it has never been seen
         self._knowledge = replace(now, memory=memory, classifier_CD=classifier_CD, past_C=past_C)
         return removed
+
+    def regroup(self, index_C: np.ndarray) -> None:
+        """Classes under other numbers. Those given the same number become one: its row of the classifier is their mean,
+        weighted by patterns, and their latents have one label."""
+        now, index = self._knowledge, torch.from_numpy(index_C).to(self.device)
+        memory = copy.copy(now.memory)
+        memory.regroup(index_C)
+        past_C, weight_CD, _ = pooled(now.past_C, now.classifier_CD.double(), index)
+        self._knowledge = replace(now, classifier_CD=weight_CD.float(), past_C=past_C, memory=memory)
+
+    def merge(self, other: GradientLearner) -> None:
+        """Learn the other's replay memory as one more experience, and remember it as the experiences it came from.
+
+        Classes that were not known begin with the other's rows of the classifier.
+
+        Raises:
+            ConfigError: the method keeps no latents.
+            RunError: the loss or a weight is no longer finite.
+        """
+        memory, theirs = other.memory, other._knowledge
+        if self.method.replay == "none":
+            raise ConfigError(
+                f"method {self.config.method} keeps nothing of what it was shown that could be merged: teach with"
+                " complementary, latent_replay or slda"
+            )
+        now = self._with_room(len(theirs.past_C))
+        new_C = torch.zeros_like(now.past_C, dtype=torch.bool)
+        new_C[: len(theirs.past_C)] = theirs.past_C.to(self.device) > 0
+        new_C &= now.past_C == 0
+        rows = new_C.nonzero()[:, 0]
+        classifier_CD, past_C = now.classifier_CD.clone(), now.past_C.clone()
+        classifier_CD[rows] = theirs.classifier_CD.to(self.device)[rows]
+        past_C[rows] = theirs.past_C.to(self.device)[rows]
+        now = replace(now, classifier_CD=classifier_CD, past_C=past_C)
+        if len(memory):
+            latents = memory.draw(np.arange(len(memory)))
+            now, _ = self._learned(now, latents, memory.labels, memory.experiences + now.experiences)
+        self._knowledge = replace(now, experiences=self._knowledge.experiences + theirs.experiences)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Everything that later learning depends on: tensors, and plain data that JSON can hold."""

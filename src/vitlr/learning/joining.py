@@ -71,6 +71,18 @@ class HeldOut:
             head_PC[:, label], statistics_PC[:, label] = float("-inf"), float("-inf")
         return HeldOut(head_PC, statistics_PC, self.labels_P[kept])
 
+    def regrouped(self, index_C: np.ndarray) -> HeldOut:
+        """With class i under number ``index_C[i]``; of classes that become one the better score counts."""
+        index = torch.from_numpy(index_C)
+        columns = index[: self.head_PC.shape[1]]
+        size = int(columns.max()) + 1 if len(columns) else 0
+
+        def moved(scores_PC: Tensor) -> Tensor:
+            empty = scores_PC.new_full((len(scores_PC), size), float("-inf"))
+            return empty.scatter_reduce(1, columns.expand(len(scores_PC), -1), scores_PC, "amax")
+
+        return HeldOut(moved(self.head_PC), moved(self.statistics_PC), index[self.labels_P])
+
 
 def exponents(held_out: HeldOut) -> tuple[float, float]:
     """a and b of greatest posterior: likelihood of the held-out images, log-normal prior around ``PRIOR``.

@@ -11,13 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from vitlr.latents.record import Latents
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["UNSEEN", "Head", "LearnStats", "Learner", "LinearModel", "check_pairs", "device_of"]
 
@@ -109,6 +112,17 @@ class Learner(Protocol):
 
     def forget(self, label: int) -> int:
         """Remove a class: its row, mean, count and latents. Returns how many latents there were."""
+
+    def regroup(self, index_C: np.ndarray) -> None:
+        """Give class i the number ``index_C[i]``, int64; classes that are given the same number become one."""
+
+    def merge(self, other: Self) -> None:
+        """Take in what another learner of the same method, settings and network learned, with the same class numbers.
+
+        Raises:
+            ConfigError: nothing is kept that could be merged, or it was projected at random in another way.
+            RunError: what was learned would not be finite.
+        """
 
     def linear_model(self) -> LinearModel | None:
         """The learner as head and linear classifier, for export; None for a method that is no linear map."""

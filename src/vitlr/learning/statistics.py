@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from vitlr.learning.frozen import class_sums, grown, without
+from vitlr.learning.frozen import class_sums, grown, pooled, regrouped, without
 
 __all__ = [
     "Statistics",
@@ -111,26 +111,31 @@ class Statistics:
             scatter_WW=torch.addmm(self.scatter_WW, deviations.T, deviations),
         )
 
+    def regrouped(self, index_C: Tensor) -> Statistics:
+        """With class i under number ``index_C[i]``; those given the same number become one, as if taught as one."""
+        counts_C, means_CW, between_CW = pooled(self.counts_C, self.means_CW, index_C)
+        return replace(
+            self,
+            counts_C=counts_C,
+            views_C=regrouped(self.views_C, index_C),
+            independent_C=regrouped(self.independent_C, index_C),
+            means_CW=means_CW,
+            scatter_WW=torch.addmm(self.scatter_WW, between_CW.T, between_CW),
+        )
+
     def merged(self, other: Statistics) -> Statistics:
         """The sums of both: equal to those of one that learned everything, up to rounding."""
-        num_classes = max(len(self.counts_C), len(other.counts_C))
-        ours, theirs = grown(self.counts_C, num_classes), grown(other.counts_C, num_classes)
-        means, apart = grown(self.means_CW, num_classes), grown(other.means_CW, num_classes)
-        apart = torch.where(
-            (ours > 0)[:, None] & (theirs > 0)[:, None], apart - means, torch.zeros_like(means)
-        )
-        total = ours + theirs
-        share = (theirs / total.clamp(min=1)).unsqueeze(1)
-        only_theirs = ((ours == 0) & (theirs > 0)).unsqueeze(1)
-        weight = (ours * theirs / total.clamp(min=1)).unsqueeze(1)
-        return Statistics(
-            counts_C=total,
-            views_C=grown(self.views_C, num_classes) + grown(other.views_C, num_classes),
-            independent_C=grown(self.independent_C, num_classes) + grown(other.independent_C, num_classes),
-            means_CW=torch.where(only_theirs, grown(other.means_CW, num_classes), means + share * apart),
-            scatter_WW=self.scatter_WW + other.scatter_WW + apart.T @ (weight * apart),
+        both = Statistics(
+            counts_C=torch.cat([self.counts_C, other.counts_C]),
+            views_C=torch.cat([self.views_C, other.views_C]),
+            independent_C=torch.cat([self.independent_C, other.independent_C]),
+            means_CW=torch.cat([self.means_CW, other.means_CW]),
+            scatter_WW=self.scatter_WW + other.scatter_WW,
             forgotten=self.forgotten + other.forgotten,
             forgotten_independent=self.forgotten_independent + other.forgotten_independent,
+        )
+        return both.regrouped(
+            torch.cat([torch.arange(len(self.counts_C)), torch.arange(len(other.counts_C))])
         )
 
     def without_class(self, label: int) -> Statistics:

@@ -24,7 +24,7 @@ from vitlr.device import fits
 from vitlr.errors import ConfigError, RunError
 from vitlr.latents.record import Latents
 from vitlr.replay.codec import Codec, codec_named
-from vitlr.replay.policies import POLICIES, Offer
+from vitlr.replay.policies import POLICIES, Offer, relabelled
 from vitlr.storage.saved import saved_count, saved_tensor
 
 __all__ = ["DEFAULT_BYTES", "MemoryConfig", "ReplayMemory", "parse_bytes"]
@@ -346,6 +346,28 @@ class ReplayMemory:
                 logits_width=old.logits_width if len(kept) else 0,
             )
         return len(old.labels_M) - len(kept)
+
+    def regroup(self, index_C: np.ndarray) -> None:
+        """Give pairs of class i the label ``index_C[i]``. Of logits of classes that become one the larger counts."""
+        old = self._contents
+        changed = replace(
+            old,
+            labels_M=index_C[old.labels_M],
+            before_M=old.before_M[:0],
+            policy_state=relabelled(old.policy_state, index_C),
+        )
+        if old.logits_width:  # kept in the buffer, where a copy of this memory still reads the old ones
+            fields = self._buffer.take(old.rows_M, *self._buffer.fields)
+            columns = torch.from_numpy(index_C[: old.logits_width])
+            logits_MC, width = fields[_LOGITS][:, : old.logits_width], int(columns.max()) + 1
+            wide = logits_MC.new_full((len(logits_MC), width), float("-inf"))
+            index = columns.to(logits_MC.device).expand(len(logits_MC), -1)
+            fields[_LOGITS] = wide.scatter_reduce(1, index, logits_MC, "amax")
+            buffer = _Buffer()
+            buffer.device, buffer.fields = self._buffer.device, fields
+            self._buffer = buffer
+            changed = replace(changed, rows_M=np.arange(len(old.rows_M)), logits_width=width)
+        self._contents = changed
 
     # -- reading ------------------------------------------------------------------------------------
 

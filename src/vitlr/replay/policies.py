@@ -22,7 +22,7 @@ import numpy as np
 from vitlr.errors import RunError
 from vitlr.storage.saved import saved_count
 
-__all__ = ["POLICIES", "Offer", "Placement", "Policy", "water_fill"]
+__all__ = ["POLICIES", "Offer", "Placement", "Policy", "relabelled", "water_fill"]
 
 State = dict[str, Any]
 
@@ -205,6 +205,22 @@ def spread(offer: Offer, state: State, rng: np.random.Generator) -> Placement:
     freed = np.flatnonzero(~keep[:stored])
     added = np.arange(stored, stored + max(0, len(rows) - len(freed)))
     return Placement(rows=rows, slots=np.concatenate([freed[: len(rows)], added]))
+
+
+def relabelled(state: State, index_C: np.ndarray) -> State:
+    """A policy's state once class i has the label ``index_C[i]``: dictionaries and lists in it go by class."""
+    changed: State = {}
+    for name, value in state.items():
+        if isinstance(value, dict):
+            counts: dict[str, int] = {}
+            for label, number in value.items():
+                counts[str(index_C[int(label)])] = counts.get(str(index_C[int(label)]), 0) + number
+            changed[name] = counts
+        elif isinstance(value, list):
+            changed[name] = list(dict.fromkeys(int(index_C[label]) for label in value))
+        else:
+            changed[name] = value
+    return changed
 
 
 POLICIES: dict[str, Policy] = {

@@ -26,6 +26,7 @@ from vitlr.learning.frozen import (
     grown,
     masked_logits,
     new_patterns,
+    regrouped,
     stats_of,
     without,
 )
@@ -108,6 +109,20 @@ class NearestClassMean:
         """Remove a class's mean and count; nothing of it remains."""
         self._sums = _Sums(without(self._sums.counts_C, label), without(self._sums.sums_CD, label))
         return 0
+
+    def regroup(self, index_C: np.ndarray) -> None:
+        """Classes under other numbers; the sums of those given the same number are added."""
+        index = torch.from_numpy(index_C)
+        self._sums = _Sums(regrouped(self._sums.counts_C, index), regrouped(self._sums.sums_CD, index))
+
+    def merge(self, other: NearestClassMean) -> None:
+        """The sums of both: equal to those of one that learned everything, up to rounding."""
+        ours, theirs = self._sums, other._sums
+        size = max(len(ours.counts_C), len(theirs.counts_C))
+        self._sums = _Sums(
+            grown(ours.counts_C, size) + grown(theirs.counts_C, size),
+            grown(ours.sums_CD, size) + grown(theirs.sums_CD, size),
+        )
 
     def linear_model(self) -> None:
         """Cosine similarity divides by each image's own length, so this is no linear classifier."""

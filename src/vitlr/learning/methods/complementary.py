@@ -18,7 +18,7 @@ Shapes: N latents, M views, K blocks, W = K D joined width, C class indices know
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -237,6 +237,22 @@ class Complementary:
             held_out=now.held_out.without_class(label),
         )
         return removed
+
+    def regroup(self, index_C: np.ndarray) -> None:
+        """Classes under other numbers; those given the same number become one in both memories."""
+        now, replay = self._knowledge, copy.copy(self._knowledge.replay)
+        replay.regroup(index_C)
+        self._knowledge = _Knowledge(
+            statistics=now.statistics.regrouped(torch.from_numpy(index_C)),
+            replay=replay,
+            held_out=now.held_out.regrouped(index_C),
+        )
+
+    def merge(self, other: Complementary) -> None:
+        """The statistics of both, exactly; the head learns the other's replay memory as one more experience."""
+        now, replay = self._knowledge, copy.copy(self._knowledge.replay)
+        replay.merge(other.replay)
+        self._knowledge = replace(now, statistics=now.statistics.merged(other.statistics), replay=replay)
 
     def linear_model(self) -> LinearModel | None:
         """Both parts, each with its exponent; None before anything was learned."""

@@ -18,14 +18,14 @@ Shapes: N latents, D width, M projected width, C class indices known so far, P p
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vitlr.errors import RunError
+from vitlr.errors import ConfigError, RunError
 from vitlr.latents.record import Latents
 from vitlr.learning.frozen import (
     class_sums,
@@ -34,6 +34,7 @@ from vitlr.learning.frozen import (
     grown,
     masked_logits,
     new_patterns,
+    regrouped,
     stats_of,
     without,
 )
@@ -164,6 +165,29 @@ class RanPAC:
             rng=old.rng,
         )
         return 0
+
+    def regroup(self, index_C: np.ndarray) -> None:
+        """Classes under other numbers; the sums of those given the same number are added."""
+        now, index = self._sums, torch.from_numpy(index_C)
+        self._sums = replace(
+            now, sums_CPM=regrouped(now.sums_CPM, index), counts_CP=regrouped(now.counts_CP, index)
+        )
+
+    def merge(self, other: RanPAC) -> None:
+        """The sums of both. Raises ConfigError if the other's projection is another one."""
+        if not torch.equal(self._projection_DM, other._projection_DM):
+            raise ConfigError(
+                "the two were projected at random in different ways: teach both with the same random_state and"
+                " ranpac_width"
+            )
+        ours, theirs = self._sums, other._sums
+        size = max(len(ours.counts_CP), len(theirs.counts_CP))
+        self._sums = replace(
+            ours,
+            gram_PMM=ours.gram_PMM + theirs.gram_PMM,
+            sums_CPM=grown(ours.sums_CPM, size) + grown(theirs.sums_CPM, size),
+            counts_CP=grown(ours.counts_CP, size) + grown(theirs.counts_CP, size),
+        )
 
     def linear_model(self) -> None:
         """A ReLU stands between the features and the classifier."""

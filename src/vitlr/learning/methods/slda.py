@@ -36,6 +36,7 @@ from vitlr.learning.frozen import (
     grown,
     masked_logits,
     new_patterns,
+    pooled,
     stats_of,
     without,
 )
@@ -153,6 +154,22 @@ class SLDA:
         )
         return 0
 
+    def regroup(self, index_C: np.ndarray) -> None:
+        """Classes under other numbers; those given the same number become one, exactly as if taught as one."""
+        self._statistics = _regrouped(self._statistics, torch.from_numpy(index_C))
+
+    def merge(self, other: SLDA) -> None:
+        """The sums of both: equal to those of one that learned everything, up to rounding."""
+        ours, theirs = self._statistics, other._statistics
+        both = _Statistics(
+            counts_C=torch.cat([ours.counts_C, theirs.counts_C]),
+            means_CD=torch.cat([ours.means_CD, theirs.means_CD]),
+            scatter_DD=ours.scatter_DD + theirs.scatter_DD,
+            forgotten=ours.forgotten + theirs.forgotten,
+        )
+        index = torch.cat([torch.arange(len(ours.counts_C)), torch.arange(len(theirs.counts_C))])
+        self._statistics = _regrouped(both, index)
+
     def linear_model(self) -> LinearModel:
         """The frozen head and the discriminants, in float32."""
         weights_CD, bias_C = self.classifier()
@@ -176,3 +193,13 @@ class SLDA:
             scatter_DD=scatter_DD.clone(),
             forgotten=saved_count(plain.get("forgotten", 0), "forgotten"),
         )
+
+
+def _regrouped(statistics: _Statistics, index_C: Tensor) -> _Statistics:
+    counts_C, means_CD, between_CD = pooled(statistics.counts_C, statistics.means_CD, index_C)
+    return replace(
+        statistics,
+        counts_C=counts_C,
+        means_CD=means_CD,
+        scatter_DD=torch.addmm(statistics.scatter_DD, between_CD.T, between_CD),
+    )
