@@ -69,7 +69,7 @@ class Decoder:
             DataError: not a picture, damaged, or too large.
         """
         limits = self._limits
-        if isinstance(content, (bytes, bytearray)) and len(content) > limits.frame_bytes:
+        if isinstance(content, bytes) and len(content) > limits.frame_bytes:
             size = len(content) / 1e6
             raise DataError(f"the picture has {size:.1f} MB; send at most {limits.frame_bytes / 1e6:.1f} MB")
         return self._read(content, limits.frame_pixels if frame else limits.pixels)
@@ -94,7 +94,7 @@ class Decoder:
             return read_video(video, fit=_shrunk, max_work=most), "; ".join(sampled)
 
     def _read(self, source: Any, most: int, on_note: Note | None = None) -> np.ndarray:
-        kind, pixels = announced(source) if isinstance(source, (bytes, bytearray, Path)) else ("", 0)
+        kind, pixels = announced(source) if isinstance(source, (bytes, Path)) else ("", 0)
         most //= _SLOW.get(kind, 1)
         with self._turn(pixels if pixels <= most else 0):
             return _shrunk(read_image(source, max_pixels=most, on_note=on_note))

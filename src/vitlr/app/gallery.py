@@ -76,17 +76,19 @@ class Gallery:
 
     def __init__(self, folder: Path, most: int) -> None:
         self._folder, self._most = folder, most
+        self.is_full = False  # if pictures of the last lesson were not kept for lack of room
         folder.mkdir(mode=0o700)
 
     def taught(self, shown: Shown, name: str, frames: Sequence[np.ndarray], *, keep: bool) -> Shown:
         """After a class was taught these frames; they are stored if ``keep``, as far as there is room."""
         thumbnails, pictures = dict(shown.thumbnails), dict(shown.pictures)
         thumbnails.setdefault(name, thumbnail(frames))
-        taken = self._bytes() if keep else 0
+        taken, self.is_full = self._bytes() if keep else 0, False
         for frame in frames if keep else ():
             content = jpeg(frame, 92)
             taken += len(content)
             if taken > self._most:
+                self.is_full = True
                 break
             number = secrets.token_hex(8)
             (self._folder / number).write_bytes(content)

@@ -66,13 +66,11 @@ class Holds:
             hold = self._holds.get(visitor)
             return list(hold.frames) if hold else []
 
-    def take(self, visitor: str) -> int:
-        """Move a visitor's frames to those that wait to be learned; returns their bytes, for ``give_back``."""
+    def take(self, visitor: str) -> None:
+        """Move a visitor's frames to those that wait to be learned."""
         with self._lock:
             hold = self._holds.pop(visitor, None)
-            num_bytes = hold.num_bytes if hold else 0
-            self._waiting += num_bytes
-            return num_bytes
+            self._waiting += hold.num_bytes if hold else 0
 
     def give_back(self, num_bytes: int) -> None:
         """Frames were learned, or will never be."""

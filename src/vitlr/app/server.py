@@ -12,6 +12,7 @@ import base64
 import io
 import json
 import threading
+import zlib
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -281,7 +282,7 @@ def _state_routes(on: _Routes, session: LiveSession, lanes: Lanes, url: str | No
 
     @on.get("/live/picture")
     async def picture(request: Request) -> Response:
-        return await picture_of(partial(session.picture, request.query_params.get("id", "")))
+        return await picture_of(partial(session.changes.picture, request.query_params.get("id", "")))
 
     async def picture_of(read: Callable[[], bytes]) -> Response:
         try:
@@ -364,18 +365,20 @@ def _job_json(job: Job) -> dict[str, Any]:
 
 def _state_json(session: LiveSession, url: str | None) -> dict[str, Any]:
     revision, limits = session.revision, session.limits  # first: what changes meanwhile has a higher one
-    classes = session.classes()
+    changes = session.changes
+    classes = changes.classes()
     for each in classes:
         if each["thumbnail"] is not None:
-            each["thumbnail"] = f"/live/thumbnail?label={quote(each['label'])}&v={each['thumbnail']}"
-    what = session.undoable
+            version = zlib.crc32(each["thumbnail"].tobytes())
+            each["thumbnail"] = f"/live/thumbnail?label={quote(each['label'])}&v={version}"
+    what = changes.undoable
     return {
         "classes": classes,
         "network": session.network(),
         "threshold": session.threshold(),
         "undo": None if what is None else {"what": what},
-        "save": {"directory": session.directory is not None, "autosave": session.autosave},
-        "keep_pictures": session.keep_pictures,
+        "save": {"directory": changes.directory is not None, "autosave": changes.autosave},
+        "keep_pictures": changes.keep_pictures,
         "jobs": [_job_json(job) for job in session.jobs()],
         "limits": {
             "classes": limits.classes,

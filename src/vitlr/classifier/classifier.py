@@ -16,7 +16,8 @@ from __future__ import annotations
 import inspect
 import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields
 from itertools import islice
 from pathlib import Path
@@ -341,6 +342,18 @@ class LatentReplayClassifier:
                 )
             self._knowledge, self._before = self._before[1], None
         return self
+
+    @contextmanager
+    def one_change(self, what: str) -> Iterator[None]:
+        """Changes made inside are one change for ``undo``, called ``what``; an error that leaves it takes them back."""
+        with self._learning:
+            knowledge, before = self._knowledge, self._before
+            try:
+                yield
+            except BaseException:
+                self._knowledge, self._before = knowledge, before
+                raise
+            self._before = what, knowledge
 
     def _publish(self, knowledge: Knowledge, what: str) -> None:
         self._before = what, self._knowledge
