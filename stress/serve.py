@@ -21,7 +21,6 @@ import json
 import os
 import random
 import re
-import shutil
 import signal
 import socket
 import statistics
@@ -31,14 +30,13 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image
 
 FRAMES = 30
-PATIENCE = 120_000  # milliseconds that the page may take; not part of any measurement
 
 
 @contextmanager
@@ -98,117 +96,9 @@ def post(port: int, path: str, body: bytes, headers: dict[str, str] | None = Non
         connection.close()
 
 
-# -- a browser with a camera ----------------------------------------------------------------------------
-
-
-def camera_file(path: Path, images: Sequence[Path], size: int = 480) -> Path:
-    """A film for Chromium's fake camera: JPEGs one after the other, each shown for a third of a second."""
-    content = b""
-    for image in images:
-        buffer = io.BytesIO()
-        with Image.open(image) as picture:
-            square = picture.convert("RGB").resize((size, size), Image.Resampling.BICUBIC)
-        wide = Image.new("RGB", (640, 480), (128, 128, 128))
-        wide.paste(square, (80, 0))
-        wide.save(buffer, "JPEG", quality=92)
-        content += buffer.getvalue() * 10
-    path.write_bytes(content)
-    return path
-
-
-@contextmanager
-def browser_page(port: int, film: Path | None, *, dark: bool = False):
-    """The live page in a new Chromium; without a film there is no camera."""
-    from playwright.sync_api import sync_playwright
-
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    flags = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-    if film is not None:
-        flags += ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-        flags += [f"--use-file-for-fake-video-capture={film}"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=flags)
-        context = browser.new_context(
-            viewport={"width": 1280, "height": 980},
-            color_scheme="dark" if dark else "light",
-            permissions=["camera"] if film is not None else [],
-        )
-        page = context.new_page()
-        page.set_default_timeout(PATIENCE)
-        page.faults = []  # type: ignore[attr-defined]
-        page.on("pageerror", lambda error: page.faults.append(str(error)))  # type: ignore[attr-defined]
-        page.on("request", lambda request: _only_here(request.url, port, page.faults))  # type: ignore[attr-defined]
-        page.goto(f"http://127.0.0.1:{port}/")
-        page.wait_for_selector("#live-root[data-ready]")
-        try:
-            yield page
-        finally:
-            browser.close()
-
-
-def _only_here(url: str, port: int, faults: list[str]) -> None:
-    if not url.startswith((f"http://127.0.0.1:{port}/", "data:", "blob:")):
-        faults.append(f"asked for {url}")
-
-
-def choose_file(page, path: Path, tries: int = 4) -> None:
-    """Unfold the part for files and choose one there.
-
-    Until Gradio has attached its handlers, a click or a chosen file is silently lost, and the page does not show
-    when it is ready. Both are therefore repeated until they have worked.
-    """
-    from playwright.sync_api import TimeoutError as NotYet
-
-    name = page.get_by_label("name of the object").nth(1)
-    for left in reversed(range(tries)):
-        try:
-            if not name.is_visible():
-                page.click("text=From files instead of the camera")
-            name.wait_for(timeout=15_000)
-            page.set_input_files("input[type=file]", str(path), timeout=15_000)
-            page.wait_for_selector(f"text={path.name}", timeout=15_000)
-            return
-        except NotYet:
-            if not left:
-                raise
-
-
-def start_camera(page) -> None:
-    page.click("#live-root button.start")
-    page.wait_for_function("() => !document.querySelector('#live-root button.teach').disabled")
-
-
-def teach(page, name: str, frames: int = FRAMES) -> float:
-    """Hold the button for that many frames; returns seconds from the release until the label is on screen."""
-    page.fill("#live-root input[type=text]", name)
-    box = page.locator("#live-root button.teach").bounding_box()
-    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    page.mouse.down()
-    page.wait_for_function(
-        "n => parseInt(document.querySelector('#live-root .counter').textContent) >= n",
-        arg=frames,
-    )
-    began = time.perf_counter()
-    page.mouse.up()
-    wait_for_label(page, name)
-    return time.perf_counter() - began
-
-
-def wait_for_label(page, name: str) -> None:
-    page.wait_for_function(
-        "name => document.querySelector('#live-root .said').textContent === name", arg=name
-    )
-
-
-def rendered(folder: Path, objects: Sequence[int], frames: int = 12) -> dict[int, list[Path]]:
-    """Frames of rendered objects."""
-    from vitlr.rendered.dataset import render_dataset
-
-    render_dataset(folder, frames, sessions=[1], objects=list(objects), processes=1)
-    return {each: sorted((folder / "s1" / f"o{each}").glob("*.png")) for each in objects}
-
-
 def latency(options: argparse.Namespace) -> dict:
+    from browser import browser, camera_file, live_page, rendered, start_camera, teach
+
     seconds: dict[str, list[float]] = {"first object": [], "second object": []}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -218,9 +108,9 @@ def latency(options: argparse.Namespace) -> dict:
             flags = ["--backbone", options.backbone, "--image-size", "128", "--quiet"]
             with server(*flags) as (port, _):
                 for title, film in zip(seconds, films, strict=True):
-                    with browser_page(port, film) as page:
+                    with browser(film) as started, live_page(started, port) as page:
                         start_camera(page)
-                        seconds[title].append(teach(page, title))
+                        seconds[title].append(teach(page, title, FRAMES))
                         assert not page.faults, page.faults
     rows = {title: {"median": statistics.median(each), "all": each} for title, each in seconds.items()}
     print(f"{options.backbone} at 128 px, {FRAMES} frames, seconds from the release to the label on screen")
@@ -263,6 +153,8 @@ def cut_off(port: int) -> None:
 
 
 def load(options: argparse.Namespace) -> dict:
+    from browser import rendered
+
     counts: Counter[str] = Counter()
     slowest = [0.0]
     lock, stop = threading.Lock(), threading.Event()

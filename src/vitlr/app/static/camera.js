@@ -3,6 +3,7 @@ import { $, make, say } from "./ui.js";
 import { sleep } from "./api.js";
 
 const WIDTH = 320; // pixels of a frame that is sent
+const MOST_PIXELS = 8e6; // of a picture that is sent as it is
 const KEPT = "vitlr-camera"; // the chosen camera, for the next visit
 
 /** kind: "" (nothing), "camera", "film" or "picture". */
@@ -36,7 +37,15 @@ export function snapshot(width = WIDTH) {
 export const asJpeg = (canvas) => new Promise((done, failed) =>
   canvas.toBlob((blob) => (blob ? done(blob) : failed(new Error("The picture could not be read."))), "image/jpeg", 0.9));
 
-export const frame = () => asJpeg(snapshot());
+/** The picture's file as the server takes it: one of too many bytes or pixels is shrunk here. `picture` is its ImageBitmap. */
+export async function fitting(file, picture, bytes) {
+  if (!picture || (file.size <= bytes && picture.width * picture.height <= MOST_PIXELS)) return file;
+  const share = 2048 / Math.max(picture.width, picture.height), canvas = make("canvas");
+  canvas.width = Math.max(1, Math.round(Math.min(1, share) * picture.width));
+  canvas.height = Math.max(1, Math.round(Math.min(1, share) * picture.height));
+  canvas.getContext("2d").drawImage(picture, 0, 0, canvas.width, canvas.height);
+  return asJpeg(canvas);
+}
 
 // -- the camera ---------------------------------------------------------------------------------
 

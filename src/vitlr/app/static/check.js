@@ -1,6 +1,6 @@
 // "How good is it?": answers are judged one by one, or a folder of pictures is asked about. Nothing here leaves the page.
 import { query, send } from "./api.js";
-import { asJpeg } from "./camera.js";
+import { fitting } from "./camera.js";
 import { names, onState, state } from "./state.js";
 import { $, iconButton, make, many, percent, plainName, toast } from "./ui.js";
 
@@ -13,7 +13,7 @@ let stopFolder = false;
 export function setUpCheck(afterJudging) {
   judged = afterJudging;
   $("right").addEventListener("click", () => showing && judge(showing.answer));
-  $("wrong").addEventListener("click", () => openTruths($("truths").hidden));
+  $("wrong").addEventListener("click", () => showing && openTruths($("truths").hidden));
   $("checkAgain").addEventListener("click", () => {
     const before = records;
     records = [];
@@ -33,7 +33,7 @@ export function setUpCheck(afterJudging) {
 export function offer(answer, canvas) {
   if (!$("truths").hidden) return; // the one being named stays
   showing = answer === null ? null : { answer, canvas };
-  $("right").disabled = $("wrong").disabled = !showing;
+  for (const id of ["right", "wrong"]) $(id).setAttribute("aria-disabled", String(!showing)); // disabled would lose the focus
   if (showing) $("right").replaceChildren($("right").firstElementChild, answer === UNKNOWN ? "Right, it was never taught" : `Right, ${answer}`);
 }
 
@@ -62,6 +62,7 @@ function judge(truth) {
   records.push(record);
   const focusBack = !$("truths").hidden;
   openTruths(false);
+  offer(null, null); // one answer is judged once
   if (focusBack) $("right").focus();
   draw();
   judged(record);
@@ -116,14 +117,7 @@ async function askAbout(file) {
     const side = Math.min(picture.width, picture.height);
     small.getContext("2d").drawImage(picture, (picture.width - side) / 2, (picture.height - side) / 2, side, side, 0, 0, 96, 96);
   }
-  let body = file;
-  if (file.size > state.limits.frame_bytes && picture) { // larger than the server takes: shrunk here
-    const canvas = make("canvas");
-    canvas.width = 1024;
-    canvas.height = Math.round((1024 * picture.height) / picture.width);
-    canvas.getContext("2d").drawImage(picture, 0, 0, canvas.width, canvas.height);
-    body = await asJpeg(canvas);
-  }
+  const body = await fitting(file, picture, state.limits.frame_bytes);
   picture?.close();
   const { label } = await send(query("/live/answer", { attention: 0, smooth: 0 }), body, 60);
   return { answer: label ?? UNKNOWN, small };

@@ -122,7 +122,7 @@ function watch() {
 
 // -- the limit of "unknown" ---------------------------------------------------------------------
 
-let sending = 0;
+let edits = 0; // of the limit that the server does not know yet
 
 function drawDial(score) {
   $("dialMark").hidden = score === null;
@@ -134,7 +134,7 @@ function drawDial(score) {
 function drawLimit() {
   const { value, auto } = state.threshold;
   $("auto").setAttribute("aria-pressed", String(auto));
-  if (!sending) $("threshold").value = value;
+  if (!edits) $("threshold").value = value;
   markLimit();
 }
 
@@ -147,13 +147,21 @@ function markLimit() {
 
 function setUpDial() {
   const field = $("threshold");
-  field.addEventListener("input", () => { markLimit(); clearTimeout(sending); sending = setTimeout(() => set({ value: Number(field.value) }), 150); });
-  $("auto").addEventListener("click", () => set({ auto: true }));
+  let timer = 0;
   const set = async (what) => {
+    const mine = edits;
     await change(post("/live/threshold", what).then(() => ({ state: "done" })));
-    sending = 0;
+    if (mine === edits) edits = 0; // else it was moved on meanwhile
     drawLimit();
   };
+  field.addEventListener("input", () => {
+    const value = Number(field.value);
+    edits += 1;
+    markLimit();
+    clearTimeout(timer);
+    timer = setTimeout(() => set({ value }), 150);
+  });
+  $("auto").addEventListener("click", () => { clearTimeout(timer); edits += 1; set({ auto: true }); });
 }
 
 // -- what is on the picture ---------------------------------------------------------------------

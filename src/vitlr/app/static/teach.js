@@ -1,6 +1,6 @@
 // Teaching: hold a button while the camera shows an object, or teach chosen files. One lesson at a time is on the picture.
 import { finished, get, post, query, send, visitor } from "./api.js";
-import { showing, snapshot } from "./camera.js";
+import { fitting, showing, snapshot } from "./camera.js";
 import { refreshNow, state, undoOf } from "./state.js";
 import { $, ask, make, many, onHold, percent, say, toast } from "./ui.js";
 
@@ -149,8 +149,11 @@ async function teachFiles(label, list) {
   const mine = lesson, notes = [];
   for (const file of list) {
     try {
-      if (file.size > state.limits.upload_bytes) throw new Error(`${file.name} is larger than ${Math.round(state.limits.upload_bytes / 1e6)} MB.`);
-      const { taken, note } = await send(query("/live/upload", { visitor, name: file.name }), file, 300);
+      const picture = file.type.startsWith("image/") ? await createImageBitmap(file).catch(() => null) : null;
+      const body = await fitting(file, picture, state.limits.upload_bytes);
+      picture?.close();
+      if (body.size > state.limits.upload_bytes) throw new Error(`${file.name} is larger than ${Math.round(state.limits.upload_bytes / 1e6)} MB.`);
+      const { taken, note } = await send(query("/live/upload", { visitor, name: file.name }), body, 300);
       mine.taken = taken;
       if (note) notes.push(note);
     } catch (error) {
@@ -170,7 +173,7 @@ async function teachFiles(label, list) {
 const RING = {
   taking: (mine) => [Math.min(1, mine.taken / PLENTY), String(mine.taken)],
   sending: (mine) => [mine.most ? mine.sent / mine.most : 0, mine.most ? `${mine.sent}/${mine.most}` : ""],
-  learning: (mine) => [Math.max(0.04, mine.progress ?? 0), percent(mine.progress ?? 0)],
+  learning: (mine) => [mine.progress || 0.2, mine.progress ? percent(mine.progress) : ""], // of unknown length: a part that turns
 };
 const BADGES = { taking: "Teaching", sending: "Sending", learning: "Learning" };
 
