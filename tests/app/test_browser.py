@@ -144,7 +144,7 @@ def test_keyboard_alone_teaches_renames_forgets_and_takes_back(stage: Stage, pag
     cards_are(page, "plug", "glasses", "ball")
     page.get_by_label("Forget ball").press("Enter")
     cards_are(page, "plug", "glasses")
-    page.locator(".toast", has_text="Forgot “ball”.").get_by_text("Undo").press("Enter")
+    page.locator(".toast", has_text="Forgot “ball”").get_by_text("Undo").press("Enter")
     cards_are(page, "plug", "glasses", "ball")
     assert page.evaluate(
         "() => document.querySelectorAll('button:not([aria-label])').length"

@@ -117,7 +117,9 @@ async function chooseMerge(label) {
 }
 
 const merge = (label, into) => change(post("/live/merge", { label, into }), { done: `“${label}” is part of “${into}” now.` });
-const forget = (label) => change(post("/live/forget", { label }), { done: `Forgot “${label}”.` });
+const forget = (label) => change(post("/live/forget", { label }), {
+  done: (job) => `Forgot “${label}”.${job.message.startsWith("what remains") ? " Traces remain in what was learned together with it." : ""}`,
+});
 
 // -- pictures -----------------------------------------------------------------------------------
 

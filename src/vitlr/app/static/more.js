@@ -1,7 +1,7 @@
 // The head of the page: which network, undo, save and load, export and import, the address for a phone.
 import { post, query, send, visitor } from "./api.js";
 import { change, onState, state, undo } from "./state.js";
-import { $, ask, make, say, toast } from "./ui.js";
+import { $, ask, make, many, percent, say, toast } from "./ui.js";
 
 export function setUpMore() {
   onState(draw);
@@ -74,9 +74,13 @@ export async function importZip(file) {
     return;
   }
   say(`Sending ${file.name} …`);
+  const before = new Map(state.classes.map(({ label, images }) => [label, images]));
   await change(send(query("/live/import", { visitor }), file, 600), {
-    told: (job) => say(job.state === "done" ? "" : `Learning from ${file.name}: ${Math.round(100 * (job.progress ?? 0))} %`),
-    done: (job) => job.message || `Learned ${job.frames} pictures from ${file.name}.`,
+    told: (job) => say(job.state === "done" ? "" : `Learning from ${file.name} …${job.progress ? ` ${percent(job.progress)}` : ""}`),
+    done: () => {
+      const news = state.classes.map(({ label, images }) => images - (before.get(label) ?? 0)).filter((each) => each > 0);
+      return `Learned ${many(news.reduce((sum, each) => sum + each, 0), "picture")} of ${many(news.length, "object")} from ${file.name}.`;
+    },
   });
   say("");
 }
@@ -84,5 +88,6 @@ export async function importZip(file) {
 async function showAddress() {
   const body = make("div", { class: "address" },
     make("img", { src: "/live/qr.svg", alt: `QR code of ${state.url}`, width: 240, height: 240 }), make("code", {}, state.url));
-  await ask("Open it on a phone", "Point the phone's camera at the code. Both must be in the same network.", [[null, "Close"]], body);
+  const open = state.url.startsWith("https:") ? "" : " Phones allow their camera only on encrypted pages: start with --https to teach with it.";
+  await ask("Open it on a phone", `Point the phone's camera at the code. Both must be in the same network.${open}`, [[null, "Close"]], body);
 }

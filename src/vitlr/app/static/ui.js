@@ -47,7 +47,7 @@ export function toast(text, { action = null, label = "Undo", bad = false, key = 
   $("toasts").append(notice);
   while ($("toasts").children.length > 3) $("toasts").firstChild.remove();
   const end = () => (notice.matches(":hover, :focus-within") ? setTimeout(end, 2000) : close());
-  setTimeout(end, action || bad ? 9000 : 4500);
+  setTimeout(end, bad ? 14000 : action ? 9000 : 4500);
   return close;
 }
 
