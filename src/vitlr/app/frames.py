@@ -6,6 +6,7 @@ Shape letters: H and W sides of a picture, C channels.
 from __future__ import annotations
 
 import ctypes
+import gc
 import io
 import threading
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,7 @@ from PIL import Image
 from vitlr.app.limits import Limits
 from vitlr.data.decoding import Note, announced
 from vitlr.data.images import read_image
-from vitlr.data.video import Video, is_video, read_video
+from vitlr.data.video import Bounds, Video, is_video, read_video
 from vitlr.errors import DataError
 
 __all__ = ["THUMBNAIL", "Decoder", "jpeg", "thumbnail"]
@@ -89,9 +90,13 @@ class Decoder:
             max_frames=self._limits.frames,
             on_read=lambda taken: sampled.extend((taken.counts, *taken.notes)),
         )
-        most = (self._limits.film_pixels, self._limits.animation_pixels)
-        with self._turn(self._limits.pixels):
-            return read_video(video, fit=_shrunk, max_work=most), "; ".join(sampled)
+        limits = self._limits
+        bounds = Bounds(frame=limits.frame_pixels, film=limits.film_pixels, animation=limits.animation_pixels)
+        with self._turn(limits.pixels):
+            try:
+                return read_video(video, fit=_shrunk, bounds=bounds), "; ".join(sampled)
+            finally:
+                gc.collect()  # decoders hold their pictures in circles
 
     def _read(self, source: Any, most: int, on_note: Note | None = None) -> np.ndarray:
         kind, pixels = announced(source) if isinstance(source, (bytes, Path)) else ("", 0)

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from vitlr.data.animation import MAX_PIXELS, check_pixels, frames_of, is_animated
+from vitlr.data.animation import MAX_PIXELS, Bounds, frames_of, is_animated
 from vitlr.data.decoding import BICUBIC, DAMAGED
 from vitlr.data.formats import MAX_FRAMES, VIDEO_SUFFIXES, kind_of, open_regular
 from vitlr.data.images import read_image
@@ -29,6 +29,7 @@ from vitlr.errors import DataError
 __all__ = [
     "MAX_FRAMES",
     "VIDEO_SUFFIXES",
+    "Bounds",
     "Sampled",
     "Video",
     "is_video",
@@ -149,7 +150,7 @@ def read_video(
     resample: int = BICUBIC,
     *,
     fit: Callable[[np.ndarray], np.ndarray] | None = None,
-    max_work: tuple[int, int] | None = None,
+    bounds: Bounds | None = None,
 ) -> list[np.ndarray]:
     """Sampled frames as :func:`vitlr.data.images.read_image` gives images: RGB, upright, resized if asked.
 
@@ -158,12 +159,11 @@ def read_video(
 
     Args:
         fit: called with each frame that is taken, (H, W, 3); what it returns is stored.
-        max_work: pixels that the frames of a video file, and of an animated image, may have together. What the
-            header announces is compared before the first frame is decoded.
+        bounds: on the pixels that may be decoded.
 
     Raises:
         DataError: missing, damaged, no video, without a frame; a codec that is not tried; a frame of more than
-            ``MAX_PIXELS``; more than ``MAX_DECODED`` frames; more pixels in all than allowed; no PyAV.
+            ``MAX_PIXELS``; more than ``MAX_DECODED`` frames; more pixels than ``bounds`` allow; no PyAV.
     """
     video = video if isinstance(video, Video) else Video(video)
     path = os.fspath(video.path)
@@ -171,7 +171,7 @@ def read_video(
     notes: list[str] = []
     step, seen, whole = video.every or 1, 0, True
     needed = MAX_DECODED + 1 if video.every is None else video.every * (video.max_frames - 1) + 1
-    frames = decoded_frames(path, needed, notes, max_work or (None, None))
+    frames = decoded_frames(path, needed, notes, bounds)
     try:
         for index, image in enumerate(frames):
             if video.every and len(images) == video.max_frames:
@@ -216,23 +216,20 @@ def too_long(path: str) -> DataError:
     return DataError(f"{shown(path)} has more than {MAX_DECODED:,} frames; cut it into shorter videos")
 
 
-def decoded_frames(
-    path: str, needed: int, notes: list[str], max_work: tuple[int | None, int | None] = (None, None)
-) -> _Decoded:
+def decoded_frames(path: str, needed: int, notes: list[str], bounds: Bounds | None = None) -> _Decoded:
     """The frames of a video or animation in order, each converted only when its function is called.
 
     Args:
         needed: frames that will be asked for, at most.
         notes: gets sentences for the user.
-        max_work: see ``read_video``.
     """
     with _checked(path) as file:
         empty = not file.read(1)
     if empty:
         raise DataError(f"{shown(path)} is empty (0 bytes); replace or remove it")
     if kind_of(path).group == "image":
-        return frames_of(path, needed, MAX_DECODED, max_work[1])
-    return _film(path, notes, max_work[0])
+        return frames_of(path, needed, MAX_DECODED, bounds)
+    return _film(path, notes, bounds or Bounds())
 
 
 @contextmanager
@@ -248,7 +245,7 @@ def _checked(path: str) -> Iterator[Any]:
 
 
 @contextmanager
-def container_of(path: str) -> Iterator[tuple[Any, Any]]:
+def container_of(path: str, bounds: Bounds | None = None) -> Iterator[tuple[Any, Any]]:
     """An open container and its best stream of pictures, of a codec and a size that are read."""
     try:
         import av
@@ -272,7 +269,7 @@ def container_of(path: str) -> Iterator[tuple[Any, Any]]:
                 raise DataError(
                     f"{shown(path)} is packed with {codec.name}, which is not read; convert it to mp4 (H.264)"
                 )
-            check_pixels(path, codec.width, codec.height)  # type: ignore[attr-defined]
+            (bounds or Bounds()).check_frame(path, codec.width, codec.height)  # type: ignore[attr-defined]
             codec.options = {"max_pixels": str(MAX_PIXELS)}  # also if the size changes on the way
             codec.thread_count = 2  # each thread holds frames
             yield container, stream
@@ -285,19 +282,17 @@ def container_of(path: str) -> Iterator[tuple[Any, Any]]:
         ) from None
 
 
-def _film(path: str, notes: list[str], max_work: int | None) -> _Decoded:
+def _film(path: str, notes: list[str], bounds: Bounds) -> _Decoded:
     decoded = 0
-    with container_of(path) as (container, stream):
+    with container_of(path, bounds) as (container, stream):
         codec = stream.codec_context
-        _check_work(
-            path, stream.frames * codec.width * codec.height, max_work
-        )  # 0 if the header says nothing
+        bounds.check_film(path, stream.frames * codec.width * codec.height)  # 0 if the header says nothing
         try:
             work = 0
             for frame in container.decode(stream):
-                check_pixels(path, frame.width, frame.height)
+                bounds.check_frame(path, frame.width, frame.height)
                 work += frame.width * frame.height
-                _check_work(path, work, max_work)
+                bounds.check_film(path, work)
                 if frame.is_corrupt:
                     raise DataError(f"{shown(path)} is damaged at frame {decoded + 1}; replace or cut it")
                 if not decoded and hdr_of(frame):
@@ -312,10 +307,3 @@ def _film(path: str, notes: list[str], max_work: int | None) -> _Decoded:
             if not decoded:
                 raise
             raise DataError(f"{shown(path)} is damaged after frame {decoded:,}; replace or cut it") from None
-
-
-def _check_work(path: str, work: int, max_work: int | None) -> None:
-    if max_work is not None and work > max_work:
-        raise DataError(
-            f"{shown(path)} has frames of more than {max_work:,} pixels in all; make it smaller or shorter"
-        )
