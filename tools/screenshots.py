@@ -47,7 +47,7 @@ def main() -> None:
                 page.click("#attention")
                 page.wait_for_selector("#overlay:not([hidden])")
                 take(page, "serve-dark")
-            with live_page(started, port, held=True, size=PHONE, device_scale_factor=2) as page:
+            with live_page(started, port, held=True, size=PHONE) as page:
                 see(page, "mug", pictures["mug"][4])
                 take(page, "serve-phone")
 
@@ -90,6 +90,7 @@ def check(page: Any, pictures: dict[str, list[Path]], stranger: list[Path]) -> N
             what = "Something never taught" if label == "unknown" else label
             page.get_by_role("group", name="What it really is").get_by_text(what, exact=True).click()
     page.locator(".toast button[aria-label=Close]").first.click()
+    page.wait_for_selector("#right[aria-disabled=false]")
     take(page, "serve-check")
 
 
@@ -102,10 +103,9 @@ def see(page: Any, label: str, picture: Path) -> None:
 
 
 def take(page: Any, name: str) -> None:
-    """docs/NAME.png, of 256 colours, which is half of the size."""
+    """docs/NAME.png."""
     with Image.open(io.BytesIO(page.screenshot())) as picture:
-        full = picture.convert("RGB")
-    full.quantize(256, method=Image.Quantize.MAXCOVERAGE).save(ROOT / "docs" / f"{name}.png", optimize=True)
+        picture.convert("RGB").save(ROOT / "docs" / f"{name}.png", optimize=True)
 
 
 if __name__ == "__main__":

@@ -163,10 +163,10 @@ def test_the_limit_of_unknown_and_the_check_mode(stage: Stage, page: Any, tmp_pa
     page.locator("#right", has_text="Right, plug").click()
     page.click("#wrong")
     page.locator("#truths button", has_text="glasses").click()
-    assert text(page, ".figure") == "50 %"
+    assert text(page, ".figure") == "50\N{NO-BREAK SPACE}%"
     assert page.evaluate("() => document.querySelectorAll('#matrix td.hit, #matrix td.miss').length") == 4
     page.locator("#mistakeList .icon").click()  # it was a slip
-    assert text(page, ".figure") == "100 %"
+    assert text(page, ".figure") == "100\N{NO-BREAK SPACE}%"
     for name, number in {"Glasses": GLASSES, "plug": PLUG}.items():
         (tmp_path / "photos" / name).mkdir(parents=True)
         (tmp_path / "photos" / name / "a.png").write_bytes(stage.pictures[number][2].read_bytes())

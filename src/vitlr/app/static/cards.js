@@ -127,14 +127,15 @@ async function showPictures(label) {
   const strip = make("ul", { class: "pictures" }), note = make("p", { class: "panelNote" });
   const fill = async () => {
     const { pictures } = await get(query("/live/pictures", { label }));
-    note.textContent = pictures.length
-      ? "Throw out those that show something else. What remains is learned anew."
-      : "No pictures are kept yet. Switch on “Keep pictures” and teach it again.";
+    const images = state.classes.find((each) => each.label === label)?.images ?? 0, lost = images - pictures.length;
+    note.textContent = !pictures.length ? "No pictures are kept yet. Switch on “Keep pictures” and teach it again."
+      : "Throw out those that show something else. What remains is learned anew."
+        + (lost > 0 ? ` ${many(lost, "picture")} taught without being kept would be forgotten with the first one. Undo brings them back.` : "");
     strip.replaceChildren(...pictures.map(({ id, url }, index) => make("li", {},
       make("img", { src: url, alt: `${label}, picture ${index + 1}`, loading: "lazy" }),
       iconButton("trash", `Throw out picture ${index + 1}`, async (event) => {
         event.currentTarget.closest("li").classList.add("going");
-        await change(post("/live/discard", { id }), { done: `Threw out one picture of “${label}”.` });
+        await change(post("/live/discard", { id }), { done: (job) => `Threw out one picture of “${label}”. ${job.message}`.trim() });
         await fill().catch(() => {});
       }))));
   };

@@ -27,7 +27,7 @@ export const iconButton = (name, label, act, more = {}) =>
   make("button", { type: "button", class: "icon", "aria-label": label, title: label, onclick: act, ...more }, icon(name));
 
 export const many = (number, what) => `${number} ${what}${number === 1 ? "" : "s"}`;
-export const percent = (share) => `${Math.round(100 * share)} %`;
+export const percent = (share) => `${Math.round(100 * share)}\u00a0%`;
 /** As the server compares names: one spelling of accents, upper and lower case alike. */
 export const plainName = (name) => name.normalize("NFC").trim().toLowerCase();
 
