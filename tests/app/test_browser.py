@@ -207,14 +207,17 @@ def test_a_lost_camera_comes_back_by_itself_and_a_silent_server_is_named(stage: 
     assert text(page, "#message") == ""
 
 
-def test_files_are_taught_without_a_camera_and_a_bad_one_gets_a_sentence_with_its_name(
+def test_a_phone_asks_for_its_rear_camera_and_teaches_files_without_one_naming_those_it_cannot_read(
     stage: Stage, tmp_path: Path
 ) -> None:
     (tmp_path / "mug.jpg").write_text("no picture")
-    with live_page(stage.browser, stage.port, camera=False, held=True) as page:
+    phone = {"size": (390, 844), "is_mobile": True, "has_touch": True}
+    with live_page(stage.browser, stage.port, camera=False, held=True, **phone) as page:
         page.evaluate("() => window.heldCamera.takeAway()")
         page.click("#start")
         wait(page, "() => document.querySelector('#message').textContent.startsWith('No camera was found')")
+        asked = page.evaluate("() => window.heldCamera.wanted[0].video.facingMode")
+        assert asked == {"ideal": "environment"}
         page.set_input_files("#fileInput", [*stage.pictures[BALL], tmp_path / "mug.jpg"])
         page.wait_for_selector("#still:not([hidden])")
         page.fill("#name", "ball")

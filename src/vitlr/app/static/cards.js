@@ -18,7 +18,8 @@ async function keepPictures(on) {
 
 function draw() {
   const { classes, limits, keep_pictures: kept } = state;
-  $("objectCount").textContent = classes.length ? `${classes.length} of at most ${limits.classes}` : "";
+  const busy = state.jobs.filter((job) => ["waiting", "learning"].includes(job.state) && job.label);
+  $("objectCount").textContent = busy.length ? `learning “${busy[0].label}” …` : classes.length ? `${classes.length} of at most ${limits.classes}` : "";
   $("nothing").hidden = classes.length > 0;
   $("keep").checked = kept;
   $("keepNote").textContent = kept
@@ -117,9 +118,12 @@ async function chooseMerge(label) {
 }
 
 const merge = (label, into) => change(post("/live/merge", { label, into }), { done: `“${label}” is part of “${into}” now.` });
-const forget = (label) => change(post("/live/forget", { label }), {
-  done: (job) => `Forgot “${label}”.${job.message.startsWith("what remains") ? " Traces remain in what was learned together with it." : ""}`,
-});
+async function forget(label) {
+  await change(post("/live/forget", { label }), {
+    done: (job) => `Forgot “${label}”.${job.message.startsWith("what remains") ? " Traces remain in what was learned together with it." : ""}`,
+  });
+  if (document.activeElement === document.body) (document.querySelector(".cardName") ?? $("name")).focus(); // the card had it
+}
 
 // -- pictures -----------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ export function setUpCheck(afterJudging) {
   judged = afterJudging;
   $("right").addEventListener("click", () => showing && judge(showing.answer));
   $("wrong").addEventListener("click", () => showing && openTruths($("truths").hidden));
+  $("truths").addEventListener("keydown", (event) => { if (event.key === "Escape") { openTruths(false); $("wrong").focus(); } });
   $("checkAgain").addEventListener("click", () => {
     const before = records;
     records = [];
@@ -34,7 +35,7 @@ export function offer(answer, canvas) {
   if (!$("truths").hidden) return; // the one being named stays
   showing = answer === null ? null : { answer, canvas };
   for (const id of ["right", "wrong"]) $(id).setAttribute("aria-disabled", String(!showing)); // disabled would lose the focus
-  if (showing) $("right").replaceChildren($("right").firstElementChild, answer === UNKNOWN ? "Right, it was never taught" : `Right, ${answer}`);
+  if (showing) $("right").replaceChildren($("right").firstElementChild, make("span", {}, answer === UNKNOWN ? "Right, it was never taught" : `Right, ${answer}`));
 }
 
 /** Whether the picture stands still because a wrong answer is being named. */

@@ -18,7 +18,7 @@ export async function choose(list, name = "") {
   if (name) $("name").value = name;
   drawReel();
   await select(usable[0]);
-  say(`Name what is on ${usable.length === 1 ? "it" : "them"} and press Teach, or see what they are taken for.`);
+  say("Name what is on the picture and press Teach, or see what it is taken for.");
 }
 
 /** Forget the chosen files; what is shown stays. */

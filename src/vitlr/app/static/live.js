@@ -7,7 +7,7 @@ import { files, next, putAway, setUpFiles } from "./files.js";
 import { importZip, setUpMore } from "./more.js";
 import { change, onState, refresh, setUpState, state } from "./state.js";
 import { abandon, lesson, setUpTeaching, takeFrame } from "./teach.js";
-import { $, make, percent, say, toast } from "./ui.js";
+import { $, make, percent, say, showLabel, toast } from "./ui.js";
 
 const PAUSE = 100; // milliseconds between two frames at least
 const STALE = 1500; // milliseconds after which an answer is shown to be old
@@ -29,7 +29,7 @@ async function loop() {
       if (gone) { gone = false; say(""); }
     } catch (error) {
       gone = error.status === 0;
-      if (![429, 503].includes(error.status)) say(error.message, true); // busy for a moment: the label fades meanwhile
+      if (lesson || ![429, 503].includes(error.status)) say(error.message, true); // busy for a moment: the label fades meanwhile
       await sleep(error.status === 0 ? 1000 : 400);
     }
     await sleep(Math.max(15, PAUSE - (performance.now() - began)));
@@ -61,7 +61,7 @@ function draw(answer, canvas) {
   const none = answer.label === null, unknown = answer.label === UNKNOWN;
   $("caption").hidden = false;
   $("caption").className = none ? "caption none" : unknown ? "caption unknown" : "caption";
-  $("said").textContent = none ? "Nothing taught yet" : answer.label;
+  showLabel(none ? "Nothing taught yet" : answer.label);
   $("how").textContent = none ? "Write a name and hold the red button." : unknown ? "does not look like anything taught" : percent(answer.probabilities[0]?.[1] ?? 0);
   drawBars(answer.probabilities, answer.label);
   showShares(answer.probabilities, answer.label);

@@ -27,7 +27,7 @@ function draw() {
   $("networkWarning").hidden = !network.warning;
   $("networkWarning").textContent = network.warning ?? "";
   $("undo").disabled = !state.undo;
-  $("undo").title = state.undo ? `Take back: ${state.undo.what}` : "Nothing to take back";
+  $("undo").title = state.undo ? `Take back: ${state.undo.what} (Ctrl Z)` : "Nothing to take back";
   $("save").disabled = $("load").disabled = !save.directory;
   $("saveNote").textContent = !save.directory ? "It was started without a directory, so nothing is saved." : save.autosave ? "Every lesson is saved by itself." : "";
   for (const button of document.querySelectorAll("[data-export]")) button.disabled = !classes.length;

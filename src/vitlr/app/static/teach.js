@@ -2,7 +2,7 @@
 import { finished, get, post, query, send, visitor } from "./api.js";
 import { fitting, showing, snapshot } from "./camera.js";
 import { refreshNow, state, undoOf } from "./state.js";
-import { $, ask, make, many, onHold, percent, say, toast } from "./ui.js";
+import { $, ask, make, many, onHold, percent, say, showLabel, toast } from "./ui.js";
 
 const LEAST = 500; // milliseconds: a tap teaches nothing
 const PLENTY = 30; // frames at which the ring is full; more may be taken
@@ -146,7 +146,7 @@ async function release(label) {
 
 async function teachFiles(label, list) {
   begin({ label, state: "sending", most: list.length });
-  const mine = lesson, notes = [];
+  const mine = lesson, notes = [], faults = [];
   for (const file of list) {
     try {
       const picture = file.type.startsWith("image/") ? await createImageBitmap(file).catch(() => null) : null;
@@ -157,7 +157,7 @@ async function teachFiles(label, list) {
       mine.taken = taken;
       if (note) notes.push(note);
     } catch (error) {
-      notes.push(error.message);
+      faults.push(error.message);
       if (error.status === 0 && !(await get("/live/state").then(() => true, () => false))) break;
     }
     mine.sent += 1;
@@ -165,7 +165,8 @@ async function teachFiles(label, list) {
   }
   if (mine.taken) await learn(mine);
   else end(mine);
-  if (notes.length) toast(notes.slice(0, 3).join(" ") + (notes.length > 3 ? ` And ${notes.length - 3} more.` : ""), { bad: true });
+  for (const [lines, bad] of [[notes, false], [faults, true]])
+    if (lines.length) toast(lines.slice(0, 3).join(" ") + (lines.length > 3 ? ` And ${lines.length - 3} more.` : ""), { bad });
 }
 
 // -- what stands on the picture -----------------------------------------------------------------
@@ -191,6 +192,6 @@ function draw() {
   $("ringText").textContent = text;
   $("caption").hidden = false;
   $("caption").className = "caption teaching";
-  $("said").textContent = lesson.label;
+  showLabel(lesson.label);
   $("how").textContent = `${many(lesson.taken, "picture")}${lesson.state === "learning" ? ", being learned" : ""}`;
 }

@@ -37,6 +37,12 @@ export function say(text, bad = false) {
   line.classList.toggle("bad", bad);
 }
 
+/** The large label on the picture. */
+export function showLabel(text) {
+  $("said").textContent = text;
+  $("said").classList.toggle("long", text.length > 22);
+}
+
 /** A notice that goes by itself; with an action it stays longer, and while it has the focus. One of the same key is replaced. */
 export function toast(text, { action = null, label = "Undo", bad = false, key = "" } = {}) {
   const notice = make("div", { class: bad ? "toast bad" : "toast", "data-key": key }, make("span", {}, text));
