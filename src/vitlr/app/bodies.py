@@ -24,7 +24,7 @@ from vitlr.errors import DataError
 __all__ = ["Bodies", "SlowError", "TooLargeError"]
 
 _PAUSE, _SMALL_SECONDS, _LARGE_SECONDS = 10.0, 20.0, 300.0  # between two parts, and in all
-_IN_MEMORY = 96 * 2**20  # bytes of all small bodies together
+_IN_MEMORY = 96 * 2**20  # bytes of all small bodies together, also while they wait
 _PART = 2**20  # bytes written to the disk at once
 
 
@@ -51,8 +51,9 @@ class Bodies:
         self._sizes: dict[Path, int] = {}
         self._uploading: Counter[str] = Counter()
 
-    async def read(self, request: Request, most: int) -> bytes:
-        """The body.
+    @asynccontextmanager
+    async def read(self, request: Request, most: int) -> AsyncIterator[bytes]:
+        """The body, which counts as long as it is used.
 
         Raises:
             TooLargeError: more than ``most`` bytes. SlowError: it took too long. BusyError: too much is being sent.
@@ -64,7 +65,7 @@ class Bodies:
                 body += part
                 if self._in_memory > _IN_MEMORY:
                     raise BusyError("too much is being sent at once; try again in a moment")
-            return bytes(body)
+            yield bytes(body)
         finally:
             self._in_memory -= len(body)
 

@@ -48,8 +48,8 @@ class Limits:
     kept_bytes: int = 500 * 10**6
     waiting: int = 16
     holds: int = 16
-    answers: int = 32
-    takes: int = 32
+    answers: int = 64
+    takes: int = 64
     uploads: int = 4
 
     def __post_init__(self) -> None:

@@ -180,14 +180,15 @@ def _picture_routes(on: _Routes, session: LiveSession, bodies: Bodies, lanes: La
     async def answer(request: Request) -> Response:
         attention, smooth = (request.query_params.get(name) == "1" for name in ("attention", "smooth"))
         who = _visitor(request) if smooth else ""
-        body = await bodies.read(request, limits.frame_bytes)
-        ask = partial(session.answer, body, visitor=who, attention=attention, smooth=smooth)
-        return Json(await lanes.answers.run(lambda: _answer_json(ask())))
+        async with bodies.read(request, limits.frame_bytes) as body:
+            ask = partial(session.answer, body, visitor=who, attention=attention, smooth=smooth)
+            return Json(await lanes.answers.run(lambda: _answer_json(ask())))
 
     @on.post("/live/frame")
     async def frame(request: Request) -> Response:
-        who, body = _visitor(request), await bodies.read(request, limits.frame_bytes)
-        return Json({"taken": await lanes.takes.run(partial(session.take, who, body))})
+        who = _visitor(request)
+        async with bodies.read(request, limits.frame_bytes) as body:
+            return Json({"taken": await lanes.takes.run(partial(session.take, who, body))})
 
     @on.post("/live/upload")
     async def upload(request: Request) -> Response:
@@ -214,7 +215,7 @@ def _change_routes(on: _Routes, session: LiveSession, bodies: Bodies, lanes: Lan
         """A route that queues the job which ``act`` makes of the request's JSON."""
 
         async def queued(request: Request) -> Response:
-            content = _object(await bodies.read(request, _JSON_BYTES))
+            content = await _object(bodies, request)
             return Json(_job_json(await lanes.short.run(partial(act, content))))
 
         on.post(path)(queued)
@@ -230,7 +231,7 @@ def _change_routes(on: _Routes, session: LiveSession, bodies: Bodies, lanes: Lan
 
     @on.post("/live/release")
     async def release(request: Request) -> Response:
-        who, body = _visitor(request), _object(await bodies.read(request, _JSON_BYTES))
+        who, body = _visitor(request), await _object(bodies, request)
         name, other, new = body.get("label"), body.get("same_as"), body.get("new") is True
         act = partial(session.release, who, name, same_as=other, new=new)
         return Json(_job_json(await lanes.short.run(act)))
@@ -245,7 +246,7 @@ def _change_routes(on: _Routes, session: LiveSession, bodies: Bodies, lanes: Lan
 def _setting_routes(on: _Routes, session: LiveSession, bodies: Bodies) -> None:
     @on.post("/live/keep")
     async def keep(request: Request) -> Response:
-        wanted = _object(await bodies.read(request, _JSON_BYTES)).get("on")
+        wanted = (await _object(bodies, request)).get("on")
         if not isinstance(wanted, bool):
             raise DataError("on must be true or false")
         session.keep(wanted)
@@ -253,7 +254,7 @@ def _setting_routes(on: _Routes, session: LiveSession, bodies: Bodies) -> None:
 
     @on.post("/live/threshold")
     async def threshold(request: Request) -> Response:
-        body = _object(await bodies.read(request, _JSON_BYTES))
+        body = await _object(bodies, request)
         session.set_threshold(None if body.get("auto") is True else body.get("value"))
         return Json({})
 
@@ -327,11 +328,13 @@ def _file_name(name: str) -> str:
     return shown(name.replace("\\", "/").rpartition("/")[2])[:100] or "the file"
 
 
-def _object(body: bytes) -> dict[str, Any]:
-    try:
-        content = json.loads(body or b"{}")
-    except (ValueError, RecursionError):
-        content = None
+async def _object(bodies: Bodies, request: Request) -> dict[str, Any]:
+    """The JSON object that was sent."""
+    async with bodies.read(request, _JSON_BYTES) as body:
+        try:
+            content = json.loads(body or b"{}")
+        except (ValueError, RecursionError):
+            content = None
     if not isinstance(content, dict):
         raise DataError("the request is not a JSON object, as this page sends")
     return content

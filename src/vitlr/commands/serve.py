@@ -112,8 +112,8 @@ def serve(options: argparse.Namespace) -> int:
         stopped_by, idle = _serve(options, model, limits, certificate)
     if stopped_by == signal.SIGINT and not options.quiet:
         print("vitlr: stopped", file=sys.stderr)
-    if not idle:
-        # A thread is still decoding or learning, and Python would wait for it. Files are whole at any moment.
+    if stopped_by == signal.SIGTERM or not idle:
+        # At once: Python would wait for a thread that still decodes or learns. Files are whole at any moment.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)
