@@ -133,12 +133,22 @@ def _client(port: int, tally: Tally, stop: threading.Event, pictures: Sequence[b
             stop.wait(0.05)
 
 
-def _prober(port: int, tally: Tally, stop: threading.Event) -> None:
-    """Asks what is answered at once, as every page does."""
-    while not stop.wait(0.2):
-        tally.add("short", attacks.ask(port, "/live/state"))
-        tally.add("short", attacks.ask(port, "/static/live.js"))
-        tally.add("short", attacks.ask(port, "/live/drop?visitor=prober-01", b""))
+def probe(port: int) -> None:
+    """Asks what is answered at once until the input ends; prints how often it was answered, and the slowest.
+
+    In a process of its own: beside the threads of the clients it would measure those.
+    """
+    stop, seconds = threading.Event(), []
+    threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()
+    while not stop.wait(0.1):
+        for reply in (
+            attacks.ask(port, "/live/state"),
+            attacks.ask(port, "/static/live.js"),
+            attacks.ask(port, "/live/drop?visitor=prober-01", b""),
+        ):
+            assert reply.status == 200, reply
+            seconds.append(reply.seconds)
+    print(json.dumps({"answered": len(seconds), "slowest": max(seconds)}))
 
 
 def _attacker(port: int, tally: Tally, stop: threading.Event, number: int) -> None:
@@ -223,10 +233,17 @@ def load(options: argparse.Namespace) -> dict:
                 partial(_client, port, tally, stop, pictures, number) for number in range(options.clients)
             ]
             work += [partial(_attacker, port, tally, stop, number) for number in range(options.attackers)]
-            threads = [threading.Thread(target=act) for act in (*work, partial(_prober, port, tally, stop))]
+            threads = [threading.Thread(target=act) for act in work]
+            prober = subprocess.Popen(
+                [sys.executable, __file__, "probe", "--port", str(port)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
             for thread in threads:
                 thread.start()
             time.sleep(options.seconds)
+            short = json.loads(prober.communicate("")[0])
             stop.set()
             for thread in threads:
                 thread.join()
@@ -244,7 +261,7 @@ def load(options: argparse.Namespace) -> dict:
         "counts": dict(sorted(tally.counts.items())),
         "answers_per_second": answered / options.seconds,
         "slowest_answer_seconds": tally.slowest.get("answer", 0.0),
-        "slowest_short_seconds": tally.slowest.get("short", 0.0),
+        "short": short,
         "memory_bytes": {"start": started, "peak": peak, "end": now},
         "seconds_to_end": ended,
         "state_kept": same,
@@ -265,7 +282,7 @@ def _show(figures: dict) -> None:
     print(
         f"  answers a second {figures['answers_per_second']:.1f}, slowest {figures['slowest_answer_seconds']:.1f} s"
     )
-    print(f"  slowest short answer {figures['slowest_short_seconds']:.2f} s")
+    print(f"  {figures['short']['answered']} short answers, slowest {figures['short']['slowest']:.2f} s")
     print(f"  memory {memory['start']} at the start, {memory['peak']} at most, {memory['end']} at the end")
     print(f"  SIGTERM to the end {figures['seconds_to_end']:.1f} s")
     print(f"  same classes and answers afterwards: {'yes' if figures['state_kept'] else 'NO'}")
@@ -275,7 +292,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["latency", "load"])
+    parser.add_argument("what", choices=["latency", "load", "probe"], help="probe is a part of load")
+    parser.add_argument("--port", type=int, default=0, help="of probe")
     parser.add_argument("--backbone", default=None, help="latency: random:B_32; load: bundled")
     parser.add_argument("--repeats", type=int, default=3, help="of latency (default 3)")
     parser.add_argument("--clients", type=int, default=50, help="of load (default 50)")
@@ -283,6 +301,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60, help="of load (default 60)")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
+    if options.what == "probe":
+        probe(options.port)
+        return
     if options.what == "latency":
         options.backbone = options.backbone or "random:B_32"
         figures = latency(options)

@@ -48,7 +48,7 @@ from vitlr.replay.codec import codec_named
 from vitlr.replay.memory import DEFAULT_BYTES
 from vitlr.vit import Backbone, Head, save_image_classifier
 from vitlr.vit.compute.precision import Compute, native, resolved
-from vitlr.vit.exports.card import SHOWN, model_card
+from vitlr.vit.exports.card import SHOWN, model_card, plain
 
 __all__ = ["LatentReplayClassifier", "MachineWarning", "NotFittedError", "check_threshold"]
 
@@ -653,7 +653,9 @@ def _compute_on_load(model: LatentReplayClassifier, asked: dict[str, Any]) -> Co
 def _card(knowledge: Knowledge, params: dict[str, Any], figures: dict[str, str]) -> str:
     """The model card of an export."""
     summary, backbone = knowledge.summary(), knowledge.network.backbone
-    taught = ", ".join(f"{label} {count}" for label, count in islice(summary.images.items(), SHOWN))
+    taught = ", ".join(
+        f"{plain(str(label))} {count}" for label, count in islice(summary.images.items(), SHOWN)
+    )
     more = ", …" if len(summary.images) > SHOWN else ""
     lessons = knowledge.lessons
     return model_card(
