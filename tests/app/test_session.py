@@ -480,3 +480,21 @@ def test_labelled_pictures_of_an_archive_are_learned_and_bad_ones_left_out(make,
     (tmp_path / "archive").write_bytes(many)
     job = over(session, session.import_pictures(tmp_path / "archive", lambda: None))
     assert job.state == "failed" and "3 classes" in job.message and names(session) == ["a", "b"]
+    bounded = make(limits=Limits(import_pixels=6 * 40 * 40 - 1))
+    job = over(bounded, bounded.import_pictures(an_archive(tmp_path), lambda: None))
+    assert job.state == "failed" and "9,600 pixels in all, more than 9,599" in job.message
+
+
+def test_messages_do_not_say_where_things_are_on_this_machine(
+    make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = make(autosave=True)
+    assert over(session, session.load()).message.startswith("nothing is saved in robot:")
+    show(session, "dark", 40, 2)
+    assert over(session, session.save()).message == "saved in robot"
+    monkeypatch.setattr(
+        "vitlr.app.exchange.tempfile.TemporaryDirectory",
+        lambda dir: (_ for _ in ()).throw(RunError(f"{dir} is full")),
+    )
+    assert over(session, session.export("model")).message == "the page's folder is full"
+    assert session.network() == {"name": "vit", "bundled": False, "warning": None, "image_size": 32}

@@ -22,6 +22,7 @@ from vitlr.app.gallery import INDEX, PICTURES, THUMBNAILS, Gallery, Shown
 from vitlr.app.limits import Limits
 from vitlr.classifier import LatentReplayClassifier, NotFittedError
 from vitlr.classifier.labels import Label, known_label
+from vitlr.data.decoding import announced
 from vitlr.data.images import read_image
 from vitlr.data.names import counted
 from vitlr.errors import DataError, VitLRError
@@ -202,6 +203,12 @@ class Changes:
             if len({*map(str, self.known), *names}) > self._limits.classes:
                 raise DataError(
                     f"more than {self._limits.classes} classes would be known, which is the limit"
+                )
+            pixels = sum(announced(path)[1] for paths in names.values() for path in paths)
+            if pixels > self._limits.import_pixels:
+                raise DataError(
+                    f"the pictures of the archive have {pixels:,} pixels in all, more than"
+                    f" {self._limits.import_pixels:,}; make them smaller, or give fewer at once"
                 )
             left_out, learned = 0, 0
             for done, (name, paths) in enumerate(names.items(), 1):

@@ -17,7 +17,7 @@ __all__ = ["FORMATS", "pack", "pictures_of"]
 
 FORMATS = ("onnx", "huggingface", "model")
 _KEPT = 2  # exports that stay on the disk
-_UNPACKED = Limits(entries=20_000, directory=2**23, entry=2**24, total=10**9)
+_UNPACKED = Limits(entries=20_000, directory=2**23, entry=2**24, total=6 * 10**8)
 
 
 def pack(model: LatentReplayClassifier, folder: Path, form: str) -> str:

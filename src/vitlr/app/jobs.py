@@ -69,11 +69,12 @@ class LearningQueue:
     Args:
         waiting: jobs that may wait.
         on_change: called whenever a job changes; it must return at once.
+        said: returns a message as visitors may read it.
     """
 
-    def __init__(self, waiting: int, on_change: Callable[[], None]) -> None:
+    def __init__(self, waiting: int, on_change: Callable[[], None], said: Callable[[str], str] = str) -> None:
         self._queue: queue.Queue[tuple[int, Act] | None] = queue.Queue(waiting)
-        self._on_change = on_change
+        self._on_change, self._said = on_change, said
         self._lock = threading.Lock()
         self._jobs: OrderedDict[int, Job] = OrderedDict()
         self._count = 0
@@ -144,7 +145,12 @@ class LearningQueue:
             try:
                 outcome = act(partial(self._reached, number))
             except VitLRError as error:
-                self._set(number, state="failed", message=str(error), seconds=time.perf_counter() - began)
+                self._set(
+                    number,
+                    state="failed",
+                    message=self._said(str(error)),
+                    seconds=time.perf_counter() - began,
+                )
             except BaseException as error:  # a bug must not end the thread that learns
                 sentence = f"it was not done, because of an error in the program ({type(error).__name__})"
                 self._set(number, state="failed", message=sentence, seconds=time.perf_counter() - began)
@@ -156,7 +162,7 @@ class LearningQueue:
                     state="done",
                     progress=1.0,
                     seconds=seconds,
-                    message=outcome.message,
+                    message=self._said(outcome.message),
                     download=outcome.download,
                 )
 

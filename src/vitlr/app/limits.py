@@ -26,7 +26,8 @@ class Limits:
         pixels: of a picture that is asked about or uploaded, photographs of 16 million pixels fit.
         film_pixels: of all frames of a video. animation_pixels: of all frames of an animated image, which is slower.
         upload_bytes: size of one uploaded file. import_bytes: of an archive of labelled pictures.
-        stored_bytes: of all uploads and exports on the disk at the same time.
+        import_pixels: of all pictures of an archive.
+        stored_bytes: of all uploads on the disk at the same time.
         held_bytes: of all frames in memory that are shown or wait to be learned.
         kept_bytes: of all pictures that are kept, if that is switched on.
         waiting: jobs that wait for the one thread that learns.
@@ -41,9 +42,10 @@ class Limits:
     pixels: int = 2**24
     film_pixels: int = 2**32
     animation_pixels: int = 2**28
+    import_pixels: int = 2**34
     upload_bytes: int = 64 * 10**6
     import_bytes: int = 256 * 10**6
-    stored_bytes: int = 2 * 10**9
+    stored_bytes: int = 6 * 10**8
     held_bytes: int = 400 * 2**20
     kept_bytes: int = 500 * 10**6
     waiting: int = 16

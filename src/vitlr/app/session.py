@@ -91,7 +91,7 @@ class LiveSession:
             reopen=reopen,
             on_change=self._touch,
         )
-        self._queue = LearningQueue(self.limits.waiting, self._touch)
+        self._queue = LearningQueue(self.limits.waiting, self._touch, self._said)
 
     def close(self, seconds: float = 60.0) -> bool:
         """Stop after the job that is being done; False if it is not over within that time."""
@@ -100,6 +100,13 @@ class LiveSession:
     def _touch(self) -> None:
         with self._lock:
             self._revision += 1
+
+    def _said(self, sentence: str) -> str:
+        """A sentence without the places of this machine, which are nobody's business."""
+        directory = self.changes.directory
+        if directory is not None:
+            sentence = sentence.replace(str(directory), directory.name)
+        return sentence.replace(f"{self._folder}/", "").replace(str(self._folder), "the page's folder")
 
     # -- answers ------------------------------------------------------------------------------------
 
@@ -301,13 +308,13 @@ class LiveSession:
 
     def network(self) -> dict[str, Any]:
         """Name of the network in use, if it is the bundled one, and a warning if that is so."""
-        model = self.changes.model
-        bundled = str(model.backbone) == BUNDLED
+        model, name = self.changes.model, str(self.changes.model.backbone)
+        is_known = hasattr(model, "classes_")
         return {
-            "name": str(model.backbone),
-            "bundled": bundled,
-            "warning": _WARNING if bundled else None,
-            "image_size": model.image_size,
+            "name": Path(name).name if Path(name).is_dir() else name,
+            "bundled": name == BUNDLED,
+            "warning": _WARNING if name == BUNDLED else None,
+            "image_size": model.parts()[0].image_size if is_known else model.image_size,
         }
 
     @property
