@@ -419,6 +419,15 @@ def test_others_need_the_token_of_the_printed_address(open_page: Page) -> None:
         ):
             reply = ask(open_page.port, path, b"{}" if post else None, {**FROM_PAGE, **given}, tls=own)
             assert reply.status == 403 and "token" in reply.error, path
+    for path in (
+        "/live%2fstate",
+        "//live/state",
+        "/./live/state",
+        "/static/../live/state",
+        "/LIVE/state",
+        "/live/state/",
+    ):
+        assert ask(open_page.port, path, tls=own).status in (403, 404), path
     entered = ask(open_page.port, f"/?token={token}", tls=own)
     assert entered.status == 303 and entered.headers["location"] == "/"
     cookie, *flags = entered.headers["set-cookie"].split("; ")
@@ -431,6 +440,29 @@ def test_others_need_the_token_of_the_printed_address(open_page: Page) -> None:
         assert b"<svg" in ask(open_page.port, "/live/qr.svg", headers=given, tls=own).body
     rebound = {"Authorization": f"Bearer {token}", "Host": "evil.example"}
     assert ask(open_page.port, "/live/state", headers=rebound, tls=own).status == 403
+
+
+def test_only_names_of_this_machine_and_those_allowed_are_answered_to() -> None:
+    from vitlr.app.guard import Access
+
+    alone, network = Access(), Access(names={"robot", "robot.local", "page.example"}, any_address=True)
+    for host in ("localhost", "LOCALHOST:80", "127.0.0.1:7860", "[::1]:7860"):
+        assert alone.allows_host(host)
+    for host in ("robot.local:7860", "page.example", "192.0.2.7:1", "[2001:db8::1]"):
+        assert network.allows_host(host) and not alone.allows_host(host)
+    for host in (
+        "",
+        "evil.example",
+        "localhost.evil.example",
+        "localhost:x",
+        "a@localhost",
+        "localhost/a",
+        "[::1",
+        "\xff",
+    ):
+        assert not network.allows_host(host) and not alone.allows_host(host), host
+    assert Access(token=None).knows(None) and not Access(token="abc").knows(None)
+    assert Access(token="abc").knows("abc") and not Access(token="abc").knows("ab\udcff")
 
 
 def test_its_own_certificate_names_this_machine_and_is_made_once(

@@ -129,11 +129,13 @@ def make_app(
     _change_routes(on, session, bodies, lanes)
     _setting_routes(on, session, bodies)
     _state_routes(on, session, lanes, url)
-    return Starlette(
+    app = Starlette(
         routes=on.all,
         middleware=[Middleware(Guard, access=access)],
         exception_handlers={VitLRError: _known, HTTPException: _nothing, Exception: _bug},
     )
+    app.router.redirect_slashes = False
+    return app
 
 
 _STATUSES = ((BusyError, 503), (TooLargeError, 413), (SlowError, 408), (VitLRError, 400))
