@@ -5,6 +5,7 @@ One is on this machine alone, see ``conftest.py``, and one on every address with
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -18,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from stress import attacks
@@ -299,6 +301,52 @@ def test_short_routes_answer_within_a_second_under_full_load_and_excess_gets_503
 
 
 # -- 4: connections -----------------------------------------------------------------------------------------
+
+
+def test_connections_that_begin_no_handshake_shut_nobody_out(open_page: Page) -> None:
+    with half_sent(open_page.port, 0) as connections:
+        for _ in range(600):
+            connections.append(socket.create_connection(("127.0.0.1", open_page.port), timeout=15))
+        assert open_page.get("/live/state").status == 200
+        assert is_closed(connections[0])
+    assert open_page.get("/live/state").status == 200
+
+
+def test_uploads_of_all_visitors_together_have_a_bound_and_may_not_pause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vitlr.app import bodies as module
+    from vitlr.app.limits import BusyError, Limits
+
+    class Sent:
+        """A request whose parts come after a pause."""
+
+        headers: ClassVar = {}
+
+        def __init__(self, pause: float = 0.0) -> None:
+            self._pause = pause
+
+        async def stream(self):
+            for _ in range(6):
+                await asyncio.sleep(self._pause)
+                yield bytes(100)
+
+    async def send() -> None:
+        bodies = module.Bodies(tmp_path, Limits(stored_bytes=1000))
+        async with bodies.stored(Sent(), "visitor-1", 10**6) as path:  # type: ignore[arg-type]
+            assert path.stat().st_size == 600
+            with pytest.raises(BusyError, match="too much is stored"):
+                async with bodies.stored(Sent(), "visitor-2", 10**6):  # type: ignore[arg-type]
+                    pass
+        async with bodies.stored(Sent(), "visitor-2", 10**6):  # type: ignore[arg-type]
+            pass
+        monkeypatch.setattr(module, "_PAUSE", 0.05)
+        with pytest.raises(module.SlowError):
+            async with bodies.read(Sent(pause=1), 10**6):  # type: ignore[arg-type]
+                pass
+        assert not list(tmp_path.iterdir()) and bodies._stored == bodies._in_memory == 0
+
+    asyncio.run(send())
 
 
 def test_connections_of_one_address_are_bounded_but_for_this_machine() -> None:

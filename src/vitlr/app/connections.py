@@ -36,6 +36,7 @@ class Gate:
         self._most, self._most_of_one = min(most, _open_files() // 2), most_of_one
         self._of_one: Counter[str] = Counter()
         self._connections: dict[Connection, None] = {}  # in the order of their arrival
+        self._new: dict[int, socket.socket] = {}  # by file number: accepted, perhaps within a TLS handshake
 
     def enter(self, address: str) -> str | None:
         """The key to ``leave`` with, if one more connection from there may be open."""
@@ -47,12 +48,20 @@ class Gate:
         self._of_one[key] += 1
         return key
 
-    def leave(self, key: str) -> None:
+    def accepted(self, connection: socket.socket) -> None:
+        """A connection is open."""
+        self._new[connection.fileno()] = connection
+
+    def leave(self, key: str, number: int = -1) -> None:
+        """A connection ends; ``number`` is that of its file."""
+        self._new.pop(number, None)
         self._of_one[key] -= 1
         if not self._of_one[key]:
             del self._of_one[key]
 
     def add(self, connection: Connection) -> None:
+        """A connection waits for headers."""
+        self._new.pop(connection.transport.get_extra_info("socket").fileno(), None)
         self._connections[connection] = None
 
     def remove(self, connection: Connection) -> None:
@@ -68,10 +77,14 @@ class Gate:
     def _make_room(self) -> bool:
         """Close the oldest connection that is not being answered."""
         oldest = next((each for each in self._connections if each.waiting_since is not None), None)
-        if oldest is None:
+        if oldest is not None:
+            self.remove(oldest)
+            oldest.transport.abort()
+        elif self._new:
+            with suppress(OSError):
+                self._new.pop(next(iter(self._new))).shutdown(socket.SHUT_RDWR)
+        else:
             return False
-        self.remove(oldest)
-        oldest.transport.abort()
         return True
 
 
@@ -132,6 +145,7 @@ class Listener(socket.socket):
             if key is not None:
                 counted = _Counted(self.family, self.type, self.proto, fileno=accepted.detach())
                 counted.gate, counted.key = self.gate, key
+                self.gate.accepted(counted)
                 return counted, address
             accepted.close()
 
@@ -142,7 +156,7 @@ class _Counted(socket.socket):
 
     def close(self) -> None:
         if self.key is not None:
-            self.gate.leave(self.key)
+            self.gate.leave(self.key, self.fileno())
             self.key = None
         super().close()
 
