@@ -367,13 +367,14 @@ def test_connections_of_one_address_are_bounded_but_for_this_machine() -> None:
 
 def test_every_route_that_changes_something_is_checked() -> None:
     from vitlr.app.guard import Access
+    from vitlr.app.lanes import Lanes
     from vitlr.app.limits import Limits
-    from vitlr.app.server import Lanes, make_app
+    from vitlr.app.server import make_app
 
     class Stub:
         limits = Limits()
 
-    app = make_app(Stub(), None, Lanes(Stub()), Access())  # type: ignore[arg-type]
+    app = make_app(Stub(), None, Lanes(Limits()), Access())  # type: ignore[arg-type]
     posts = {route.path for route in app.routes if "POST" in route.methods}
     gets = {route.path for route in app.routes if "GET" in route.methods}
     assert posts == set(POSTS) and gets == {each.partition("?")[0] for each in GETS} | {"/", "/static/{name}"}

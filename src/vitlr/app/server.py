@@ -7,18 +7,12 @@ answered at once has threads of its own.
 
 from __future__ import annotations
 
-import asyncio
-import base64
 import io
 import json
-import threading
-import zlib
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib import resources
-from typing import Any, TypeVar
-from urllib.parse import quote
+from typing import Any
 
 import segno
 from starlette.applications import Starlette
@@ -29,69 +23,21 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from vitlr.app.bodies import Bodies, SlowError, TooLargeError
-from vitlr.app.frames import jpeg
+from vitlr.app.forms import answer_json, job_json, state_json
 from vitlr.app.guard import Access, Guard, Json, refused
-from vitlr.app.session import LONGEST, Answer, BusyError, Job, LiveSession, SameNameError
+from vitlr.app.lanes import Lanes
+from vitlr.app.session import BusyError, Job, LiveSession, SameNameError
 from vitlr.data.names import shown
 from vitlr.errors import DataError, VitLRError
 
-__all__ = ["Lanes", "make_app"]
+__all__ = ["make_app"]
 
 _TYPES = {
     **{".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"},
     **{".png": "image/png", ".webmanifest": "application/manifest+json", ".ico": "image/x-icon"},
 }
 _JSON_BYTES = 2**16
-_T = TypeVar("_T")
 _Endpoint = Callable[[Request], Awaitable[Response]]
-
-
-class Lane:
-    """Threads for one kind of work, and how many may wait for them."""
-
-    def __init__(self, name: str, threads: int, most: int) -> None:
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix=f"vitlr-{name}")
-        self._free, self._active = most, 0
-        self._lock = threading.Lock()
-
-    async def run(self, act: Callable[[], _T]) -> _T:
-        """What ``act`` returns; BusyError at once if too many wait. Called in the event loop's thread alone."""
-        if self._free < 1:
-            raise BusyError("too many requests of this kind are waiting; send fewer at once")
-        self._free -= 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, self._counted, act)
-        finally:
-            self._free += 1
-
-    def _counted(self, act: Callable[[], _T]) -> _T:
-        with self._lock:
-            self._active += 1
-        try:
-            return act()
-        finally:
-            with self._lock:
-                self._active -= 1
-
-    def close(self) -> bool:
-        """Drop what waits; True if nothing is being worked on."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        return self._active == 0
-
-
-class Lanes:
-    """Short work is never behind long work."""
-
-    def __init__(self, session: LiveSession) -> None:
-        limits = session.limits
-        self.short = Lane("short", 4, 512)
-        self.answers = Lane("answer", 2, limits.answers)
-        self.takes = Lane("take", 2, limits.takes)
-        self.uploads = Lane("upload", 1, limits.uploads)
-
-    def close(self) -> bool:
-        """Drop what waits; True if nothing is being worked on."""
-        return all([lane.close() for lane in vars(self).values()])
 
 
 class _Routes:
@@ -184,7 +130,7 @@ def _picture_routes(on: _Routes, session: LiveSession, bodies: Bodies, lanes: La
         who = _visitor(request) if smooth else ""
         async with bodies.read(request, limits.frame_bytes) as body:
             ask = partial(session.answer, body, visitor=who, attention=attention, smooth=smooth)
-            return Json(await lanes.answers.run(lambda: _answer_json(ask())))
+            return Json(await lanes.answers.run(lambda: answer_json(ask())))
 
     @on.post("/live/frame")
     async def frame(request: Request) -> Response:
@@ -218,7 +164,7 @@ def _change_routes(on: _Routes, session: LiveSession, bodies: Bodies, lanes: Lan
 
         async def queued(request: Request) -> Response:
             content = await _object(bodies, request)
-            return Json(_job_json(await lanes.short.run(partial(act, content))))
+            return Json(job_json(await lanes.short.run(partial(act, content))))
 
         on.post(path)(queued)
 
@@ -236,13 +182,13 @@ def _change_routes(on: _Routes, session: LiveSession, bodies: Bodies, lanes: Lan
         who, body = _visitor(request), await _object(bodies, request)
         name, other, new = body.get("label"), body.get("same_as"), body.get("new") is True
         act = partial(session.release, who, name, same_as=other, new=new)
-        return Json(_job_json(await lanes.short.run(act)))
+        return Json(job_json(await lanes.short.run(act)))
 
     @on.post("/live/import")
     async def import_(request: Request) -> Response:
         who = _visitor(request)
         async with bodies.stored(request, who, session.limits.import_bytes, keep=True) as path:
-            return Json(_job_json(session.import_pictures(path, partial(bodies.remove, path))))
+            return Json(job_json(session.import_pictures(path, partial(bodies.remove, path))))
 
 
 def _setting_routes(on: _Routes, session: LiveSession, bodies: Bodies) -> None:
@@ -264,12 +210,12 @@ def _setting_routes(on: _Routes, session: LiveSession, bodies: Bodies) -> None:
 def _state_routes(on: _Routes, session: LiveSession, lanes: Lanes, url: str | None) -> None:
     @on.get("/live/state")
     async def state(request: Request) -> Response:
-        return Json(await lanes.short.run(lambda: _state_json(session, url)))
+        return Json(await lanes.short.run(lambda: state_json(session, url)))
 
     @on.get("/live/job")
     async def job(request: Request) -> Response:
         try:
-            return Json(_job_json(session.job(_number(request, "number"))))
+            return Json(job_json(session.job(_number(request, "number"))))
         except DataError as error:
             return refused(404, str(error))
 
@@ -340,59 +286,3 @@ async def _object(bodies: Bodies, request: Request) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise DataError("the request is not a JSON object, as this page sends")
     return content
-
-
-def _answer_json(answer: Answer) -> dict[str, Any]:
-    drawn = answer.attention_HWC
-    return {
-        "label": answer.label,
-        "known": round(answer.known, 4),
-        "probabilities": [[name, round(share, 4)] for name, share in answer.probabilities],
-        "attention": None
-        if drawn is None
-        else f"data:image/jpeg;base64,{base64.b64encode(jpeg(drawn)).decode()}",
-    }
-
-
-def _job_json(job: Job) -> dict[str, Any]:
-    return {
-        "number": job.number,
-        "kind": job.kind,
-        "label": job.label,
-        "frames": job.frames,
-        "state": job.state,
-        "progress": round(job.progress, 3),
-        "seconds": round(job.seconds, 3),
-        "message": job.message,
-        "download": None if job.download is None else f"/live/download?job={job.number}",
-    }
-
-
-def _state_json(session: LiveSession, url: str | None) -> dict[str, Any]:
-    revision, limits = session.revision, session.limits  # first: what changes meanwhile has a higher one
-    changes = session.changes
-    classes = changes.classes()
-    for each in classes:
-        if each["thumbnail"] is not None:
-            version = zlib.crc32(each["thumbnail"].tobytes())
-            each["thumbnail"] = f"/live/thumbnail?label={quote(each['label'])}&v={version}"
-    what = changes.undoable
-    return {
-        "classes": classes,
-        "network": session.network(),
-        "threshold": session.threshold(),
-        "undo": None if what is None else {"what": what},
-        "save": {"directory": changes.directory is not None, "autosave": changes.autosave},
-        "keep_pictures": changes.keep_pictures,
-        "jobs": [_job_json(job) for job in session.jobs()],
-        "limits": {
-            "classes": limits.classes,
-            "frames": limits.frames,
-            "frame_bytes": limits.frame_bytes,
-            "upload_bytes": limits.upload_bytes,
-            "import_bytes": limits.import_bytes,
-            "name": LONGEST,
-        },
-        "url": url,
-        "revision": revision,
-    }

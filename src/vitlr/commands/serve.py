@@ -159,8 +159,9 @@ def _serve(
 ) -> tuple[int, bool]:
     """The signal that ended it, and whether no thread works any more."""
     from vitlr.app.bodies import Bodies
+    from vitlr.app.lanes import Lanes
     from vitlr.app.run import listen, serve_until_stopped
-    from vitlr.app.server import Lanes, make_app
+    from vitlr.app.server import make_app
     from vitlr.app.session import LiveSession
     from vitlr.storage.files import temporary_directory
 
@@ -181,7 +182,7 @@ def _serve(
             autosave=not options.no_autosave,
             reopen=lambda: opened(options),
         )
-        lanes = Lanes(session)
+        lanes = Lanes(limits)
         app = make_app(session, Bodies(folder / "uploads", limits), lanes, access, url=shared)
         stopped_by = serve_until_stopped(app, bound, lambda: _announce(options, address, shared), certificate)
         idle = lanes.close()
