@@ -526,6 +526,28 @@ def test_its_own_certificate_names_this_machine_and_is_made_once(
     check_certificate(certificate, key)
     assert own_certificate(["192.0.2.7", "localhost"])[0].read_bytes() == made
     assert own_certificate(["localhost", "192.0.2.8"])[0].read_bytes() != made
+    assert own_certificate(["bücher.example"])[0].read_bytes() != made
+
+
+def test_a_certificate_that_cannot_be_used_is_refused_before_anything_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from vitlr.app.address import own_certificate
+    from vitlr.cli import main
+
+    monkeypatch.setenv("VITLR_CACHE", str(tmp_path))
+    monkeypatch.setattr("vitlr.commands.serve.new_or_saved", lambda options: pytest.fail("loaded"))
+    certificate, key = map(str, own_certificate(["localhost"]))
+    (tmp_path / "text").write_text("no certificate")
+    for flags, sentence in (
+        (["--certificate", certificate], "belong together"),
+        (["--key", key], "belong together"),
+        (["--certificate", certificate, "--key", str(tmp_path / "absent")], "absent does not exist"),
+        (["--certificate", str(tmp_path / "text"), "--key", key], "are not a certificate and its key"),
+        (["--certificate", certificate, "--key", certificate], "are not a certificate and its key"),
+        (["--https", "--allow-host", "x" * 70 + "ü"], "not the name of a host"),
+    ):
+        assert main(["serve", *flags]) == 2 and sentence in capsys.readouterr().err
 
 
 # -- 8: names -----------------------------------------------------------------------------------------------

@@ -9,10 +9,14 @@ import ssl
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vitlr.errors import ConfigError
 from vitlr.storage.cache_root import cache_root
 from vitlr.storage.files import make_directory, write_atomically
+
+if TYPE_CHECKING:
+    from cryptography.x509 import GeneralName
 
 __all__ = ["check_certificate", "is_loopback", "own_certificate", "reachable"]
 
@@ -63,11 +67,11 @@ def own_certificate(names: Sequence[str]) -> tuple[Path, Path]:
     be asked again.
 
     Raises:
-        RunError: it cannot be written.
+        ConfigError: a name that no host has. RunError: it cannot be written.
     """
     folder = cache_root() / "certificate"
     certificate, key = folder / "certificate.pem", folder / "key.pem"
-    wanted = sorted(set(names))
+    wanted = sorted({_encoded(name) for name in names})
     if not _still_good(certificate, key, wanted):
         made, secret = _new_certificate(wanted)
         make_directory(folder)
@@ -120,7 +124,15 @@ def _new_certificate(names: Sequence[str]) -> tuple[bytes, bytes]:
     return certificate.public_bytes(serialization.Encoding.PEM), secret
 
 
-def _general(name: str):
+def _encoded(name: str) -> str:
+    """A host's name as certificates have it."""
+    try:
+        return name.encode("ascii" if name.isascii() else "idna").decode("ascii").lower()
+    except UnicodeError as error:
+        raise ConfigError(f"{name!a} is not the name of a host ({error}); give another one") from error
+
+
+def _general(name: str) -> GeneralName:
     from cryptography import x509
 
     try:
