@@ -264,6 +264,7 @@ def test_the_last_change_is_taken_back_exactly(make, tmp_path: Path, kind: str) 
     before = knowledge(session)
     made = over(session, CHANGES[kind](session, tmp_path))
     assert (made.kind, made.state) == (kind, "done") and knowledge(session) != before
+    assert ("1 change since it was saved: Undo brings back" in made.message) == (kind == "load")
     back = over(session, session.undo())
     assert back.state == "done" and "taken back" in back.message
     assert knowledge(session) == before and session.changes.undoable is None

@@ -74,6 +74,7 @@ class Changes:
         self._model = model
         self._shown = Shown() if directory is None else self._gallery.load(directory)
         self._before: _Moment | None = None
+        self._unsaved = 0  # changes since the last save or load
 
     # -- read by any thread -------------------------------------------------------------------------
 
@@ -126,6 +127,7 @@ class Changes:
             self._replace(before.model, before.shown, self._before)
             raise
         self._replace(self._model, self._shown, before)
+        self._unsaved = self._unsaved + 1 if self._model is before.model else 0
         return " ".join(filter(None, (note, self._autosaved())))
 
     def undo(self) -> str:
@@ -136,6 +138,7 @@ class Changes:
         if before.model is self._model:
             self._model.undo()
         self._replace(before.model, before.shown, None)
+        self._unsaved += 1
         return " ".join(filter(None, (f"{before.what} was taken back", self._autosaved())))
 
     def _replace(self, model: LatentReplayClassifier, shown: Shown, before: _Moment | None) -> None:
@@ -189,7 +192,10 @@ class Changes:
         directory = self._place()
         self._model = LatentReplayClassifier.load(directory) if self._reopen is None else self._reopen()
         self._shown = self._gallery.load(directory)
-        return f"loaded from {directory}"
+        gone = counted(self._unsaved, "change")
+        return f"loaded from {directory}" + (
+            f"; {gone} since it was saved: Undo brings back what was there" if self._unsaved else ""
+        )
 
     def learn_archive(self, archive: Path, checked: Callable[[str], str], report: Report) -> str:
         """Learn labelled pictures. Each class is a lesson of its own, so that only one is in memory.
@@ -245,6 +251,7 @@ class Changes:
             shutil.rmtree(directory / PICTURES, ignore_errors=True)
             return "nothing is known, and nothing is saved"
         self._gallery.save(self._shown, directory)
+        self._unsaved = 0
         return f"saved in {directory}"
 
     def _autosaved(self) -> str:
