@@ -75,6 +75,7 @@ def make_app(
     _change_routes(on, session, bodies, lanes)
     _setting_routes(on, session, bodies)
     _state_routes(on, session, lanes, url)
+    _shown_routes(on, session, lanes)
     app = Starlette(
         routes=on.all,
         middleware=[Middleware(Guard, access=access)],
@@ -219,6 +220,24 @@ def _state_routes(on: _Routes, session: LiveSession, lanes: Lanes, url: str | No
         except DataError as error:
             return refused(404, str(error))
 
+    @on.get("/live/download")
+    async def download(request: Request) -> Response:
+        try:
+            path = session.exported(_number(request, "job"))
+        except DataError as error:
+            return refused(404, str(error))
+        return FileResponse(path, media_type="application/zip", filename="vitlr-model.zip")
+
+    @on.get("/live/qr.svg")
+    async def qr(request: Request) -> Response:
+        if url is None:
+            return refused(404, "this page can be opened on this machine alone")
+        drawn = io.BytesIO()
+        segno.make(url, error="m").save(drawn, kind="svg", scale=4, border=2, light="white")
+        return Response(drawn.getvalue(), media_type="image/svg+xml")
+
+
+def _shown_routes(on: _Routes, session: LiveSession, lanes: Lanes) -> None:
     @on.get("/live/thumbnail")
     async def thumbnail(request: Request) -> Response:
         return await picture_of(partial(session.thumbnail, request.query_params.get("label", "")))
@@ -239,22 +258,6 @@ def _state_routes(on: _Routes, session: LiveSession, lanes: Lanes, url: str | No
         except (DataError, OSError):
             return refused(404, "there is no such picture")
         return Response(content, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
-
-    @on.get("/live/download")
-    async def download(request: Request) -> Response:
-        try:
-            path = session.exported(_number(request, "job"))
-        except DataError as error:
-            return refused(404, str(error))
-        return FileResponse(path, media_type="application/zip", filename="vitlr-model.zip")
-
-    @on.get("/live/qr.svg")
-    async def qr(request: Request) -> Response:
-        if url is None:
-            return refused(404, "this page can be opened on this machine alone")
-        drawn = io.BytesIO()
-        segno.make(url, error="m").save(drawn, kind="svg", scale=4, border=2, light="white")
-        return Response(drawn.getvalue(), media_type="image/svg+xml")
 
 
 def _visitor(request: Request) -> str:

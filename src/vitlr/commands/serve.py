@@ -50,6 +50,28 @@ def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
     parser.add_argument(
         "--port", type=int, default=7860, help="port to listen on; 0 takes a free one (default 7860)"
     )
+    _add_network_flags(parser)
+    add_new_flags(parser)
+    add_compute_flags(parser)
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        help="scores below it, -1 to 1, count as unknown (default: the model's, 0.2 for a new one)",
+    )
+    parser.add_argument("--no-autosave", action="store_true", help="save only when asked to")
+    parser.add_argument(
+        "--max-classes", type=int, default=200, help="classes that may be taught (default 200)"
+    )
+    parser.add_argument("--max-frames", type=int, default=300, help="frames taught at once (default 300)")
+    parser.add_argument(
+        "--max-upload", type=int, default=64, help="size of an uploaded file in MB (default 64)"
+    )
+    parser.add_argument("--quiet", action="store_true", help="print nothing but the address")
+    parser.set_defaults(run_command=serve)
+
+
+def _add_network_flags(parser: argparse.ArgumentParser) -> None:
+    """Of a page that others reach."""
     parser.add_argument(
         "--no-token",
         action="store_true",
@@ -74,23 +96,6 @@ def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
         action="store_true",
         help="print the address as a QR code too, as a terminal gets it with --host anyway",
     )
-    add_new_flags(parser)
-    add_compute_flags(parser)
-    parser.add_argument(
-        "--threshold",
-        type=float,
-        help="scores below it, -1 to 1, count as unknown (default: the model's, 0.2 for a new one)",
-    )
-    parser.add_argument("--no-autosave", action="store_true", help="save only when asked to")
-    parser.add_argument(
-        "--max-classes", type=int, default=200, help="classes that may be taught (default 200)"
-    )
-    parser.add_argument("--max-frames", type=int, default=300, help="frames taught at once (default 300)")
-    parser.add_argument(
-        "--max-upload", type=int, default=64, help="size of an uploaded file in MB (default 64)"
-    )
-    parser.add_argument("--quiet", action="store_true", help="print nothing but the address")
-    parser.set_defaults(run_command=serve)
 
 
 def serve(options: argparse.Namespace) -> int:
