@@ -7,23 +7,21 @@ latency: a real headless Chromium with a fake camera that plays rendered objects
 weights (as fast as trained ones), cut 11. Two objects are taught, 30 frames each; the time runs from
 releasing the button to the first label of that object on screen.
 
-load: 50 clients ask for answers as fast as they get them, while others send decompression bombs, files that
-are not pictures, bodies that are too large or cut off, and invalid names. Reported are answers per second, errors
-by status, the server's peak memory, and whether it knows the same classes and gives the same answers afterwards.
+load: 50 clients ask for answers as fast as they get them. Meanwhile attackers send small files that stand for much,
+files that are no pictures, bodies that are too large or cut off, headers that never end, archives that leave their
+folder, paths, disguised names, and requests as another site would. Reported are answers per second, statuses of each
+attack, the slowest of what is answered at once, the server's memory at the start, at most and at the end, the time from
+SIGTERM to its end, and whether it knows the same classes and gives the same answers afterwards.
 """
 
 from __future__ import annotations
 
 import argparse
-import http.client
-import io
 import json
 import os
 import random
 import re
-import shutil
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -31,37 +29,44 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
-from PIL import Image
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also if it is run as a script
+
+from stress import attacks
 
 FRAMES = 30
-PATIENCE = 120_000  # milliseconds that the page may take; not part of any measurement
 
 
 @contextmanager
-def server(*flags: str) -> Iterator[tuple[int, subprocess.Popen]]:
-    """``vitlr serve`` on a free port; its port and process."""
+def server(
+    *flags: str, environment: Mapping[str, str] | None = None
+) -> Iterator[tuple[int, subprocess.Popen]]:
+    """``vitlr serve`` on a free port, as soon as it has printed its address; its port and process.
+
+    ``process.address`` is what it printed.
+    """
     command = [sys.executable, "-m", "vitlr", "serve", *flags, "--port", "0"]
     with tempfile.TemporaryFile("w+") as complaints:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints, text=True)
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+            text=True,
+            env={**os.environ, **(environment or {})},
+        )
         try:
             assert process.stdout is not None
-            with process.stdout:
-                line = process.stdout.readline()
-            if not line:
+            line = process.stdout.readline()
+            found = re.match(r"https?://\S+:(\d+)", line)
+            if found is None:
                 complaints.seek(0)
                 raise SystemExit(f"the page did not start: {complaints.read()}")
-            port = int(line.rsplit(":", 1)[1])
-            for _ in range(300):
-                try:
-                    _get(port, "/live/classes")
-                    break
-                except OSError:
-                    time.sleep(0.1)
-            yield port, process
+            process.address = line.strip()  # type: ignore[attr-defined]
+            yield int(found[1]), process
         finally:
             process.send_signal(signal.SIGINT)
             try:
@@ -69,140 +74,18 @@ def server(*flags: str) -> Iterator[tuple[int, subprocess.Popen]]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+            process.stdout.close()  # type: ignore[union-attr]
 
 
-def _get(port: int, path: str) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    try:
-        connection.request("GET", path)
-        reply = connection.getresponse()
-        return reply.status, reply.read()
-    finally:
-        connection.close()
-
-
-def post(port: int, path: str, body: bytes, headers: dict[str, str] | None = None) -> tuple[int, dict]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    try:
-        connection.request("POST", path, body, {"X-Vitlr": "1"} if headers is None else headers)
-        reply = connection.getresponse()
-        content = reply.read()
-        return reply.status, json.loads(content) if content[:1] == b"{" else {}
-    finally:
-        connection.close()
-
-
-# -- a browser with a camera ----------------------------------------------------------------------------
-
-
-def camera_file(path: Path, images: Sequence[Path], size: int = 480) -> Path:
-    """A film for Chromium's fake camera: JPEGs one after the other, each shown for a third of a second."""
-    content = b""
-    for image in images:
-        buffer = io.BytesIO()
-        with Image.open(image) as picture:
-            square = picture.convert("RGB").resize((size, size), Image.Resampling.BICUBIC)
-        wide = Image.new("RGB", (640, 480), (128, 128, 128))
-        wide.paste(square, (80, 0))
-        wide.save(buffer, "JPEG", quality=92)
-        content += buffer.getvalue() * 10
-    path.write_bytes(content)
-    return path
-
-
-@contextmanager
-def browser_page(port: int, film: Path | None, *, dark: bool = False):
-    """The live page in a new Chromium; without a film there is no camera."""
-    from playwright.sync_api import sync_playwright
-
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    flags = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-    if film is not None:
-        flags += ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-        flags += [f"--use-file-for-fake-video-capture={film}"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=flags)
-        context = browser.new_context(
-            viewport={"width": 1280, "height": 980},
-            color_scheme="dark" if dark else "light",
-            permissions=["camera"] if film is not None else [],
-        )
-        page = context.new_page()
-        page.set_default_timeout(PATIENCE)
-        page.faults = []  # type: ignore[attr-defined]
-        page.on("pageerror", lambda error: page.faults.append(str(error)))  # type: ignore[attr-defined]
-        page.on("request", lambda request: _only_here(request.url, port, page.faults))  # type: ignore[attr-defined]
-        page.goto(f"http://127.0.0.1:{port}/")
-        page.wait_for_selector("#live-root[data-ready]")
-        try:
-            yield page
-        finally:
-            browser.close()
-
-
-def _only_here(url: str, port: int, faults: list[str]) -> None:
-    if not url.startswith((f"http://127.0.0.1:{port}/", "data:", "blob:")):
-        faults.append(f"asked for {url}")
-
-
-def choose_file(page, path: Path, tries: int = 4) -> None:
-    """Unfold the part for files and choose one there.
-
-    Until Gradio has attached its handlers, a click or a chosen file is silently lost, and the page does not show
-    when it is ready. Both are therefore repeated until they have worked.
-    """
-    from playwright.sync_api import TimeoutError as NotYet
-
-    name = page.get_by_label("name of the object").nth(1)
-    for left in reversed(range(tries)):
-        try:
-            if not name.is_visible():
-                page.click("text=From files instead of the camera")
-            name.wait_for(timeout=15_000)
-            page.set_input_files("input[type=file]", str(path), timeout=15_000)
-            page.wait_for_selector(f"text={path.name}", timeout=15_000)
-            return
-        except NotYet:
-            if not left:
-                raise
-
-
-def start_camera(page) -> None:
-    page.click("#live-root button.start")
-    page.wait_for_function("() => !document.querySelector('#live-root button.teach').disabled")
-
-
-def teach(page, name: str, frames: int = FRAMES) -> float:
-    """Hold the button for that many frames; returns seconds from the release until the label is on screen."""
-    page.fill("#live-root input[type=text]", name)
-    box = page.locator("#live-root button.teach").bounding_box()
-    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    page.mouse.down()
-    page.wait_for_function(
-        "n => parseInt(document.querySelector('#live-root .counter').textContent) >= n",
-        arg=frames,
-    )
-    began = time.perf_counter()
-    page.mouse.up()
-    wait_for_label(page, name)
-    return time.perf_counter() - began
-
-
-def wait_for_label(page, name: str) -> None:
-    page.wait_for_function(
-        "name => document.querySelector('#live-root .said').textContent === name", arg=name
-    )
-
-
-def rendered(folder: Path, objects: Sequence[int], frames: int = 12) -> dict[int, list[Path]]:
-    """Frames of rendered objects."""
-    from vitlr.rendered.dataset import render_dataset
-
-    render_dataset(folder, frames, sessions=[1], objects=list(objects), processes=1)
-    return {each: sorted((folder / "s1" / f"o{each}").glob("*.png")) for each in objects}
+def post(port: int, path: str, body: bytes, headers: Mapping[str, str] | None = None) -> tuple[int, dict]:
+    """Status and JSON of the answer to a post."""
+    reply = attacks.ask(port, path, body, attacks.FROM_PAGE if headers is None else headers)
+    return reply.status, reply.json if reply.body[:1] == b"{" else {}
 
 
 def latency(options: argparse.Namespace) -> dict:
+    from stress.browser import browser, camera_file, live_page, rendered, start_camera, teach
+
     seconds: dict[str, list[float]] = {"first object": [], "second object": []}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -212,9 +95,9 @@ def latency(options: argparse.Namespace) -> dict:
             flags = ["--backbone", options.backbone, "--image-size", "128", "--quiet"]
             with server(*flags) as (port, _):
                 for title, film in zip(seconds, films, strict=True):
-                    with browser_page(port, film) as page:
+                    with browser(film) as started, live_page(started, port) as page:
                         start_camera(page)
-                        seconds[title].append(teach(page, title))
+                        seconds[title].append(teach(page, title, FRAMES))
                         assert not page.faults, page.faults
     rows = {title: {"median": statistics.median(each), "all": each} for title, each in seconds.items()}
     print(f"{options.backbone} at 128 px, {FRAMES} frames, seconds from the release to the label on screen")
@@ -226,147 +109,201 @@ def latency(options: argparse.Namespace) -> dict:
 # -- load -----------------------------------------------------------------------------------------------
 
 
-def hostile_bodies() -> dict[str, bytes]:
-    """Data that is not a picture, or too large."""
-    bomb, animated = io.BytesIO(), io.BytesIO()
-    Image.new("1", (30000, 30000)).save(bomb, "PNG")
-    Image.new("L", (64, 64)).save(
-        animated, "GIF", save_all=True, append_images=[Image.new("L", (64, 64), 9)] * 50
-    )
-    whole = io.BytesIO()
-    Image.new("RGB", (320, 240), (90, 40, 200)).save(whole, "JPEG")
-    return {
-        "bomb": bomb.getvalue(),
-        "noise": random.Random(0).randbytes(50_000),
-        "empty": b"",
-        "cut off JPEG": whole.getvalue()[:400],
-        "postscript": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 99 99\n" * 50,
-        "too large": bytes(6 * 2**20),
-        "animation": animated.getvalue(),
-        "html": b"<html><script>alert(1)</script></html>" * 100,
+class Tally:
+    """Counts by what was done and what came of it, and the slowest of each."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.counts: Counter[str] = Counter()
+        self.slowest: dict[str, float] = {}
+
+    def add(self, what: str, reply: attacks.Reply) -> None:
+        with self._lock:
+            self.counts[f"{what} {reply.status or 'broken off'}"] += 1
+            if reply.status == 200:
+                self.slowest[what] = max(self.slowest.get(what, 0.0), reply.seconds)
+
+
+def _client(port: int, tally: Tally, stop: threading.Event, pictures: Sequence[bytes], number: int) -> None:
+    rng = random.Random(number)
+    while not stop.is_set():
+        reply = attacks.ask(port, "/live/answer", rng.choice(pictures))
+        tally.add("answer", reply)
+        if reply.status == 503:
+            stop.wait(0.05)
+
+
+def probe(port: int) -> None:
+    """Asks what is answered at once until the input ends; prints how often it was answered, and the slowest.
+
+    In a process of its own: beside the threads of the clients it would measure those.
+    """
+    stop, seconds = threading.Event(), []
+    threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()
+    while not stop.wait(0.1):
+        for reply in (
+            attacks.ask(port, "/live/state"),
+            attacks.ask(port, "/static/live.js"),
+            attacks.ask(port, "/live/drop?visitor=prober-01", b""),
+        ):
+            assert reply.status == 200, reply
+            seconds.append(reply.seconds)
+    print(json.dumps({"answered": len(seconds), "slowest": max(seconds)}))
+
+
+def _attacker(port: int, tally: Tally, stop: threading.Event, number: int) -> None:
+    """One attack after the other; none of them may change what is known."""
+    rng, acts = random.Random(1000 + number), _attacks(number)
+    while not stop.is_set():
+        name = rng.choice([*acts])
+        tally.add(f"attack: {name}", acts[name](port))
+
+
+def _attacks(number: int) -> dict[str, Callable[[int], attacks.Reply]]:
+    """By name, functions of the port."""
+    who = f"visitor=attacker-{number}"
+    routes = (f"/live/answer?{who}", f"/live/frame?{who}", f"/live/upload?{who}&name=../../etc/passwd")
+    evil = {**attacks.FROM_PAGE, "Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}
+    head = f"POST {routes[2]} HTTP/1.1\r\nHost: localhost\r\nX-VitLR: 1\r\n".encode()
+    archive = attacks.zip_of({"a/1.jpg": attacks.picture(), "../../b/1.jpg": attacks.picture()})
+    unpacking = attacks.zip_of({"a/1.jpg": bytes(2**24 - 1)})
+    large = attacks.one_colour_png(4096)
+    acts: dict[str, Callable[[int], attacks.Reply]] = {
+        "16 million pixels": lambda port: attacks.ask(port, routes[0], large),
+        "too large": lambda port: attacks.ask(port, routes[0], bytes(6 * 2**20)),
+        "noise": lambda port: attacks.ask(port, routes[0], random.randbytes(50_000)),
+        "other site": lambda port: attacks.ask(port, "/live/forget", b'{"label": "object 1"}', evil),
+        "no header": lambda port: attacks.ask(port, "/live/undo", b"{}", {}),
+        "other host": lambda port: attacks.ask(port, "/live/state", None, {"Host": "evil.example"}),
+        "path": lambda port: attacks.ask(port, "/live/picture?id=../../../../etc/passwd"),
+        "names": lambda port: attacks.ask(
+            port, f"/live/release?{who}", json.dumps({"label": "\x1b[2J\u202e"}).encode()
+        ),
+        "deep JSON": lambda port: attacks.ask(port, f"/live/release?{who}", b"[" * 60_000),
+        "archive": lambda port: attacks.ask(port, f"/live/import?{who}", archive),
+        "unpacking archive": lambda port: attacks.ask(port, f"/live/import?{who}", unpacking),
+        "cut off body": lambda port: attacks.raw(port, head + b"Content-Length: 99999\r\n\r\nhalf", 0.5),
+        "no HTTP": lambda port: attacks.raw(port, b"\x16\x03\x01" + bytes(300), 0.5),
+        "half-sent headers": _half_sent,
     }
+    for name, body in {**attacks.bombs(), **attacks.no_pictures()}.items():
+        for kind, route in zip(("answer", "frame", "upload"), routes, strict=True):
+            acts[f"{name} to {kind}"] = partial(attacks.ask, path=route, body=body)
+    return acts
 
 
-def cut_off(port: int) -> None:
-    """A request whose body never arrives."""
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
-        connection.sendall(
-            b"POST /live/answer HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Vitlr: 1\r\nContent-Length: 100000\r\n\r\nhalf"
-        )
-        time.sleep(random.random())
+def _half_sent(port: int) -> attacks.Reply:
+    try:
+        with attacks.half_sent(port, 60):
+            return attacks.ask(port, "/live/state")
+    except OSError:
+        return attacks.Reply(0)
+
+
+def _taught(port: int, folder: Path) -> list[bytes]:
+    """Teaches two objects; their pictures."""
+    from stress.browser import rendered
+
+    objects = rendered(folder, [1, 26])
+    for each, images in objects.items():
+        for image in images:
+            assert attacks.ask(port, "/live/frame?visitor=teacher-1", image.read_bytes()).status == 200
+        name = json.dumps({"label": f"object {each}"}).encode()
+        job = attacks.ask(port, "/live/release?visitor=teacher-1", name).json
+        while attacks.ask(port, f"/live/job?number={job['number']}").json["state"] != "done":
+            time.sleep(0.05)
+    return [image.read_bytes() for images in objects.values() for image in images]
+
+
+def _known(port: int, pictures: Sequence[bytes]) -> list:
+    """What it knows and answers."""
+    answers = [attacks.ask(port, "/live/answer", picture).json for picture in pictures]
+    return [attacks.ask(port, "/live/state").json["classes"], answers]
 
 
 def load(options: argparse.Namespace) -> dict:
-    counts: Counter[str] = Counter()
-    slowest = [0.0]
-    lock, stop = threading.Lock(), threading.Event()
+    tally, stop = Tally(), threading.Event()
     with tempfile.TemporaryDirectory() as name:
-        objects = rendered(Path(name), [1, 26])
-        bodies = {}
-        for each, images in objects.items():
-            bodies[f"object {each}"] = [image.read_bytes() for image in images]
         flags = ["--quiet", *(["--backbone", options.backbone] if options.backbone else [])]
         with server(str(Path(name) / "robot"), *flags) as (port, process):
-            for label, images in bodies.items():
-                for image in images:
-                    post(port, "/live/frame?visitor=teacher-1", image)
-                status, job = post(
-                    port, "/live/release?visitor=teacher-1", json.dumps({"label": label}).encode()
-                )
-                assert status == 200, job
-                while json.loads(_get(port, f"/live/job?number={job['number']}")[1])["state"] != "done":
-                    time.sleep(0.05)
-            everything = [image for images in bodies.values() for image in images]
-            before = [post(port, "/live/answer", image) for image in everything]
-            known = _get(port, "/live/classes")
-
-            def count(what: str, seconds: float = 0.0) -> None:
-                with lock:
-                    counts[what] += 1
-                    slowest[0] = max(slowest[0], seconds)
-
-            def client(number: int) -> None:
-                rng = random.Random(number)
-                while not stop.is_set():
-                    began = time.perf_counter()
-                    try:
-                        status, _ = post(port, "/live/answer", rng.choice(everything))
-                    except (OSError, http.client.HTTPException):
-                        count("no answer")
-                        continue
-                    count(f"answered {status}", time.perf_counter() - began if status == 200 else 0.0)
-                    if status == 503:
-                        time.sleep(0.05)
-
-            def attacker(number: int) -> None:
-                rng, hostile = random.Random(1000 + number), hostile_bodies()
-                while not stop.is_set():
-                    what = rng.choice([*hostile, "cut off request", "names"])
-                    try:
-                        if what == "cut off request":
-                            cut_off(port)
-                            count("hostile: cut off request")
-                            continue
-                        if what == "names":
-                            body = json.dumps(
-                                {"label": rng.choice(["", "x" * 9999, "../../etc", "\x00", "a\nb"])}
-                            ).encode()
-                            status, _ = post(port, f"/live/release?visitor=attacker-{number}", body)
-                        else:
-                            # A valid animation is a picture, so teaching it would rightly change what is known.
-                            taught = [] if what == "animation" else [f"/live/frame?visitor=attacker-{number}"]
-                            path = rng.choice(["/live/answer", *taught])
-                            status, _ = post(port, path, hostile[what])
-                    except (OSError, http.client.HTTPException):
-                        status = 0  # the server closed the connection before the body was sent
-                    count(f"hostile: {what} {status}")
-
-            threads = [threading.Thread(target=client, args=(number,)) for number in range(options.clients)]
-            threads += [threading.Thread(target=attacker, args=(number,)) for number in range(5)]
+            pictures = _taught(port, Path(name) / "objects")
+            before = _known(port, pictures)
+            started, _ = attacks.memory(process.pid)
+            work = [
+                partial(_client, port, tally, stop, pictures, number) for number in range(options.clients)
+            ]
+            work += [partial(_attacker, port, tally, stop, number) for number in range(options.attackers)]
+            threads = [threading.Thread(target=act) for act in work]
+            prober = subprocess.Popen(
+                [sys.executable, __file__, "probe", "--port", str(port)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
             for thread in threads:
                 thread.start()
             time.sleep(options.seconds)
+            short = json.loads(prober.communicate("")[0])
             stop.set()
             for thread in threads:
                 thread.join()
-            after = [post(port, "/live/answer", image) for image in everything]
-            peak = _peak_memory(process.pid)
-            same = after == before and _get(port, "/live/classes") == known
-    answered = counts["answered 200"]
-    print(f"{options.clients} clients and 5 attackers for {options.seconds} s on {os.cpu_count()} cores")
-    for what, number in sorted(counts.items()):
-        print(f"  {what:<34}{number:>8}")
-    print(f"  answers a second {answered / options.seconds:.1f}, slowest {slowest[0]:.1f} s")
-    print(f"  peak memory {peak / 1e6:.0f} MB")
-    print(f"  same classes and answers afterwards: {'yes' if same else 'NO'}")
-    return {
+            same = _known(port, pictures) == before
+            now, peak = attacks.memory(process.pid)
+            began = time.perf_counter()
+            process.terminate()
+            process.wait(timeout=20)
+            ended = time.perf_counter() - began
+    answered = tally.counts["answer 200"]
+    figures = {
         "clients": options.clients,
+        "attackers": options.attackers,
         "seconds": options.seconds,
-        "counts": dict(counts),
+        "counts": dict(sorted(tally.counts.items())),
         "answers_per_second": answered / options.seconds,
-        "slowest_seconds": slowest[0],
-        "peak_memory_bytes": peak,
+        "slowest_answer_seconds": tally.slowest.get("answer", 0.0),
+        "short": short,
+        "memory_bytes": {"start": started, "peak": peak, "end": now},
+        "seconds_to_end": ended,
         "state_kept": same,
-        "server_errors": sum(number for what, number in counts.items() if re.search(r" 500$", what)),
+        "server_errors": sum(n for what, n in tally.counts.items() if what.endswith(" 500")),
     }
+    _show(figures)
+    return figures
 
 
-def _peak_memory(pid: int) -> int:
-    match = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    return int(match[1]) * 1024 if match else 0
+def _show(figures: dict) -> None:
+    memory = {when: f"{each / 1e6:.0f} MB" for when, each in figures["memory_bytes"].items()}
+    print(
+        f"{figures['clients']} clients and {figures['attackers']} attackers for {figures['seconds']} s"
+        f" on {os.cpu_count()} cores"
+    )
+    for what, number in figures["counts"].items():
+        print(f"  {what:<42}{number:>8}")
+    print(
+        f"  answers a second {figures['answers_per_second']:.1f}, slowest {figures['slowest_answer_seconds']:.1f} s"
+    )
+    print(f"  {figures['short']['answered']} short answers, slowest {figures['short']['slowest']:.2f} s")
+    print(f"  memory {memory['start']} at the start, {memory['peak']} at most, {memory['end']} at the end")
+    print(f"  SIGTERM to the end {figures['seconds_to_end']:.1f} s")
+    print(f"  same classes and answers afterwards: {'yes' if figures['state_kept'] else 'NO'}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["latency", "load"])
+    parser.add_argument("what", choices=["latency", "load", "probe"], help="probe is a part of load")
+    parser.add_argument("--port", type=int, default=0, help="of probe")
     parser.add_argument("--backbone", default=None, help="latency: random:B_32; load: bundled")
     parser.add_argument("--repeats", type=int, default=3, help="of latency (default 3)")
     parser.add_argument("--clients", type=int, default=50, help="of load (default 50)")
+    parser.add_argument("--attackers", type=int, default=6, help="of load (default 6)")
     parser.add_argument("--seconds", type=float, default=60, help="of load (default 60)")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
+    if options.what == "probe":
+        probe(options.port)
+        return
     if options.what == "latency":
         options.backbone = options.backbone or "random:B_32"
         figures = latency(options)

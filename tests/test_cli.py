@@ -531,7 +531,7 @@ def test_output_that_cannot_be_written_is_said_in_a_sentence() -> None:
 def test_serve_refuses_what_it_could_not_use_before_it_listens(
     capsys: pytest.CaptureFixture[str], taught_robot: Path, tmp_path: Path
 ) -> None:
-    pytest.importorskip("gradio")
+    pytest.importorskip("starlette")
     (tmp_path / "file").write_text("mine")
     for more, named in (
         ([tmp_path / "file"], "cannot be written"),

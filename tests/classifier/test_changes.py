@@ -187,3 +187,17 @@ def test_classifiers_that_do_not_fit_are_not_merged(network: Path) -> None:
             taught(network, ("blue",), method="ranpac", random_state=1)
         )
     assert model.classes_.tolist() == ["red"] and model.undoable == "the lesson of 10 images of red"
+
+
+def test_several_changes_can_be_one_that_is_taken_back_as_a_whole(network: Path) -> None:
+    model, twin = taught(network, ("red", "green")), taught(network, ("red", "green"))
+    with model.one_change("a correction"):
+        model.forget("red")
+        model.partial_fit(frames("blue", seed=4), "red")
+    assert model.undoable == "a correction"
+    assert same(model.undo(), twin)
+    undoable = model.rename("green", "leaf").undoable
+    with pytest.raises(ZeroDivisionError), model.one_change("a mistake"):
+        model.forget("red")
+        raise ZeroDivisionError
+    assert model.classes_.tolist() == ["red", "leaf"] and model.undoable == undoable

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from vitlr.data.decoding import announced, webp_canvas
 from vitlr.data.images import as_images, iter_batches, read_image, resolve
 from vitlr.errors import DataError
 
@@ -218,6 +219,26 @@ def test_a_decompression_bomb_is_refused_whatever_the_warning_filters(monkeypatc
         warnings.simplefilter(action)
         with pytest.raises(DataError, match="has more than 100 pixels"):
             read_image(content)
+
+
+@pytest.mark.parametrize(
+    "options", [{"lossless": True}, {"quality": 60}, {"lossless": True, "exif": b"Exif"}]
+)
+def test_a_webp_tells_its_size_before_pillow_makes_room_for_it(options: dict) -> None:
+    content = encoded(Image.new("RGB", (300, 70), "red"), "WEBP", **options)
+    assert webp_canvas(content[:4096]) == (300, 70) and announced(content) == ("WEBP", 21_000)
+    with pytest.raises(DataError, match="more than 20,999 pixels"):
+        read_image(content, max_pixels=20_999)
+
+
+def test_a_bound_of_the_caller_is_compared_with_what_the_header_announces(tmp_path: Path) -> None:
+    content = encoded(Image.new("L", (20, 10)))
+    assert read_image(content, max_pixels=200).shape == (10, 20, 3) and announced(content) == ("PNG", 200)
+    header = encoded(Image.new("L", (20_000, 10)))[:45]  # without pixels
+    with pytest.raises(DataError, match="has more than 199,999 pixels"):
+        read_image(header, max_pixels=199_999)
+    (tmp_path / "text").write_text("no image")
+    assert announced(tmp_path / "text") == announced(tmp_path / "absent") == announced(b"") == ("", 0)
 
 
 def test_reading_changes_no_global_state(tmp_path: Path) -> None:

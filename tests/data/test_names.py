@@ -44,6 +44,13 @@ def test_what_no_line_can_hold_is_refused_by_the_true_reason(name: str, reason: 
     assert "the label" in str(refusal.value) and "\n" not in str(refusal.value)
 
 
+@pytest.mark.parametrize("mark", ["\u202e", "\u200f", "\u2066"])
+def test_a_mark_that_turns_the_writing_is_refused_in_the_name_of_a_stranger(mark: str) -> None:
+    with pytest.raises(DataError, match="turns the direction of writing") as refusal:
+        checked_name(f"mug{mark}gpj", of_a_stranger=True)
+    assert mark not in str(refusal.value)
+
+
 def test_a_name_that_differs_in_case_only_is_found() -> None:
     assert same_but_for_case("Red", ["blue", "red"]) == "red"
     assert same_but_for_case("red", ["red"]) is None and same_but_for_case("red", [1, "blue"]) is None

@@ -61,6 +61,14 @@ def test_files_outside_the_folder_are_left_out_and_counted(tmp_path: Path) -> No
     assert set(tree(into)) == {name for name in GOOD if not name.endswith("/")}
 
 
+def test_a_whole_archive_is_unpacked_without_what_macs_add(tmp_path: Path) -> None:
+    archive, into = place(tmp_path, packed({**GOOD, "README": b"r", "__MACOSX/top/a": b"m"}))
+    assert unpack(archive, into / "all", None) == (4, 1)
+    assert tree(into / "all").keys() == {*(name for name in GOOD if not name.endswith("/")), "README"}
+    with pytest.raises(DataError, match="exists already"):
+        unpack(archive, into, None)
+
+
 def link(name: str, to: str) -> bytes:
     info = zipfile.ZipInfo(name)
     info.create_system, info.external_attr = 3, (stat.S_IFLNK | 0o777) << 16

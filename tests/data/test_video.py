@@ -25,7 +25,7 @@ from tests.runs.conftest import save_tiny_vit
 from vitlr.classifier import LatentReplayClassifier
 from vitlr.cli import main
 from vitlr.data.images import read_image
-from vitlr.data.video import Sampled, Video, is_video, read_video
+from vitlr.data.video import Bounds, Sampled, Video, is_video, read_video
 from vitlr.errors import DataError
 
 av = pytest.importorskip("av")
@@ -119,7 +119,7 @@ def test_frames_are_evenly_spread_and_never_more_than_asked_for(
         patch.setattr(
             module,
             "decoded_frames",
-            lambda path, needed, notes: (partial(Image.fromarray, image) for image in drawn),
+            lambda path, needed, notes, bounds: (partial(Image.fromarray, image) for image in drawn),
         )
         said: list[Sampled] = []
         images = read_video(Video("clip.mp4", every, limit, said.append))
@@ -251,6 +251,24 @@ def test_frames_and_their_pixels_have_bounds(tmp_path: Path, monkeypatch: pytest
         monkeypatch.setattr(place, "MAX_PIXELS", 64 * 64 - 1)
     assert "frames of 64x64, more than 4,095 pixels" in refusal(film)
     assert "frames of 64x64, more than 4,095 pixels" in refusal(gif)
+
+
+def test_the_pixels_of_a_film_are_bounded_and_frames_are_shrunk_as_they_come(tmp_path: Path) -> None:
+    film = write_video(tmp_path / "clip.mp4", steps(12))
+    for bounds, message in (
+        (Bounds(film=64 * 64 * 12 - 1), "more than 49,151 pixels in all"),
+        (Bounds(frame=64 * 64 - 1), "frames of 64x64, more than 4,095 pixels"),
+    ):
+        with pytest.raises(DataError, match=message):
+            read_video(film, bounds=bounds)
+    sides: list[tuple[int, ...]] = []
+
+    def fit(frame: np.ndarray) -> np.ndarray:
+        sides.append(frame.shape)
+        return frame[::2, ::2]
+
+    small = read_video(film, fit=fit, bounds=Bounds(film=64 * 64 * 12, frame=64 * 64))
+    assert sides == [(64, 64, 3)] * 12 and {frame.shape for frame in small} == {(32, 32, 3)}
 
 
 def test_sound_alone_and_rare_codecs_are_named(tmp_path: Path) -> None:

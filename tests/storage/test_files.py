@@ -12,7 +12,7 @@ import pytest
 
 from vitlr.errors import RunError
 from vitlr.storage import files
-from vitlr.storage.files import clear_directory, new_directory, write_atomically
+from vitlr.storage.files import clear_directory, new_directory, temporary_directory, write_atomically
 from vitlr.storage.locks import locked
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows keeps others from open files by itself")
@@ -122,3 +122,15 @@ def test_files_locks_and_the_cache_root_are_imported_without_torch_and_filelock(
         "sys.exit(len({'torch', 'filelock', 'numpy'} & set(sys.modules)))\n"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_a_temporary_directory_is_private_and_those_of_killed_processes_are_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    (tmp_path / ".page.0123abcd.tmp" / "uploads").mkdir(parents=True)
+    with temporary_directory("page") as one, temporary_directory("page") as other:
+        assert one != other and one.stat().st_mode & 0o777 == 0o700
+        (one / "file").write_text("x")
+        assert sorted(tmp_path.iterdir()) == sorted((one, other))
+    assert not list(tmp_path.iterdir())

@@ -16,7 +16,8 @@ from __future__ import annotations
 import inspect
 import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields
 from itertools import islice
 from pathlib import Path
@@ -48,7 +49,7 @@ from vitlr.replay.codec import codec_named
 from vitlr.replay.memory import DEFAULT_BYTES
 from vitlr.vit import Backbone, Head, save_image_classifier
 from vitlr.vit.compute.precision import Compute, native, resolved
-from vitlr.vit.exports.card import SHOWN, model_card
+from vitlr.vit.exports.card import SHOWN, model_card, plain
 
 __all__ = ["LatentReplayClassifier", "MachineWarning", "NotFittedError", "check_threshold"]
 
@@ -342,6 +343,18 @@ class LatentReplayClassifier:
                 )
             self._knowledge, self._before = self._before[1], None
         return self
+
+    @contextmanager
+    def one_change(self, what: str) -> Iterator[None]:
+        """Changes made inside are one change for ``undo``, called ``what``; an error that leaves it takes them back."""
+        with self._learning:
+            knowledge, before = self._knowledge, self._before
+            try:
+                yield
+            except BaseException:
+                self._knowledge, self._before = knowledge, before
+                raise
+            self._before = what, knowledge
 
     def _publish(self, knowledge: Knowledge, what: str) -> None:
         self._before = what, self._knowledge
@@ -659,7 +672,9 @@ def _compute_on_load(model: LatentReplayClassifier, asked: dict[str, Any]) -> Co
 def _card(knowledge: Knowledge, params: dict[str, Any], figures: dict[str, str]) -> str:
     """The model card of an export."""
     summary, backbone = knowledge.summary(), knowledge.network.backbone
-    taught = ", ".join(f"{label} {count}" for label, count in islice(summary.images.items(), SHOWN))
+    taught = ", ".join(
+        f"{plain(str(label))} {count}" for label, count in islice(summary.images.items(), SHOWN)
+    )
     more = ", …" if len(summary.images) > SHOWN else ""
     lessons = knowledge.lessons
     return model_card(

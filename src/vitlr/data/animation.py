@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from itertools import count
 from typing import BinaryIO, Literal
 
@@ -18,10 +19,10 @@ from vitlr.data.names import shown
 from vitlr.data.signatures import HEAD
 from vitlr.errors import DataError
 
-__all__ = ["MAX_WORK", "check_pixels", "frames_of", "is_animated", "num_frames"]
+__all__ = ["MAX_WORK", "Bounds", "frames_of", "is_animated", "num_frames"]
 
 MAX_PIXELS = 2**24  # of a frame, such as 4096 x 4096
-MAX_WORK = 2**31  # pixels of all frames that are looked at: 1,000 of 1920 x 1080
+MAX_WORK = 2**29  # pixels of all frames that are looked at: 258 of 1920 x 1080, some seconds of work
 MAX_PAGES = 2**12  # of a TIFF, in which Pillow looks for every page among those before
 FORMATS = ("GIF", "WEBP", "PNG", "AVIF", "TIFF", "JPEG")  # JPEG: several pictures in one file (MPO)
 
@@ -116,15 +117,39 @@ def _tiff_pages(file: BinaryIO, limit: int) -> int:
     return len(seen)
 
 
-def check_pixels(path: str | os.PathLike[str], width: int, height: int) -> None:
-    """DataError for a frame of more than ``MAX_PIXELS``."""
-    if width * height > MAX_PIXELS:
-        raise DataError(
-            f"{shown(path)} has frames of {width}x{height}, more than {MAX_PIXELS:,} pixels; make it smaller"
-        )
+@dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """Pixels that may be decoded; what a header announces is compared before the first frame is.
+
+    Attributes:
+        frame: of one frame; ``MAX_PIXELS`` at most.
+        film: of all frames of a video file; None for any number.
+        animation: of all frames of an animated image; ``MAX_WORK`` at most.
+    """
+
+    frame: int = MAX_PIXELS
+    film: int | None = None
+    animation: int | None = None
+
+    def check_frame(self, path: str | os.PathLike[str], width: int, height: int) -> None:
+        """DataError for a frame of too many pixels."""
+        most = min(self.frame, MAX_PIXELS)
+        if width * height > most:
+            raise DataError(
+                f"{shown(path)} has frames of {width}x{height}, more than {most:,} pixels; make it smaller"
+            )
+
+    def check_film(self, path: str | os.PathLike[str], pixels: int) -> None:
+        """DataError for a video file with too many pixels in all."""
+        if self.film is not None and pixels > self.film:
+            raise DataError(
+                f"{shown(path)} has frames of more than {self.film:,} pixels in all; make it smaller or shorter"
+            )
 
 
-def frames_of(path: str, needed: int, most: int) -> Generator[Callable[[], Image.Image], None, None]:
+def frames_of(
+    path: str, needed: int, most: int, bounds: Bounds | None = None
+) -> Generator[Callable[[], Image.Image], None, None]:
     """The frames of an animated image in order, each copied only when its function is called.
 
     Args:
@@ -135,13 +160,15 @@ def frames_of(path: str, needed: int, most: int) -> Generator[Callable[[], Image
         DataError: damaged, too many frames, a canvas of too many pixels, or too many pixels in all frames that are
             needed.
     """
+    bounds = bounds or Bounds()
+    allowed = min(bounds.animation or MAX_WORK, MAX_WORK)
     try:
         with open_regular(path) as file:
             head = file.read(HEAD)
             kind = kind_of_head(head)
-            check_pixels(path, *webp_canvas(head))
+            bounds.check_frame(path, *webp_canvas(head))
             with Image.open(file, formats=(kind.format,)) as image, open_regular(path) as counted:
-                check_pixels(path, image.width, image.height)
+                bounds.check_frame(path, image.width, image.height)
                 most = min(most, MAX_PAGES) if kind.format == "TIFF" else most
                 found = num_frames(counted, min(needed, most + 1))
                 if found > most:
@@ -150,16 +177,16 @@ def frames_of(path: str, needed: int, most: int) -> Generator[Callable[[], Image
                     )
                 work = found * image.width * image.height
                 for index in count():
-                    if work > MAX_WORK:
+                    if work > allowed:
                         raise DataError(
                             f"{shown(path)} has {found:,} frames of {image.width}x{image.height}, more than"
-                            f" {MAX_WORK:,} pixels in all; make it smaller or shorter"
+                            f" {allowed:,} pixels in all; make it smaller or shorter"
                         )
                     try:
                         image.seek(index)
                     except EOFError:
                         return
-                    check_pixels(path, image.width, image.height)  # pages have sizes of their own
+                    bounds.check_frame(path, image.width, image.height)  # pages have sizes of their own
                     work = max(work, (index + 1) * image.width * image.height)
                     yield image.copy
     except DataError:

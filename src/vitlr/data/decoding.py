@@ -18,7 +18,7 @@ from vitlr.data.pixels import to_rgb
 from vitlr.data.signatures import HEAD, Kind
 from vitlr.errors import DataError
 
-__all__ = ["BICUBIC", "DAMAGED", "Note", "from_file", "from_pil", "webp_canvas", "what_is_wrong"]
+__all__ = ["BICUBIC", "DAMAGED", "Note", "announced", "from_file", "from_pil", "webp_canvas", "what_is_wrong"]
 
 BICUBIC = int(Image.Resampling.BICUBIC)
 MAX_BYTES = 2**30  # of an open file that is read to its end
@@ -44,20 +44,21 @@ DAMAGED = (
 )
 
 
-def from_file(source: Any, strict: bool, on_note: Note | None) -> Image.Image:
+def from_file(source: Any, strict: bool, on_note: Note | None, max_pixels: int | None = None) -> Image.Image:
     """RGB of a path, bytes or an open file; see :func:`vitlr.data.images.read_image`."""
     is_path = isinstance(source, (str, os.PathLike))
     name = shown(source) if is_path else "the image"
+    most = _fewest(max_pixels, Image.MAX_IMAGE_PIXELS)
     try:
         with _opened(source) as file:
-            return _decode(file, name, strict, on_note)
+            return _decode(file, name, strict, on_note, most)
     except DataError:
         frame = _frame_of(os.fspath(source)) if is_path else None
         if frame is None:
             raise
         return frame
     except Image.DecompressionBombWarning:  # only if warnings are errors; _decode refuses such images too
-        raise DataError(_too_large(name)) from None
+        raise DataError(_too_large(name, most)) from None
     except DAMAGED as error:
         raise DataError(f"{name} {what_is_wrong(error)}; replace or remove it") from None
 
@@ -85,16 +86,16 @@ def _frame_of(path: str) -> Image.Image | None:
     return None if found is None else Image.fromarray(read_frames(found[0], [found[1]])[0])
 
 
-def _decode(file: BinaryIO, name: str, strict: bool, on_note: Note | None) -> Image.Image:
+def _decode(file: BinaryIO, name: str, strict: bool, on_note: Note | None, most: int | None) -> Image.Image:
     head = file.read(HEAD)
     file.seek(0)
     kind = kind_of_head(head)
     if kind.group != "image":
         raise DataError(f"{name} {_refusal(kind, head)}")
-    image = _open(file, kind, head, name)
+    image = _open(file, kind, head, name, most)
     # Between once and twice the limit Pillow only warns. The size is compared here, as warning filters
     # belong to the whole process and changing them in a thread is a race.
-    _check_size(image.width, image.height, name)
+    _check_size(image.width, image.height, name, most)
     try:
         image.load()
     except OSError:
@@ -121,8 +122,8 @@ def _decode(file: BinaryIO, name: str, strict: bool, on_note: Note | None) -> Im
         raise DataError(f"{name}: {error}") from None
 
 
-def _open(file: BinaryIO, kind: Kind, head: bytes, name: str) -> Image.Image:
-    _check_size(*webp_canvas(head), name)
+def _open(file: BinaryIO, kind: Kind, head: bytes, name: str, most: int | None) -> Image.Image:
+    _check_size(*webp_canvas(head), name, most)
     try:
         if kind.format == "HEIC":
             from pillow_heif import HeifImageFile
@@ -130,7 +131,7 @@ def _open(file: BinaryIO, kind: Kind, head: bytes, name: str) -> Image.Image:
             return HeifImageFile(file)
         image = Image.open(file, formats=(kind.format,))
     except Image.DecompressionBombError:
-        raise DataError(_too_large(name)) from None
+        raise DataError(_too_large(name, most)) from None
     except UnidentifiedImageError:
         kinds = "is damaged, or of a kind that Pillow does not read"
         raise DataError(f"{name} is a {kind.format} image that {kinds}; replace or convert it") from None
@@ -140,16 +141,42 @@ def _open(file: BinaryIO, kind: Kind, head: bytes, name: str) -> Image.Image:
 
 
 def webp_canvas(head: bytes) -> tuple[int, int]:
-    """Sides of the canvas of a WebP that announces one, else zeros: Pillow allocates it before it tells its size."""
-    if head[8:16] != b"WEBPVP8X":
-        return 0, 0
-    width, height = (1 + int.from_bytes(head[at : at + 3], "little") for at in (24, 27))
-    return width, height
+    """Sides of the canvas that a WebP announces, else zeros: Pillow allocates it before it tells its size."""
+    kind, content = head[8:16], head[20:30]
+    if kind == b"WEBPVP8X" and len(content) == 10:
+        width, height = (1 + int.from_bytes(content[at : at + 3], "little") for at in (4, 7))
+        return width, height
+    if kind == b"WEBPVP8L" and content[:1] == b"\x2f":
+        bits = int.from_bytes(content[1:5], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    if kind == b"WEBPVP8 " and content[3:6] == b"\x9d\x01\x2a":
+        width, height = (int.from_bytes(content[at : at + 2], "little") & 0x3FFF for at in (6, 8))
+        return width, height
+    return 0, 0
 
 
-def _check_size(width: int, height: int, name: str) -> None:
-    if Image.MAX_IMAGE_PIXELS is not None and width * height > Image.MAX_IMAGE_PIXELS:
-        raise DataError(_too_large(name))
+def announced(source: str | os.PathLike[str] | bytes) -> tuple[str, int]:
+    """Format and number of pixels that an image file announces; empty and 0 if it is not read at all."""
+    try:
+        with _opened(source) as file:
+            head = file.read(HEAD)
+            file.seek(0)
+            kind = kind_of_head(head)
+            if kind.group != "image":
+                return "", 0
+            image = _open(file, kind, head, "the image", Image.MAX_IMAGE_PIXELS)
+            return kind.format, image.width * image.height
+    except (DataError, *DAMAGED):
+        return "", 0
+
+
+def _check_size(width: int, height: int, name: str, most: int | None) -> None:
+    if most is not None and width * height > most:
+        raise DataError(_too_large(name, most))
+
+
+def _fewest(*limits: int | None) -> int | None:
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def _refusal(kind: Kind, head: bytes) -> str:
@@ -174,8 +201,8 @@ def _png_is_whole(file: BinaryIO) -> bool:
     return _PNG_END in file.read()  # some programs append to the file
 
 
-def _too_large(name: str) -> str:
-    return f"{name} has more than {Image.MAX_IMAGE_PIXELS:,} pixels; make it smaller"
+def _too_large(name: str, most: int | None) -> str:
+    return f"{name} has more than {most:,} pixels; make it smaller"
 
 
 def what_is_wrong(error: BaseException) -> str:

@@ -36,6 +36,7 @@ def read_image(
     *,
     channel_order: str = "rgb",
     strict: bool = False,
+    max_pixels: int | None = None,
     on_note: Note | None = None,
 ) -> np.ndarray:
     """uint8 (H, W, 3) of a path, bytes, open file, PIL image or array; (size, size, 3) if ``size`` is given.
@@ -51,17 +52,19 @@ def read_image(
     Args:
         channel_order: of arrays, ``rgb`` or ``bgr`` as OpenCV has it.
         strict: refuse a JPEG that lacks only its last bytes, which is read with a note otherwise.
+        max_pixels: of a file, compared with what its header announces, before anything is decoded; never more than
+            ``PIL.Image.MAX_IMAGE_PIXELS``.
         on_note: called with a sentence about an image that is read, but not as a whole.
 
     Raises:
         DataError: missing, no regular file, empty, damaged, truncated, of a format that is not read, more pixels
-            than ``PIL.Image.MAX_IMAGE_PIXELS`` (a decompression bomb); an array of another shape, type or range.
+            than ``max_pixels`` (a decompression bomb); an array of another shape, type or range.
     """
     if size is not None and size < 1:
         raise DataError(f"image size must be >= 1, got {size}")
     check_order(channel_order)
     if isinstance(source, (str, os.PathLike, bytes, bytearray, memoryview)) or hasattr(source, "read"):
-        image = from_file(source, strict, on_note)
+        image = from_file(source, strict, on_note, max_pixels)
     elif isinstance(source, Image.Image):
         image = from_pil(source)
     else:

@@ -20,13 +20,16 @@ _REFUSED = {
     "Zp": "a line break",
     "Cs": "bytes that are no UTF-8",
 }
+# Unicode's Bidi_Control: marks that turn the direction of writing, also of what follows the name.
+_TURNING = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
-def checked_name(text: str, what: str = "a label") -> str:
+def checked_name(text: str, what: str = "a label", *, of_a_stranger: bool = False) -> str:
     """The name in Unicode's composed form (NFC), in which equal names are equal text.
 
     Args:
         what: what the name is of, for the error: ``a label``, ``class folder /data/x``.
+        of_a_stranger: refuse marks that turn the direction of writing too, which can disguise a name.
 
     Raises:
         DataError: the name is empty or only spaces, or holds a control character, a line break or a lone surrogate.
@@ -35,6 +38,8 @@ def checked_name(text: str, what: str = "a label") -> str:
         raise DataError(f"{what} needs at least one visible character, got {text!a}")
     for letter in text:
         reason = _REFUSED.get(unicodedata.category(letter))
+        if of_a_stranger and letter in _TURNING:
+            reason = "a mark that turns the direction of writing"
         if reason is not None:
             reason = "a line break" if letter in "\n\r\v\f\x1c\x1d\x1e\x85" else reason
             raise DataError(f"{what} has the name {text!a}, which holds {reason}; rename it")

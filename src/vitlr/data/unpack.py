@@ -41,12 +41,12 @@ class Limits:
 def unpack(
     archive: str | Path,
     into: str | Path,
-    folder: str,
+    folder: str | None,
     *,
     limits: Limits | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[int, int]:
-    """Unpack ``folder`` of a zip to ``into/folder``, which must not exist.
+    """Unpack ``folder`` of a zip to ``into/folder``, or everything to ``into`` if it is None; neither may exist.
 
     Entries outside ``folder`` are checked like the others and left out.
 
@@ -62,7 +62,7 @@ def unpack(
         RunError: the disk refuses.
     """
     archive, into, limits = Path(archive), Path(into), limits or Limits()
-    target = into / folder
+    target = into if folder is None else into / folder
     if os.path.lexists(target):
         raise DataError(f"{target} exists already; remove it or choose another directory")
     with ExitStack() as stack:
@@ -70,14 +70,18 @@ def unpack(
             file = stack.enter_context(_BoundedReader(io.FileIO(archive), limits.directory))
             opened = zipfile.ZipFile(file)
         wanted, left_out = _checked(opened.infolist(), archive, folder, limits)
-        ensure_space(into, sum(info.file_size + _BLOCK for info in wanted), f"unpack {archive.name}")
+        ensure_space(
+            into if folder else into.parent,
+            sum(info.file_size + _BLOCK for info in wanted),
+            f"unpack {archive.name}",
+        )
         temporary = stack.enter_context(new_directory(target, replace=False))
         for count, info in enumerate(wanted, 1):
             with _reading(archive):
                 content = opened.read(info)
                 if len(content) != info.file_size:
                     raise EOFError(f"{info.filename} ends early")
-            _write(temporary.joinpath(*info.filename.split("/")[1:]), content)
+            _write(temporary.joinpath(*info.filename.split("/")[folder is not None :]), content)
             if progress is not None:
                 progress(count, len(wanted))
     return len(wanted), left_out
@@ -123,12 +127,13 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _checked(
-    entries: Sequence[zipfile.ZipInfo], archive: Path, folder: str, limits: Limits
+    entries: Sequence[zipfile.ZipInfo], archive: Path, folder: str | None, limits: Limits
 ) -> tuple[list[zipfile.ZipInfo], int]:
     """Files to write, and how many are left out; DataError if one entry, or all together, may not be."""
     packed, total = archive.stat().st_size, sum(info.file_size for info in entries)
     files = [info for info in entries if not info.filename.endswith("/")]
-    wanted = [info for info in files if info.filename.startswith(f"{folder}/")]
+    inside = "__MACOSX/" if folder is None else f"{folder}/"  # what Macs add to their archives
+    wanted = [info for info in files if info.filename.startswith(inside) == (folder is not None)]
     entry, fault = next(((info, fault) for info in entries if (fault := _fault(info, limits))), (None, ""))
     what = ""
     if len(entries) > limits.entries:
@@ -142,7 +147,7 @@ def _checked(
     elif clash := _clash(entries):
         what = f"two of its entries are for one place, {clash[:100]!r}"
     elif not wanted:
-        what = f"it has no file in a folder {folder}"
+        what = "it is empty" if folder is None else f"it has no file in a folder {folder}"
     if what:
         raise DataError(f"{archive} is refused: {what}; use another copy of it")
     return wanted, len(files) - len(wanted)

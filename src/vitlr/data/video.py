@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from vitlr.data.animation import MAX_PIXELS, check_pixels, frames_of, is_animated
+from vitlr.data.animation import MAX_PIXELS, Bounds, frames_of, is_animated
 from vitlr.data.decoding import BICUBIC, DAMAGED
 from vitlr.data.formats import MAX_FRAMES, VIDEO_SUFFIXES, kind_of, open_regular
 from vitlr.data.images import read_image
@@ -29,6 +29,7 @@ from vitlr.errors import DataError
 __all__ = [
     "MAX_FRAMES",
     "VIDEO_SUFFIXES",
+    "Bounds",
     "Sampled",
     "Video",
     "is_video",
@@ -144,16 +145,25 @@ def is_video(source: Any) -> bool:
 
 
 def read_video(
-    video: Video | str | os.PathLike[str], size: int | None = None, resample: int = BICUBIC
+    video: Video | str | os.PathLike[str],
+    size: int | None = None,
+    resample: int = BICUBIC,
+    *,
+    fit: Callable[[np.ndarray], np.ndarray] | None = None,
+    bounds: Bounds | None = None,
 ) -> list[np.ndarray]:
     """Sampled frames as :func:`vitlr.data.images.read_image` gives images: RGB, upright, resized if asked.
 
     They are resized as they are decoded: memory holds ``max_frames`` of that size (and without ``size`` of
     their own), and what the decoder needs.
 
+    Args:
+        fit: called with each frame that is taken, (H, W, 3); what it returns is stored.
+        bounds: on the pixels that may be decoded.
+
     Raises:
         DataError: missing, damaged, no video, without a frame; a codec that is not tried; a frame of more than
-            ``MAX_PIXELS``; more than ``MAX_DECODED`` frames; no PyAV.
+            ``MAX_PIXELS``; more than ``MAX_DECODED`` frames; more pixels than ``bounds`` allow; no PyAV.
     """
     video = video if isinstance(video, Video) else Video(video)
     path = os.fspath(video.path)
@@ -161,7 +171,7 @@ def read_video(
     notes: list[str] = []
     step, seen, whole = video.every or 1, 0, True
     needed = MAX_DECODED + 1 if video.every is None else video.every * (video.max_frames - 1) + 1
-    frames = decoded_frames(path, needed, notes)
+    frames = decoded_frames(path, needed, notes, bounds)
     try:
         for index, image in enumerate(frames):
             if video.every and len(images) == video.max_frames:
@@ -176,7 +186,8 @@ def read_video(
                 images, step = images[::2], 2 * step
                 if index % step:
                     continue
-            images.append(read_image(converted(path, index, image), size, resample))
+            taken_HWC = read_image(converted(path, index, image), size, resample)
+            images.append(taken_HWC if fit is None else fit(taken_HWC))
     finally:
         frames.close()
     if not images:
@@ -205,7 +216,7 @@ def too_long(path: str) -> DataError:
     return DataError(f"{shown(path)} has more than {MAX_DECODED:,} frames; cut it into shorter videos")
 
 
-def decoded_frames(path: str, needed: int, notes: list[str]) -> _Decoded:
+def decoded_frames(path: str, needed: int, notes: list[str], bounds: Bounds | None = None) -> _Decoded:
     """The frames of a video or animation in order, each converted only when its function is called.
 
     Args:
@@ -217,8 +228,8 @@ def decoded_frames(path: str, needed: int, notes: list[str]) -> _Decoded:
     if empty:
         raise DataError(f"{shown(path)} is empty (0 bytes); replace or remove it")
     if kind_of(path).group == "image":
-        return frames_of(path, needed, MAX_DECODED)
-    return _film(path, notes)
+        return frames_of(path, needed, MAX_DECODED, bounds)
+    return _film(path, notes, bounds or Bounds())
 
 
 @contextmanager
@@ -234,7 +245,7 @@ def _checked(path: str) -> Iterator[Any]:
 
 
 @contextmanager
-def container_of(path: str) -> Iterator[tuple[Any, Any]]:
+def container_of(path: str, bounds: Bounds | None = None) -> Iterator[tuple[Any, Any]]:
     """An open container and its best stream of pictures, of a codec and a size that are read."""
     try:
         import av
@@ -258,7 +269,7 @@ def container_of(path: str) -> Iterator[tuple[Any, Any]]:
                 raise DataError(
                     f"{shown(path)} is packed with {codec.name}, which is not read; convert it to mp4 (H.264)"
                 )
-            check_pixels(path, codec.width, codec.height)  # type: ignore[attr-defined]
+            (bounds or Bounds()).check_frame(path, codec.width, codec.height)  # type: ignore[attr-defined]
             codec.options = {"max_pixels": str(MAX_PIXELS)}  # also if the size changes on the way
             codec.thread_count = 2  # each thread holds frames
             yield container, stream
@@ -271,12 +282,17 @@ def container_of(path: str) -> Iterator[tuple[Any, Any]]:
         ) from None
 
 
-def _film(path: str, notes: list[str]) -> _Decoded:
+def _film(path: str, notes: list[str], bounds: Bounds) -> _Decoded:
     decoded = 0
-    with container_of(path) as (container, stream):
+    with container_of(path, bounds) as (container, stream):
+        codec = stream.codec_context
+        bounds.check_film(path, stream.frames * codec.width * codec.height)  # 0 if the header says nothing
         try:
+            work = 0
             for frame in container.decode(stream):
-                check_pixels(path, frame.width, frame.height)
+                bounds.check_frame(path, frame.width, frame.height)
+                work += frame.width * frame.height
+                bounds.check_film(path, work)
                 if frame.is_corrupt:
                     raise DataError(f"{shown(path)} is damaged at frame {decoded + 1}; replace or cut it")
                 if not decoded and hdr_of(frame):

@@ -12,6 +12,7 @@ import os
 import secrets
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from glob import escape
@@ -25,6 +26,7 @@ __all__ = [
     "new_directory",
     "sync_directory",
     "sync_tree",
+    "temporary_directory",
     "write_all",
     "write_atomically",
 ]
@@ -127,6 +129,27 @@ def new_directory(directory: str | Path, *, replace: bool = True) -> Iterator[Pa
         raise _refused(directory, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)  # what was not finished, or the old one
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+@contextmanager
+def temporary_directory(name: str) -> Iterator[Path]:
+    """A directory of this process and user alone below the system's one for temporary files, removed at the end.
+
+    What a killed process left under that name is removed first. Raises RunError if the disk refuses.
+    """
+    place = Path(tempfile.gettempdir(), name).absolute()
+    try:
+        _remove_abandoned(place)
+        descriptor, temporary = _new_folder(place)
+        temporary.chmod(0o700)
+    except OSError as error:
+        raise _refused(place, error) from error
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
         if descriptor is not None:
             os.close(descriptor)
 

@@ -1,203 +1,240 @@
-// The camera's part of the page: shows the camera, sends frames one after the other, draws the answers.
-(() => {
-  "use strict";
-  const WIDTH = 320; // pixels of a frame that is sent
-  const PAUSE = 100; // milliseconds between two frames at least
-  const visitor = (crypto.randomUUID ? crypto.randomUUID() : String(Math.random()).slice(2) + Date.now());
-  const sleep = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
-  let root, video, overlay, nameField, teachButton, startButton, attention;
-  let running = false, held = false, taken = 0, pending = Promise.resolve();
+// The page: asks what the picture shows, again and again, and draws the answer.
+import { post, query, send, sleep, visitor } from "./api.js";
+import { asJpeg, onChange, setUpCamera, showing, snapshot, source, start, startIfAllowed, stop } from "./camera.js";
+import { setUpCards, showShares } from "./cards.js";
+import { checkFolder, closeTruths, frozen, offer, setUpCheck, takeBack, UNKNOWN } from "./check.js";
+import { files, next, putAway, setUpFiles } from "./files.js";
+import { importZip, setUpMore } from "./more.js";
+import { change, onState, refresh, setUpState, state } from "./state.js";
+import { abandon, lesson, setUpTeaching, takeFrame } from "./teach.js";
+import { $, make, percent, say, showLabel, toast } from "./ui.js";
 
-  const part = (name) => root.querySelector("." + name);
+const PAUSE = 100; // milliseconds between two frames at least
+const STALE = 1500; // milliseconds after which an answer is shown to be old
+const STEADY = 1200; // milliseconds that an answer stays before it is read out
 
-  function say(text, bad = false) {
-    const line = part("message");
-    line.textContent = text;
-    line.classList.toggle("bad", bad);
-  }
+let checking = false, attention = false;
+let answeredAt = 0; // when the answer on the picture came
+let asked = ""; // what a still picture was last asked for
+let gone = false; // the server did not answer the last time
+let steady = { label: "", since: 0, spoken: "" };
 
-  async function ask(path, body, type) {
-    const reply = await fetch(path, {
-      method: body === undefined ? "GET" : "POST",
-      headers: { "X-Vitlr": "1", ...(type ? { "Content-Type": type } : {}) },
-      body,
-    });
-    let content = {};
-    try { content = await reply.json(); } catch { /* reported below */ }
-    if (!reply.ok) throw new Error(content.error || `the page's server answered ${reply.status}`);
-    return content;
-  }
+// -- the loop -----------------------------------------------------------------------------------
 
-  async function start() {
-    if (!navigator.mediaDevices) {
-      say("This browser allows the camera only on pages that are encrypted or on this machine; teach from files instead.", true);
-      return;
-    }
-    startButton.disabled = true;
+async function loop() {
+  for (;;) {
+    const began = performance.now();
     try {
-      const stream = await navigator.mediaDevices.getUserMedia({ video: { width: 640, height: 480 }, audio: false });
-      video.srcObject = stream;
-      await video.play();
-      fit();
-      stream.getVideoTracks()[0].addEventListener("ended", () => stop("The camera was disconnected. Connect it and start again.", true));
-      running = true;
-      part("hint").hidden = true;
-      startButton.textContent = "Stop camera";
-      teachButton.disabled = false;
-      say("Give an object a name, show it, and hold the blue button.");
-      loop();
+      await once();
+      if (gone) { gone = false; say(""); }
     } catch (error) {
-      say(`No camera: ${error.message || error.name}. Allow or connect one, or teach from files.`, true);
-    } finally {
-      startButton.disabled = false;
+      gone = error.status === 0;
+      if (lesson || ![429, 503].includes(error.status)) say(error.message, true); // busy for a moment: the label fades meanwhile
+      await sleep(error.status === 0 ? 1000 : 400);
     }
+    await sleep(Math.max(15, PAUSE - (performance.now() - began)));
   }
+}
 
-  function stop(text = "", bad = false) {
-    running = false;
-    letGo(true);
-    if (video.srcObject) video.srcObject.getTracks().forEach((track) => track.stop());
-    video.srcObject = null;
-    part("hint").hidden = false;
-    clear();
-    startButton.textContent = "Start camera";
-    teachButton.disabled = true;
-    say(text, bad);
+async function once() {
+  if (document.hidden || !showing()) return;
+  if (lesson) {
+    if (answeredAt) clear({ bars: false }); // no old answer beside the object that is taught
+    if (lesson.state === "taking") await takeFrame(asJpeg);
+    return;
   }
+  if (checking && frozen()) return;
+  const still = source.kind === "picture" ? `${source.file.name} ${attention} ${checking} ${state.revision}` : "";
+  if (still && still === asked) return;
+  const canvas = snapshot(), kind = source.kind, file = source.file;
+  const smooth = checking || still ? 0 : 1;
+  const answer = await send(query("/live/answer", { visitor, attention: Number(attention), smooth }), await asJpeg(canvas));
+  if (lesson || !showing() || kind !== source.kind || file !== source.file || (checking && frozen())) return; // too late
+  asked = still;
+  answeredAt = performance.now();
+  draw(answer, canvas);
+}
 
-  function clear() { // no answer is better than an outdated one
-    part("said").textContent = "";
-    part("bars").replaceChildren();
-    overlay.hidden = true;
-  }
+// -- the answer ---------------------------------------------------------------------------------
 
-  function fit() { // the whole picture is shown, upright ones too, so that the map lies over what was looked at
-    if (video.videoWidth) part("stage").style.aspectRatio = `${video.videoWidth} / ${video.videoHeight}`;
-  }
+function draw(answer, canvas) {
+  const none = answer.label === null, unknown = answer.label === UNKNOWN;
+  $("caption").hidden = false;
+  $("caption").className = none ? "caption none" : unknown ? "caption unknown" : "caption";
+  showLabel(none ? "Nothing taught yet" : answer.label);
+  $("how").textContent = none ? "Write a name and hold the red button." : unknown ? "does not look like anything taught" : percent(answer.probabilities[0]?.[1] ?? 0);
+  drawBars(answer.probabilities, answer.label);
+  showShares(answer.probabilities, answer.label);
+  drawDial(none ? null : answer.known);
+  $("overlay").hidden = !answer.attention;
+  if (answer.attention) $("overlay").src = answer.attention;
+  offer(answer.label, canvas);
+  speak(answer.label ?? "");
+}
 
-  function frame() {
-    const canvas = document.createElement("canvas");
-    canvas.width = WIDTH;
-    canvas.height = Math.round((WIDTH * video.videoHeight) / Math.max(1, video.videoWidth)) || 240;
-    canvas.getContext("2d").drawImage(video, 0, 0, canvas.width, canvas.height);
-    return new Promise((done) => canvas.toBlob(done, "image/jpeg", 0.9));
-  }
+function clear({ bars: too = true } = {}) { // no answer is better than an outdated one
+  answeredAt = 0;
+  asked = "";
+  if (!lesson) $("caption").hidden = true;
+  $("overlay").hidden = true;
+  if (too) drawBars([], null);
+  showShares([], null);
+  drawDial(null);
+  offer(null, null);
+}
 
-  async function loop() {
-    while (running) {
-      const began = performance.now();
-      try {
-        const picture = await frame();
-        if (held) {
-          pending = ask(`/live/frame?visitor=${visitor}`, picture, "image/jpeg");
-          taken = (await pending).taken;
-          part("counter").textContent = `${taken} frame${taken === 1 ? "" : "s"}`;
-          part("counter").hidden = false;
-        } else {
-          show(await ask(`/live/answer?attention=${attention.checked ? 1 : 0}`, picture, "image/jpeg"));
-        }
-      } catch (error) {
-        clear();
-        say(error.message === "Failed to fetch" ? "The page's server does not answer. Is it still running?" : error.message, true);
-        await sleep(1000);
-      }
-      await sleep(Math.max(5, PAUSE - (performance.now() - began)));
+const bars = new Map();
+
+function drawBars(shares, said) {
+  const order = state.classes.map((each) => each.label);
+  const list = order.length <= 5 ? [...shares].sort((a, b) => order.indexOf(a[0]) - order.indexOf(b[0])) : shares; // few: each keeps its place
+  for (const [label, bar] of bars) if (!list.some(([each]) => each === label)) { bar.row.remove(); bars.delete(label); }
+  list.forEach(([label, share], index) => {
+    if (!bars.has(label)) {
+      const fill = make("div", { class: "fill" }), number = make("span", { class: "share" });
+      const row = make("div", { class: "bar" }, make("span", { class: "barName", title: label }, label), make("div", { class: "track" }, fill), number);
+      bars.set(label, { row, fill, number });
     }
-  }
+    const { row, fill, number } = bars.get(label);
+    fill.style.transform = `scaleX(${share})`;
+    number.textContent = percent(share);
+    row.classList.toggle("best", label === said);
+    if ($("bars").children[index] !== row) $("bars").insertBefore(row, $("bars").children[index] ?? null);
+  });
+  $("reading").hidden = !list.length;
+}
 
-  function show(answer) {
-    const said = part("said");
-    said.textContent = answer.label ?? "";
-    said.classList.toggle("unknown", answer.label === "unknown");
-    part("bars").replaceChildren(...answer.probabilities.map(([name, share]) => {
-      const bar = document.createElement("div");
-      bar.className = "bar";
-      for (const [kind, text] of [["name", name], ["track", ""], ["share", `${Math.round(100 * share)} %`]]) {
-        const piece = document.createElement("div");
-        piece.className = kind;
-        piece.textContent = text;
-        bar.append(piece);
-      }
-      const fill = document.createElement("div");
-      fill.className = "fill";
-      fill.style.width = `${100 * share}%`;
-      bar.querySelector(".track").append(fill);
-      return bar;
-    }));
-    overlay.hidden = !answer.attention;
-    if (answer.attention) draw(answer.attention);
+function speak(label) { // an answer that stays is read out once
+  const now = performance.now();
+  if (label !== steady.label) steady = { label, since: now, spoken: steady.spoken };
+  if (label && label !== steady.spoken && now - steady.since >= STEADY) {
+    steady.spoken = label;
+    $("spoken").textContent = label;
   }
+}
 
-  function draw(map) { // small squares, smoothed by the browser as it enlarges them
-    const height = map.length, width = map[0].length;
-    overlay.width = width;
-    overlay.height = height;
-    const pixels = new ImageData(width, height), values = map.flat(), least = Math.min(...values);
-    values.forEach((value, index) => { // the least attended parts stay clear
-      const v = Math.sqrt((value - least) / Math.max(1e-9, 1 - least)); // rollout is steep: a few patches hold most of it
-      pixels.data.set([255, 90 + 140 * v, 0, 200 * v * v], 4 * index);
+function watch() {
+  const age = performance.now() - answeredAt;
+  const old = Boolean(answeredAt) && !lesson && !frozen() && source.kind !== "picture" && showing() && !document.hidden && age > STALE;
+  $("stage").classList.toggle("stale", old);
+  if (old) $("how").textContent = `no answer for ${Math.round(age / 1000)} s`;
+}
+
+// -- the limit of "unknown" ---------------------------------------------------------------------
+
+let edits = 0; // of the limit that the server does not know yet
+
+function drawDial(score) {
+  $("dialMark").hidden = score === null;
+  $("known-score").textContent = score === null ? "–" : percent(score);
+  if (score !== null) $("dialMark").style.left = `${100 * score}%`;
+  $("familiar").classList.toggle("below", score !== null && score < Number($("threshold").value));
+}
+
+function drawLimit() {
+  const { value, auto } = state.threshold;
+  $("auto").setAttribute("aria-pressed", String(auto));
+  if (!edits) $("threshold").value = value;
+  markLimit();
+}
+
+function markLimit() {
+  const value = Number($("threshold").value);
+  $("dialUnknown").style.width = `${100 * value}%`;
+  $("threshold").setAttribute("aria-valuetext", `unknown below ${percent(value)}`);
+  $("dialNote").textContent = value > 0 ? `Below ${percent(value)} the answer is “unknown”.` : "It never answers “unknown”.";
+}
+
+function setUpDial() {
+  const field = $("threshold");
+  let timer = 0;
+  const set = async (what) => {
+    const mine = edits;
+    await change(post("/live/threshold", what).then(() => ({ state: "done" })));
+    if (mine === edits) edits = 0; // else it was moved on meanwhile
+    drawLimit();
+  };
+  field.addEventListener("input", () => {
+    const value = Number(field.value);
+    edits += 1;
+    markLimit();
+    clearTimeout(timer);
+    timer = setTimeout(() => set({ value }), 150);
+  });
+  $("auto").addEventListener("click", () => { clearTimeout(timer); edits += 1; set({ auto: true }); });
+}
+
+// -- what is on the picture ---------------------------------------------------------------------
+
+function drawSource() {
+  const { kind, lost, mirrored } = source;
+  $("stage").dataset.state = lost ? "lost" : kind || "empty";
+  $("empty").hidden = Boolean(kind) && !lost;
+  $("emptyTitle").textContent = lost ? "The camera is gone" : "Show it something";
+  $("emptyText").hidden = lost; // the line under the picture says more
+  $("video").hidden = kind !== "camera" && kind !== "film";
+  $("still").hidden = kind !== "picture";
+  $("stage").classList.toggle("mirrored", mirrored);
+  $("mirror").hidden = kind !== "camera";
+  $("mirror").setAttribute("aria-pressed", String(mirrored));
+  $("stop").hidden = kind !== "camera";
+  if (kind !== "camera") $("cameras").hidden = true;
+  $("hold").disabled = !showing() && !files().length;
+  if (kind === "camera") putAway(); // the camera takes the place of files
+  if (lost || !kind) abandon();
+  clear();
+}
+
+function setMode(check) {
+  checking = check;
+  closeTruths();
+  asked = "";
+  for (const [tab, on] of [[$("tabTeach"), !check], [$("tabCheck"), check]]) {
+    tab.setAttribute("aria-selected", String(on));
+    tab.tabIndex = on ? 0 : -1;
+  }
+  $("objects").hidden = $("teachBar").hidden = check;
+  $("results").hidden = $("checkBar").hidden = !check;
+}
+
+function setUpModes() {
+  const tabs = [$("tabTeach"), $("tabCheck")];
+  tabs.forEach((tab, index) => {
+    tab.addEventListener("click", () => setMode(index === 1));
+    tab.addEventListener("keydown", (event) => {
+      if (!["ArrowLeft", "ArrowRight"].includes(event.key)) return;
+      setMode(index === 0);
+      tabs[1 - index].focus();
     });
-    overlay.getContext("2d").putImageData(pixels, 0, 0);
-  }
+  });
+}
 
-  function press(event) {
-    event.preventDefault();
-    if (!running || held) return;
-    if (!nameField.value.trim()) {
-      nameField.focus();
-      say("Give the object a name first.", true);
-      return;
-    }
-    taken = 0;
-    held = true;
-    teachButton.classList.add("held");
-    say("Turn the object slowly. Release the button when it was seen from all sides.");
-  }
+function afterJudging({ truth, answer }) {
+  const text = truth === answer ? `Counted: ${answer} was right.` : `Counted: it was ${truth}, not ${answer}.`;
+  toast(text, { action: takeBack, key: "check" });
+  next();
+}
 
-  async function letGo(lost = false) {
-    if (!held) return;
-    held = false;
-    const began = performance.now(), name = nameField.value.trim();
-    teachButton.classList.remove("held");
-    try { await pending; } catch { /* reported where it was sent */ }
-    part("counter").hidden = true;
-    if (lost) {
-      ask(`/live/drop?visitor=${visitor}`, "{}", "application/json").catch(() => {});
-      return;
-    }
-    try {
-      let job = await ask(`/live/release?visitor=${visitor}`, JSON.stringify({ label: name }), "application/json");
-      while (job.state === "waiting" || job.state === "learning") {
-        say(`${name}: ${job.frames} frames ${job.state === "waiting" ? "wait to be learned" : "are being learned"} …`);
-        await sleep(60);
-        job = await ask(`/live/job?number=${job.number}`);
-      }
-      if (job.state === "failed") throw new Error(job.message);
-      const seconds = ((performance.now() - began) / 1000).toFixed(1);
-      say(`${name}: ${job.frames} frames learned in ${seconds} s. ${job.message}`);
-      root.dataset.learned = String(1 + Number(root.dataset.learned || 0));
-    } catch (error) {
-      say(error.message, true);
-    }
-  }
-
-  function setUp() {
-    root = document.getElementById("live-root");
-    if (!root || root.dataset.ready) return;
-    root.dataset.ready = "1";
-    video = root.querySelector("video");
-    overlay = root.querySelector("canvas");
-    nameField = root.querySelector("input[type=text]");
-    teachButton = root.querySelector("button.teach");
-    startButton = root.querySelector("button.start");
-    attention = root.querySelector("input[type=checkbox]");
-    video.addEventListener("resize", fit); // when a phone is turned
-    startButton.addEventListener("click", () => (running ? stop() : start()));
-    teachButton.addEventListener("pointerdown", press);
-    for (const kind of ["pointerup", "pointercancel"]) window.addEventListener(kind, () => letGo());
-    teachButton.addEventListener("keydown", (event) => { if ((event.key === " " || event.key === "Enter") && !event.repeat) press(event); });
-    teachButton.addEventListener("keyup", (event) => { if (event.key === " " || event.key === "Enter") letGo(); });
-    window.addEventListener("blur", () => letGo());
-  }
-  setInterval(setUp, 200); // Gradio builds the page, and builds it again after a reconnection
-})();
+onChange(drawSource);
+onState(drawLimit);
+setUpMore();
+setUpCards();
+setUpTeaching(files);
+setUpFiles({ zip: importZip, folder: checkFolder, checking: () => checking });
+setUpCheck(afterJudging);
+setUpCamera();
+setUpDial();
+setUpModes();
+setUpState();
+$("start").addEventListener("click", () => start());
+$("stop").addEventListener("click", () => { abandon(); stop(); say(""); });
+$("attention").addEventListener("click", () => {
+  attention = !attention;
+  $("attention").setAttribute("aria-pressed", String(attention));
+  if (!attention) $("overlay").hidden = true;
+});
+setInterval(watch, 300);
+await refresh().catch((error) => say(error.message, true));
+document.documentElement.dataset.ready = "1";
+startIfAllowed();
+loop();

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["SHOWN", "model_card"]
+__all__ = ["SHOWN", "model_card", "plain"]
 
 SHOWN = 100  # class names; more are counted
+
+
+def plain(name: str) -> str:
+    """A name in Markdown, where it is no markup, link or HTML."""
+    return re.sub(r"[\\`*_\[\]<>&#|~]", r"\\\g<0>", name)
 
 
 def model_card(
@@ -33,7 +39,7 @@ def model_card(
         precision: of the frozen blocks during teaching; exported weights are float32.
         trained: if the blocks above the cut were trained; otherwise the classifier was made in closed form.
     """
-    names = ", ".join(str(name) for name in class_names[:SHOWN])
+    names = ", ".join(plain(str(name)) for name in class_names[:SHOWN])
     more = f" and {len(class_names) - SHOWN} more" if len(class_names) > SHOWN else ""
     number = f"{len(class_names)} {'class' if len(class_names) == 1 else 'classes'}"
     ran = (
