@@ -41,6 +41,7 @@ TEST_SESSIONS = (3, 7, 10)
 TRAINING_SESSIONS = (1, 2, 4, 5, 6, 8, 9, 11)
 OBJECTS = 50
 TASKS = [(25, 6), (25, 1), (8, 6), (8, 3), (8, 1)]
+OURS = ("vitlr", "its head", "its statistics")
 BASELINES: dict[str, Callable[[], Any]] = {
     "logistic regression": lambda: LogisticRegression(max_iter=2000),
     "LDA, shrunk": lambda: LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto"),
@@ -71,7 +72,11 @@ def measured(
     asked = [(n, path) for n, each in enumerate(taught) for s in TEST_SESSIONS for path in videos[s, each]]
     truth = np.array([number for number, _ in asked])
     latents = encode([path for _, path in asked]).latents
-    found = {"vitlr": float((learner.logits(latents).argmax(dim=1).numpy() == truth).mean())}
+    scores = (learner.logits(latents), *learner.parts(latents))
+    found = {
+        name: float((scores_NC.argmax(dim=1).numpy() == truth).mean())
+        for name, scores_NC in zip(OURS, scores, strict=True)
+    }
     norm = network.new_head().norm
 
     def features(class_tokens_NKD: torch.Tensor) -> np.ndarray:
@@ -112,12 +117,12 @@ def main() -> None:
     plan = ViewPlan(views=needs.views, budget=needs.view_budget)
     encode = Encoder(network, stream=True, views=plan)
     choices, rows = [int(text) for text in options.choices.split(",")], []
-    print(f"{'taught':<24}" + "".join(f"{name:>22}" for name in ("vitlr", *BASELINES)))
+    print(f"{'taught':<24}" + "".join(f"{name:>22}" for name in (*OURS, *BASELINES)))
     for objects, frames in TASKS:
         found = [measured(encode, config, videos, choice, (objects, frames)) for choice in choices]
         row = {name: mean_and_sd([each[name] for each in found]) for name in found[0]}
         rows.append({"objects": objects, "frames": frames, "all": found, "mean_and_sd": row})
-        cells = (row.get(name) for name in ("vitlr", *BASELINES))
+        cells = (row.get(name) for name in (*OURS, *BASELINES))
         text = "".join(
             f"{f'{100 * pair[0]:.1f} ± {100 * (pair[1] or 0):.1f}' if pair else '-':>22}" for pair in cells
         )

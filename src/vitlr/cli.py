@@ -37,6 +37,7 @@ def make_parser() -> argparse.ArgumentParser:
     """All commands. Those in ``_CONFIGURED`` parse the rest of their line themselves."""
     from vitlr.commands import (
         cache,
+        change,
         compare,
         data,
         demo,
@@ -59,7 +60,20 @@ def make_parser() -> argparse.ArgumentParser:
     common = {"formatter_class": argparse.RawDescriptionHelpFormatter}
     for name, summary in _CONFIGURED.items():
         commands.add_parser(name, help=summary, add_help=False)
-    for module in (demo, compare, data, pretrain, teach, predict, model, rollout, report, serve, cache):
+    for module in (
+        demo,
+        compare,
+        data,
+        pretrain,
+        teach,
+        predict,
+        model,
+        change,
+        rollout,
+        report,
+        serve,
+        cache,
+    ):
         module.add_parsers(commands, common)
     return parser
 

@@ -123,6 +123,8 @@ def test_a_score_below_the_threshold_is_unknown(session: LiveSession) -> None:
     two(session)
     session.set_threshold(1.0)
     assert session.answer(picture(40)).label == "unknown" and session.threshold()["value"] == 1
+    session.set_threshold(None)
+    assert session.threshold() == {"value": session.changes.model.threshold_, "auto": True}
     with pytest.raises(ConfigError, match="threshold"):
         session.set_threshold(7.0)
 

@@ -151,3 +151,55 @@ def test_every_command_that_opens_a_classifier_takes_device_and_precision(comman
     assert (options.device, options.precision) == ("cuda:1", "int8")
     if command in ("teach", "serve"):
         assert make_parser().parse_args([*line, "--method", "slda"]).method == "slda"
+
+
+def test_a_class_is_renamed_made_part_of_another_and_nothing_changes_if_that_is_refused(
+    capsys: pytest.CaptureFixture[str], place: Path, tmp_path: Path
+) -> None:
+    robot = taught(place, tmp_path / "robot")
+    dark, grey, light = LEVELS
+    assert "is night now, 3 images" in said(capsys, "rename", robot, dark, "night")
+    before = (robot / "state.safetensors").read_bytes()
+    assert main(["rename", str(robot), grey, light]) == 2
+    assert "make both one with --merge" in capsys.readouterr().err
+    assert main(["rename", str(robot), "nobody", "x"]) == 2
+    assert "no class 'nobody' to rename" in capsys.readouterr().err
+    assert (robot / "state.safetensors").read_bytes() == before
+    merged = json.loads(said(capsys, "rename", robot, grey, light, "--merge", "--json"))
+    assert merged["classes"] == {"night": 3, light: 6}
+
+
+def test_classifiers_taught_apart_are_put_together_in_a_new_directory(
+    capsys: pytest.CaptureFixture[str], place: Path, tmp_path: Path
+) -> None:
+    robots = []
+    for label in LEVELS:
+        robots.append(tmp_path / f"robot-{label}")
+        line = ["teach", robots[-1], "--label", label, place / "shown" / label, "--backbone", place / "vit"]
+        assert main([*map(str, line), "--quiet"]) == 0
+    found = said(capsys, "merge", *robots, "--out", tmp_path / "fleet")
+    assert "3 classes, 9 images, of 3 classifiers" in found
+    rows = said(capsys, "predict", tmp_path / "fleet", place / "shown", "--json").splitlines()
+    assert all(row["label"] == Path(row["path"]).parent.name for row in map(json.loads, rows))
+    for line, sentence in (
+        ((robots[0], robots[0]), "1 of the 1 lessons were taught to both"),
+        ((robots[0],), "two or more classifiers"),
+        ((robots[0], tmp_path / "fleet"), "1 of the 3 lessons"),
+    ):
+        assert main(["merge", *map(str, line), "--out", str(tmp_path / "other")]) == 2
+        assert sentence in capsys.readouterr().err and not (tmp_path / "other").exists()
+    assert main(["merge", *map(str, robots), "--out", str(robots[0])]) == 2
+    assert "holds a classifier already" in capsys.readouterr().err
+
+
+def test_pictures_of_one_sequence_get_one_answer_from_all_of_them(
+    capsys: pytest.CaptureFixture[str], place: Path, tmp_path: Path
+) -> None:
+    robot, shown = taught(place, tmp_path / "robot"), place / "shown" / "grey"
+    each = [json.loads(row) for row in said(capsys, "predict", robot, shown, "--json").splitlines()]
+    one = json.loads(said(capsys, "predict", robot, shown, "--sequence", "--json"))
+    assert one["label"] == "grey" and one["frames"] == 3 == len(one["files"])
+    assert one["path"] == str(shown) and one["probability"] >= np.mean([row["probability"] for row in each])
+    assert one["score"] == pytest.approx(np.mean([row["score"] for row in each]), abs=1e-5)
+    assert "3 frames of 3 files" in said(capsys, "predict", robot, shown, "--sequence")
+    assert LatentReplayClassifier.load(robot).predict_sequence(str(shown)) == "grey"

@@ -17,7 +17,8 @@ def scores(num: int, strength: float, seed: int, labels: torch.Tensor) -> torch.
 
 def made(head: float, statistics: float, num: int = 20_000) -> HeldOut:
     labels = torch.from_numpy(np.random.default_rng(0).integers(0, 5, num))
-    return HeldOut(scores(num, head, 1, labels), scores(num, statistics, 2, labels), labels)
+    parts = scores(num, head, 1, labels), scores(num, statistics, 2, labels)
+    return HeldOut(*parts, labels, torch.zeros(num))
 
 
 def test_without_a_held_out_image_the_prior_holds() -> None:
@@ -48,9 +49,11 @@ def test_two_independent_parts_are_both_used_and_beat_each_alone() -> None:
 
 def test_the_newest_images_are_kept_and_classes_may_be_added_and_removed() -> None:
     labels, numbers = torch.arange(20) % 2, torch.arange(20.0)[:, None].expand(20, 2)
-    held_out = HeldOut.empty().added(numbers, -numbers, labels)
+    held_out = HeldOut.empty().added(numbers, -numbers, labels, torch.zeros(len(labels)))
     assert held_out.labels_P.tolist() == [0, 1] * 6 and held_out.head_PC[:, 0].tolist() == list(range(8, 20))
-    held_out = held_out.added(torch.ones(5, 4), torch.ones(5, 4), torch.tensor([3, 3, 3, 0, 0]))
+    held_out = held_out.added(
+        torch.ones(5, 4), torch.ones(5, 4), torch.tensor([3, 3, 3, 0, 0]), torch.zeros(5)
+    )
     assert held_out.head_PC.shape == (15, 4) and torch.isneginf(held_out.head_PC[0, 2:]).all()
     rest = held_out.without_class(0)
     assert rest.labels_P.tolist() == [1] * 6 + [3] * 3 and torch.isneginf(rest.head_PC[:, 0]).all()

@@ -66,9 +66,22 @@ def test_views_are_patterns_like_images_and_make_them_count_as_more_independent_
         torch.cat([images, views]), torch.cat([labels, view_labels]), *NONE
     )
     torch.testing.assert_close(both.scatter_WW, as_images.scatter_WW)
-    images_of_each, all_of_each = labels.bincount(), torch.cat([labels, view_labels]).bincount()
-    assert both.independent() == pytest.approx(float(images_of_each.sqrt().sum()) * (1 + 20 / 10))
-    assert as_images.independent() == pytest.approx(float(all_of_each.sqrt().sum()))
+
+    def counting(of_each: torch.Tensor) -> float:
+        """The root of a class's images, and of that a share if there are fewer than 48, as there are of 8 or fewer."""
+        return float((of_each.double().sqrt() * (of_each.double().clamp(min=8) / 48)).sum())
+
+    assert both.independent() == pytest.approx(counting(labels.bincount()) * (1 + 20 / 10))
+    assert as_images.independent() == pytest.approx(counting(torch.cat([labels, view_labels]).bincount()))
+
+
+def test_from_48_images_on_a_class_counts_whole_and_what_it_counted_as_stays_when_it_is_removed() -> None:
+    patterns, labels = blobs(60, 2, classes=1)
+    few = Statistics.empty(WIDTH).added(patterns[:12], labels[:12], *NONE)
+    many = few.added(patterns[12:], labels[12:], *NONE)
+    assert few.independent() == pytest.approx(12**0.5 / 4)
+    assert many.independent() == pytest.approx(12**0.5 + 48**0.5)
+    assert few.without_class(0).independent() == pytest.approx(12**0.5 / 4)
 
 
 def test_shrinkage_is_scikit_learns_oas_for_patterns_that_are_independent() -> None:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vitlr.learning.sequence import together
+
 __all__ = ["Answer", "Smoother"]
 
 _SECONDS, _FRAMES, _VISITORS = 1.0, 6, 64
@@ -37,15 +39,15 @@ class Answer:
 @dataclass(frozen=True, kw_only=True)
 class _Seen:
     at: float
-    logs_C: np.ndarray
+    probabilities_C: np.ndarray
     known: float
 
 
 class Smoother:
     """Joins the answers to a visitor's frames of about the last second, at most six.
 
-    Log-probabilities are averaged, so that one blurred frame that is sure of something else does not outweigh the
-    others, and a class that most frames exclude is out. The frames are forgotten if what is known changes.
+    They are joined as the frames of a video (``vitlr.learning.sequence``), so that one blurred frame that is sure of
+    something else does not outweigh the others. The frames are forgotten if what is known changes.
     """
 
     def __init__(self) -> None:
@@ -61,21 +63,19 @@ class Smoother:
             state: a number that changes with what is known.
         """
         now = time.monotonic()
-        logs_C = np.log(np.maximum(probabilities_C, 1e-12))
         with self._lock:
             before, frames = self._seen.pop(visitor, (state, deque(maxlen=_FRAMES)))
-            if before != state:
+            if before != state or any(len(each.probabilities_C) != len(probabilities_C) for each in frames):
                 frames = deque(maxlen=_FRAMES)
-            frames.append(_Seen(at=now, logs_C=logs_C, known=known))
+            frames.append(_Seen(at=now, probabilities_C=probabilities_C, known=known))
             while frames[0].at < now - _SECONDS:
                 frames.popleft()
             self._seen[visitor] = (state, frames)
             while len(self._seen) > _VISITORS:
                 self._seen.popitem(last=False)
             last = list(frames)
-        mean_C = np.mean([each.logs_C for each in last], axis=0)
-        joined_C = np.exp(mean_C - mean_C.max())
-        return joined_C / joined_C.sum(), float(np.mean([each.known for each in last]))
+        joined_C = together(np.stack([each.probabilities_C for each in last]))
+        return joined_C, float(np.mean([each.known for each in last]))
 
     def drop(self, visitor: str) -> None:
         """Start afresh for a visitor."""

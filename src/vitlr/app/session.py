@@ -135,7 +135,7 @@ class LiveSession:
             probabilities_C, known = self._smoother.joined(visitor, number, probabilities_C, known)
         order = np.argsort(-probabilities_C, kind="stable")[:top]
         best = tuple((str(labels[index]), float(probabilities_C[index])) for index in order)
-        label = best[0][0] if known >= model.threshold else UNKNOWN
+        label = best[0][0] if known >= model.threshold_ else UNKNOWN
         drawn = None if map_hw is None else overlay(fitted(picture_HWC, _DRAWN), map_hw)
         return Answer(label=label, probabilities=best, known=known, attention_HWC=drawn)
 
@@ -302,13 +302,15 @@ class LiveSession:
         self._touch()
 
     def set_threshold(self, value: float | None) -> None:
-        """Below it an answer is ``unknown``; None sets it from the taught frames. Raises ConfigError."""
-        self.changes.model.set_params(threshold=check_threshold(value))
+        """Below it an answer is ``unknown``; None takes the method's own, set from the taught frames. Raises ConfigError."""
+        self.changes.model.set_params(threshold=None if value is None else check_threshold(value))
         self._touch()
 
     def threshold(self) -> dict[str, Any]:
         """``value``, 0..1, and ``auto`` if it is set from the taught frames."""
-        return {"value": float(self.changes.model.threshold), "auto": False}
+        model = self.changes.model
+        value = model.threshold_ if hasattr(model, "classes_") else model.threshold or 0.0
+        return {"value": float(value), "auto": model.threshold is None}
 
     def network(self) -> dict[str, Any]:
         """Name of the network in use, if it is the bundled one, and a warning if that is so."""

@@ -43,6 +43,7 @@ from vitlr.latents.settings import BackboneConfig
 from vitlr.latents.views import ViewPlan
 from vitlr.learning import CLOSED_FORM, LearnerConfig, LearnStats, needs_of, new_learner
 from vitlr.learning.methods import keeps_images
+from vitlr.learning.sequence import together
 from vitlr.replay import MemoryConfig
 from vitlr.replay.codec import codec_named
 from vitlr.replay.memory import DEFAULT_BYTES
@@ -90,7 +91,7 @@ class LatentReplayClassifier:
             single methods.
         precision: of the frozen part, float32, bfloat16 or int8; by default what is native to this processor.
         device: ``cpu``, ``cuda``, ``cuda:NUMBER``, or ``auto`` for a GPU if there is one.
-        threshold: -1..1; ``scores`` below it mean an unknown object. See ``scores`` for how reliable this is.
+        threshold: -1..1; ``scores`` below it mean an unknown object. None takes the method's own, see ``threshold_``.
         random_state: seed; None takes another one each time.
     """
 
@@ -128,7 +129,7 @@ class LatentReplayClassifier:
         train_precision: str = LearnerConfig.train_precision,
         precision: str | None = None,
         device: str = "cpu",
-        threshold: float = 0.2,
+        threshold: float | None = None,
         random_state: int | None = 0,
     ) -> None:
         self.backbone = backbone
@@ -373,6 +374,17 @@ class LatentReplayClassifier:
         return label_array(self._known().labels)
 
     @property
+    def threshold_(self) -> float:
+        """The threshold in use: as given, or the method's own.
+
+        With two memories that is .05, meant to keep 95 % of what was taught; with others a cosine of .2.
+
+        Raises:
+            ConfigError: no score can be above or below it.
+        """
+        return self._known().learner.threshold if self.threshold is None else check_threshold(self.threshold)
+
+    @property
     def last_stats_(self) -> LearnStats | None:
         """Loss, accuracy and steps of the last experience; None after a load or ``forget``."""
         return self._known().stats
@@ -388,13 +400,12 @@ class LatentReplayClassifier:
         return self._known().notes
 
     def predict(self, X: Any, unknown: Label | None = None) -> np.ndarray:
-        """(N,) labels. With ``unknown`` given, that label where the score is below ``threshold``."""
+        """(N,) labels. With ``unknown`` given, that label where the score is below ``threshold_``."""
         knowledge = self._known()
         _, logits_NC, scores_N = knowledge.answer(checked_images(X))
         labels = [knowledge.labels[index] for index in logits_NC.argmax(dim=1).tolist()]
         if unknown is not None:
-            check_threshold(self.threshold)
-            unknown, known = checked_label(unknown), (scores_N >= self.threshold).tolist()
+            unknown, known = checked_label(unknown), (scores_N >= self.threshold_).tolist()
             labels = [label if is_known else unknown for label, is_known in zip(labels, known, strict=True)]
         return label_array(labels)
 
@@ -402,18 +413,26 @@ class LatentReplayClassifier:
         """(N, C) float64 probabilities, columns as in ``classes_``."""
         return self._known().answer(checked_images(X))[1].double().softmax(dim=1).numpy()
 
+    def predict_sequence(self, X: Any, unknown: Label | None = None) -> Label:
+        """The label of the one object that several frames show, such as those of a video: all of them are joined.
+
+        With ``unknown`` given, that label where the mean of their scores is below ``threshold_``.
+        """
+        labels, proba_NC, scores_N = self.answers(X)
+        if unknown is not None and float(scores_N.mean()) < self.threshold_:
+            return checked_label(unknown)
+        return labels[int(together(proba_NC).argmax())]
+
     def scores(self, X: Any) -> np.ndarray:
-        """(N,) float32 in -1..1, how much each image looks like something known; higher is more.
+        """(N,) float32, how much each image looks like something known; higher is more.
 
-        The largest cosine between the image's features and a class's row of the classifier, or its mean for a method in
-        closed form. Unlike the largest probability it does not rise because the other classes are still worse, and it
-        needs no stored latents. It is 1 as long as only one class is known, since nothing was learned to tell it from.
+        Unlike the largest probability it does not rise because the other classes are still worse. With two memories,
+        the default, it is the share of taught images that would look less familiar (``vitlr.learning.familiarity``).
+        With other methods it is the largest cosine between the image's features and a class's row of the classifier or
+        its mean, -1..1, and 1 as long as only one class is known, since nothing was learned to tell it from.
 
-        With latent replay on real objects (docs/results.md, "Unknown objects") its AUROC for taught against other
-        objects was .82 with 2 objects taught and .65 with 25, .75 if no object left out was of a taught kind: similar
-        objects are not separated reliably. The threshold 0.2 kept 64 and 89 % of taught ones and rejected 81 and 25 %
-        of the others; with two memories it has not been measured.
-        Set it from frames of your own.
+        docs/results.md, "Unknown objects", says how far it can be relied on: objects of kinds that were never taught
+        are separated well, similar objects of a taught kind are not.
         """
         return self._known().answer(checked_images(X))[2].numpy()
 
@@ -700,7 +719,8 @@ def _check_settings(params: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ConfigError: another kind of value where a whole number is meant, or no threshold that scores can have.
     """
-    check_threshold(params["threshold"])
+    if params["threshold"] is not None:
+        check_threshold(params["threshold"])
     whole = {}
     for name in _WHOLE:
         value = params[name]
@@ -713,7 +733,9 @@ def _check_settings(params: dict[str, Any]) -> dict[str, Any]:
 def check_threshold(threshold: Any) -> float:
     """The threshold. Raises ConfigError unless it is a number that scores can be above or below, -1 to 1."""
     if (
-        not isinstance(threshold, (int, float, np.number)) or not -1 <= threshold <= 1
+        isinstance(threshold, bool)
+        or not isinstance(threshold, (int, float, np.number))
+        or not -1 <= threshold <= 1
     ):  # false for NaN as well
         raise ConfigError(f"threshold must be -1 to 1, as scores are, got {threshold!r}")
     return float(threshold)

@@ -22,6 +22,7 @@ from vitlr.latents.encoder import Encoder
 from vitlr.latents.network import Network
 from vitlr.latents.record import Latents
 from vitlr.latents.settings import BackboneConfig
+from vitlr.learning.learner import COSINE_THRESHOLD
 from vitlr.vit.compute.precision import resolved
 
 __all__ = ["Exported", "exported_in"]
@@ -39,10 +40,10 @@ class Exported:
     """A network and a linear classifier as ``LatentReplayClassifier.export`` and ``vitlr train`` write them.
 
     Attributes:
-        threshold: of scores, as a new classifier has it.
+        threshold_: of scores, as a new classifier has it.
     """
 
-    threshold = 0.2
+    threshold_ = COSINE_THRESHOLD
 
     def __init__(self, directory: Path, device: str | None = None, precision: str | None = None) -> None:
         """Raises RunError if the model has no linear classifier on its class token."""

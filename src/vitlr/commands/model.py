@@ -32,9 +32,11 @@ __all__ = [
     "add_parsers",
     "by_text",
     "check_place",
+    "check_saved",
     "hold_new",
     "is_saved",
     "knowing",
+    "label_known",
     "machine_notes",
     "new_or_saved",
     "opened",
@@ -150,7 +152,7 @@ def is_saved(directory: Path) -> bool:
     return (directory / "state.safetensors").is_file()
 
 
-def _check_saved(path: Path) -> None:
+def check_saved(path: Path) -> None:
     if not is_saved(path):
         if (path / "config.json").is_file() or (path / "config.yaml").is_file():
             raise RunError(
@@ -164,7 +166,7 @@ def opened(options: argparse.Namespace) -> LatentReplayClassifier:
     """The classifier in ``options.model``, computing as the flags say."""
     from vitlr.classifier import LatentReplayClassifier
 
-    _check_saved(options.model)
+    check_saved(options.model)
     with machine_notes(quiet=options.quiet):
         return LatentReplayClassifier.load(options.model, device=options.device, precision=options.precision)
 
@@ -210,7 +212,7 @@ def hold_new(stack: ExitStack, directory: Path) -> None:
         raise RunError(f"another process has made a classifier in {directory} meanwhile; try again")
 
 
-def _as_known(model: LatentReplayClassifier, text: str) -> Label:
+def label_known(model: LatentReplayClassifier, text: str) -> Label:
     """The label that reads so, with its own type; the text if there is none."""
     from vitlr.classifier.labels import known_label
 
@@ -235,10 +237,10 @@ def classes(options: argparse.Namespace) -> int:
 
 
 def forget(options: argparse.Namespace) -> int:
-    _check_saved(options.model)  # locking would make the directory
+    check_saved(options.model)  # locking would make the directory
     with locked(options.model, wait=PATIENCE):
         model = knowing(options)
-        removed = model.forget(_as_known(model, options.label))
+        removed = model.forget(label_known(model, options.label))
         model.save(options.model)
     if options.json:
         print(json.dumps({"label": options.label, "latents": removed, "remains": model.remains}))
@@ -284,7 +286,7 @@ def _measured(
     """
     images = (folders.test or folders.train).images
     known = model.classes_.tolist()
-    label_of = {name: _as_known(model, name) for name in images}
+    label_of = {name: label_known(model, name) for name in images}
     others = [name for name in images if label_of[name] not in known]
     tested = {name: paths for name, paths in images.items() if name not in others}
     if not tested:

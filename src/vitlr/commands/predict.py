@@ -6,16 +6,16 @@ import argparse
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 from vitlr.commands import pictures
 from vitlr.commands.model import add_common_flags, is_saved, knowing
-from vitlr.data.names import shown
+from vitlr.data.names import counted, shown
 from vitlr.errors import ConfigError
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from vitlr.classifier import LatentReplayClassifier
     from vitlr.classifier.exported import Exported
     from vitlr.classifier.labels import Label
@@ -41,6 +41,11 @@ def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
     )
     parser.add_argument("--unknown", help="answer this where the score is below the classifier's threshold")
     parser.add_argument("--threshold", type=float, help="of scores, -1 to 1, in place of the classifier's")
+    parser.add_argument(
+        "--sequence",
+        action="store_true",
+        help="all images given show one object: one answer for them together, as for a video",
+    )
     parser.set_defaults(run_command=predict)
     pictures.add_video_flags(parser)
     pictures.add_bad_flag(parser)
@@ -48,7 +53,7 @@ def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
 
 
 def predict(options: argparse.Namespace) -> int:
-    """A line for each image, and one for each video, from the mean of its frames."""
+    """A line for each image, and one for each video, whose frames are joined; one for all with ``--sequence``."""
     if options.threshold is not None and options.unknown is None:
         raise ConfigError("--threshold tells what --unknown is the answer to; give --unknown LABEL with it")
     found = pictures.found_pictures(pictures.from_stdin(options.paths), options, videos=True)
@@ -57,20 +62,19 @@ def predict(options: argparse.Namespace) -> int:
     from vitlr.classifier.classifier import check_threshold
 
     model = _answering(options)
-    threshold = model.threshold if options.threshold is None else check_threshold(options.threshold)
-    skipped = []
-    for path, label, probability, score, video in _answers(model, sources, videos, options.on_bad_image):
-        if score != score:  # NaN: it could not be read
-            skipped.append(path)
-            continue
-        label = options.unknown if options.unknown is not None and score < threshold else label
+    threshold = model.threshold_ if options.threshold is None else check_threshold(options.threshold)
+    lines = _answers(model, sources, videos, options.on_bad_image)
+    read = [line for line in lines if line.score == line.score]  # NaN: it could not be read
+    skipped = [line.path for line in lines if line.score != line.score]
+    for line in _together(read, options) if options.sequence else read:
+        label, probability = line.best
+        label = options.unknown if options.unknown is not None and line.score < threshold else label
         if options.json:
-            content = {"path": path, "label": label, "probability": round(probability, 6)}
-            content |= {"score": round(score, 6)} | ({} if video is None else {"video": video.as_dict()})
+            content = {"path": line.path, "label": label, "probability": round(probability, 6)}
+            content |= {"score": round(line.score, 6)} | line.about
             print(json.dumps(content))
         else:
-            note = "" if video is None else f"\t{video.counts}"
-            print(f"{shown(path)}\t{label}\t{probability:.3f}{note}")
+            print(f"{shown(line.path)}\t{label}\t{probability:.3f}{line.note}")
     if skipped:
         pictures.say([pictures.skipped_sentence(skipped)], options)
     if options.json and (skipped or found.left_out):
@@ -94,7 +98,36 @@ def _answering(options: argparse.Namespace) -> LatentReplayClassifier | Exported
     return Exported(model, options.device, options.precision)
 
 
-_Line = tuple[str, Any, float, float, "Sampled | None"]  # path, label, probability, score
+class _Line(NamedTuple):
+    """An answer to be printed: labels and probabilities (C,), the score, a note, and what JSON says besides."""
+
+    path: str
+    known: tuple[Any, ...]
+    proba_NC: np.ndarray
+    score: float
+    note: str = ""
+    about: dict[str, Any] = {}  # noqa: RUF012 - never changed
+
+    @property
+    def best(self) -> tuple[Any, float]:
+        """The answer for all frames together, and its probability."""
+        from vitlr.learning.sequence import together
+
+        proba_C = together(self.proba_NC)
+        return self.known[int(proba_C.argmax())], float(proba_C.max())
+
+
+def _together(lines: list[_Line], options: argparse.Namespace) -> list[_Line]:
+    """One line for the pictures and videos of all lines."""
+    if not lines:
+        return []
+    proba_NC = np.concatenate([line.proba_NC for line in lines])
+    weights = [len(line.proba_NC) for line in lines]
+    score = float(np.average([line.score for line in lines], weights=weights))
+    files = [line.path for line in lines]
+    path = str(options.paths[0]) if len(options.paths) == 1 else files[0]
+    note = f"\t{counted(len(proba_NC), 'frame')} of {counted(len(files), 'file')}"
+    return [_Line(path, lines[0].known, proba_NC, score, note, {"frames": len(proba_NC), "files": files})]
 
 
 def _answers(
@@ -110,10 +143,12 @@ def _answers(
     lines: list[_Line] = []
     for source in sources:
         if isinstance(source, str):
-            (proba_C, score), video, path = next(answered), None, source
-        else:
-            known, proba_NC, scores_N = model.answers(source, on_bad_image=on_bad)
-            proba_C, score, path = proba_NC.mean(axis=0), float(scores_N.mean()), str(source.path)
-            video = None if score != score else videos[-1]
-        lines.append((path, known[int(proba_C.argmax())], float(proba_C.max()), score, video))
+            proba_C, score = next(answered)
+            lines.append(_Line(source, known, proba_C[None], score))
+            continue
+        known, proba_NC, scores_N = model.answers(source, on_bad_image=on_bad)
+        line = _Line(str(source.path), known, proba_NC, float(scores_N.mean()))
+        if line.score == line.score:
+            line = line._replace(note=f"\t{videos[-1].counts}", about={"video": videos[-1].as_dict()})
+        lines.append(line)
     return lines

@@ -36,7 +36,15 @@ from vitlr.errors import ConfigError, RunError
 from vitlr.latents.record import Latents
 from vitlr.learning import cwr
 from vitlr.learning.frozen import pooled
-from vitlr.learning.learner import UNSEEN, Head, LearnStats, LinearModel, check_pairs, device_of
+from vitlr.learning.learner import (
+    COSINE_THRESHOLD,
+    UNSEEN,
+    Head,
+    LearnStats,
+    LinearModel,
+    check_pairs,
+    device_of,
+)
 from vitlr.learning.method import Hook, HookState, Method, Step, Student
 from vitlr.learning.methods import METHODS, hook_of
 from vitlr.learning.minibatch import epoch_minibatches
@@ -98,6 +106,7 @@ class GradientLearner:
     """
 
     remains = "what the blocks above the cut learned from it"
+    threshold = COSINE_THRESHOLD
 
     def __init__(
         self,
@@ -166,18 +175,21 @@ class GradientLearner:
         """Logits (N, C) and scores (N,): the largest cosine of the features to a class's row of the classifier."""
         known = self._knowledge
         features_ND = self._features(known.head, latents)
-        known_C = known.past_C > 0
-        logits_NC = (features_ND @ known.classifier_CD.T).masked_fill(~known_C, UNSEEN)
-        unit_CD = functional.normalize(known.classifier_CD[known_C], dim=1)
+        unit_CD = functional.normalize(known.classifier_CD[known.past_C > 0], dim=1)
         if len(unit_CD) < 2:
             scores_N = torch.ones(len(features_ND))
         else:
             scores_N = (functional.normalize(features_ND, dim=1) @ unit_CD.T).amax(dim=1)
-        return logits_NC.cpu(), scores_N.cpu()
+        return self._logits(features_ND), scores_N.cpu()
 
+    @torch.no_grad()
     def logits(self, latents: Latents) -> Tensor:
         """(N, C) logits on the host; -inf for class indices that are not known."""
-        return self.answer(latents)[0]
+        return self._logits(self._features(self._knowledge.head, latents))
+
+    def _logits(self, features_ND: Tensor) -> Tensor:
+        known = self._knowledge
+        return (features_ND @ known.classifier_CD.T).masked_fill(~(known.past_C > 0), UNSEEN).cpu()
 
     def _features(self, head: Head, latents: Latents) -> Tensor:
         batches = (batch.to(self.device).float() for batch in latents.tokens_NTD.split(_BATCH) if len(batch))

@@ -29,23 +29,29 @@ _BYTES = 2**21  # of all their scores; the oldest are dropped
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """Scores of images as they were before these images were learned; -inf for classes unknown then."""
+    """Scores of images as they were before these images were learned; -inf for classes unknown then.
+
+    ``familiar_P`` is how familiar they looked (``learning.familiarity``).
+    """
 
     head_PC: Tensor
     statistics_PC: Tensor
     labels_P: Tensor
+    familiar_P: Tensor
 
     @staticmethod
     def empty() -> HeldOut:
         """No images."""
-        return HeldOut(torch.zeros(0, 0), torch.zeros(0, 0), torch.zeros(0, dtype=torch.int64))
+        return HeldOut(
+            torch.zeros(0, 0), torch.zeros(0, 0), torch.zeros(0, dtype=torch.int64), torch.zeros(0)
+        )
 
     @property
     def num_bytes(self) -> int:
         """Bytes kept."""
-        return self.head_PC.nbytes + self.statistics_PC.nbytes + self.labels_P.nbytes
+        return sum(part.nbytes for part in (self.head_PC, self.statistics_PC, self.labels_P, self.familiar_P))
 
-    def added(self, head_NC: Tensor, statistics_NC: Tensor, labels_N: Tensor) -> HeldOut:
+    def added(self, head_NC: Tensor, statistics_NC: Tensor, labels_N: Tensor, familiar_N: Tensor) -> HeldOut:
         """With new images, of which and of the others the newest are kept."""
         width = max(head_NC.shape[1], self.head_PC.shape[1])
         labels = torch.cat([self.labels_P, labels_N])
@@ -61,6 +67,7 @@ class HeldOut:
             together(self.head_PC, head_NC.float()),
             together(self.statistics_PC, statistics_NC.float()),
             labels[kept],
+            torch.cat([self.familiar_P, familiar_N.float()])[kept],
         )
 
     def without_class(self, label: int) -> HeldOut:
@@ -69,7 +76,7 @@ class HeldOut:
         head_PC, statistics_PC = self.head_PC[kept].clone(), self.statistics_PC[kept].clone()
         if label < head_PC.shape[1]:
             head_PC[:, label], statistics_PC[:, label] = float("-inf"), float("-inf")
-        return HeldOut(head_PC, statistics_PC, self.labels_P[kept])
+        return HeldOut(head_PC, statistics_PC, self.labels_P[kept], self.familiar_P[kept])
 
     def regrouped(self, index_C: np.ndarray) -> HeldOut:
         """With class i under number ``index_C[i]``; of classes that become one the better score counts."""
@@ -81,7 +88,7 @@ class HeldOut:
             empty = scores_PC.new_full((len(scores_PC), size), float("-inf"))
             return empty.scatter_reduce(1, columns.expand(len(scores_PC), -1), scores_PC, "amax")
 
-        return HeldOut(moved(self.head_PC), moved(self.statistics_PC), index[self.labels_P])
+        return HeldOut(moved(self.head_PC), moved(self.statistics_PC), index[self.labels_P], self.familiar_P)
 
 
 def exponents(held_out: HeldOut) -> tuple[float, float]:

@@ -22,9 +22,19 @@ from vitlr.latents.record import Latents
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["UNSEEN", "Head", "LearnStats", "Learner", "LinearModel", "check_pairs", "device_of"]
+__all__ = [
+    "COSINE_THRESHOLD",
+    "UNSEEN",
+    "Head",
+    "LearnStats",
+    "Learner",
+    "LinearModel",
+    "check_pairs",
+    "device_of",
+]
 
 UNSEEN = float("-inf")  # logit of a class that has never been seen
+COSINE_THRESHOLD = 0.2  # of scores that are cosines
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,10 +78,12 @@ class LinearModel(NamedTuple):
 class Learner(Protocol):
     """A method with what it has learned. Class indices are numbers from 0, in any order, with or without gaps.
 
-    ``remains`` names what ``forget`` cannot remove, for the user; empty if nothing of a class is left.
+    ``remains`` names what ``forget`` cannot remove, for the user; empty if nothing of a class is left. ``threshold`` is
+    the score below which an image is of nothing that was taught, unless another one is given.
     """
 
     remains: str
+    threshold: float
 
     @property
     def head(self) -> Head:
@@ -104,7 +116,8 @@ class Learner(Protocol):
         """(N, C) logits and (N,) scores, both float32 on the host.
 
         Logits of class indices that are not known are -inf. A score, -1..1, says how much a latent looks like the
-        nearest known class, whatever the others are: a cosine to that class's row or mean.
+        nearest known class, whatever the others are: a cosine to that class's row or mean, or a share of taught images
+        that would score less.
         """
 
     def logits(self, latents: Latents) -> Tensor:

@@ -30,7 +30,7 @@ from vitlr.learning.frozen import (
     stats_of,
     without,
 )
-from vitlr.learning.learner import Head, LearnStats
+from vitlr.learning.learner import COSINE_THRESHOLD, Head, LearnStats
 from vitlr.learning.settings import LearnerConfig
 from vitlr.storage.saved import saved_tensor
 
@@ -50,6 +50,7 @@ class NearestClassMean:
 
     summary = "nearest class mean of frozen features"
     remains = ""
+    threshold = COSINE_THRESHOLD
     capacity: int | None = None
 
     def __init__(self, head: Head) -> None:

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from vitlr.errors import RunError
 from vitlr.latents.record import Latents
+from vitlr.learning.familiarity import THRESHOLD, Familiarity, familiarity, shares
 from vitlr.learning.frozen import grown
 from vitlr.learning.gradient import GradientLearner
 from vitlr.learning.joining import HeldOut, exponents, share_of
@@ -82,6 +83,7 @@ class Complementary:
 
     summary = "two memories: statistics of every image, and a head trained by replay"
     remains = "its share of the covariance that all classes share, and what the blocks above the cut learned from it"
+    threshold = THRESHOLD
 
     def __init__(
         self,
@@ -98,7 +100,8 @@ class Complementary:
             replay=GradientLearner(head, config, memory, rng, method=REPLAY),
             held_out=HeldOut.empty(),
         )
-        self._solved: tuple[Statistics, Tensor, Tensor] | None = None
+        self._solved: tuple[Statistics, Tensor, Tensor, Tensor] | None = None
+        self._familiarity: tuple[Statistics, Familiarity] | None = None
         self._joined: tuple[HeldOut, tuple[float, float]] | None = None
 
     # -- what it knows ------------------------------------------------------------------------------
@@ -149,17 +152,28 @@ class Complementary:
     # -- answers --------------------------------------------------------------------------------------
 
     def answer(self, latents: Latents) -> tuple[Tensor, Tensor]:
-        """Calibrated log-probabilities (N, C), -inf for classes that are not known, and scores (N,)."""
-        head_NC, scores_N = self._knowledge.replay.answer(latents)
-        return self._log_probabilities(head_NC, self._scores(latents.class_tokens_NKD)), scores_N
+        """Calibrated log-probabilities (N, C), -inf for classes that are not known, and scores (N,), 0..1: the share of
+        taught images that would look less familiar (``learning.familiarity``)."""
+        familiar_N = self._familiar(latents.class_tokens_NKD)
+        classes = int(self.known_C.sum())
+        return self.logits(latents), shares(familiar_N, self._knowledge.held_out.familiar_P, classes)
 
     def logits(self, latents: Latents) -> Tensor:
         """The log-probabilities of ``answer``."""
-        return self.answer(latents)[0]
+        return self._log_probabilities(*self.parts(latents))
 
     def parts(self, latents: Latents) -> tuple[Tensor, Tensor]:
         """Logits (N, C) of the head alone and of the statistics alone."""
-        return self._knowledge.replay.answer(latents)[0], self._scores(latents.class_tokens_NKD)
+        return self._knowledge.replay.logits(latents), self._scores(latents.class_tokens_NKD)
+
+    def _familiar(self, class_tokens_NKD: Tensor) -> Tensor:
+        """(N,) scores of ``learning.familiarity``; 0 if nothing is known."""
+        now = self._knowledge.statistics
+        if not bool(self.known_C.any()):
+            return torch.zeros(len(class_tokens_NKD))
+        if self._familiarity is None or self._familiarity[0] is not now:
+            self._familiarity = now, familiarity(now, self._discriminants()[2])
+        return self._familiarity[1].scores(joined(class_tokens_NKD))
 
     def _log_probabilities(self, head_NC: Tensor, statistics_NC: Tensor) -> Tensor:
         a, b = self.exponents
@@ -172,17 +186,18 @@ class Complementary:
         now = self._knowledge.statistics
         if len(now.counts_C) == 0:
             return torch.zeros(len(class_tokens_NKD), 0)
-        weights_CW, bias_C = self._discriminants()
+        weights_CW, bias_C, _ = self._discriminants()
         scores_NC = joined(class_tokens_NKD) @ weights_CW.T + bias_C
         return scores_NC.masked_fill(~(now.counts_C > 0), UNSEEN).float()
 
-    def _discriminants(self) -> tuple[Tensor, Tensor]:
-        """(C, W) weights and (C,) biases of the statistics' scores, solved when they are first asked for."""
+    def _discriminants(self) -> tuple[Tensor, Tensor, Tensor]:
+        """(C, W) weights and (C,) biases of the statistics' scores, and the weights before these were scaled; solved
+        when they are first asked for."""
         now = self._knowledge.statistics
         if self._solved is None or self._solved[0] is not now:
             weights_CW, bias_C = discriminants(now)
             scale = scale_of_scores(weights_CW, now)
-            self._solved = now, scale * weights_CW, scale * bias_C
+            self._solved = now, scale * weights_CW, scale * bias_C, weights_CW
         return self._solved[1:]
 
     # -- learning -------------------------------------------------------------------------------------
@@ -224,8 +239,8 @@ class Complementary:
             return now.held_out
         rows = rows[share_of(len(rows), _HELD_OUT)]
         chosen = latents[rows]
-        head_PC, statistics_PC = now.replay.answer(chosen)[0], self._scores(chosen.class_tokens_NKD)
-        return now.held_out.added(head_PC, statistics_PC, torch.from_numpy(labels_N[rows]))
+        familiar_P = self._familiar(chosen.class_tokens_NKD)
+        return now.held_out.added(*self.parts(chosen), torch.from_numpy(labels_N[rows]), familiar_P)
 
     def forget(self, label: int) -> int:
         """Remove a class from both memories; returns how many latents there were."""
@@ -260,7 +275,7 @@ class Complementary:
         if not bool(self.known_C.any()):
             return None
         a, b = self.exponents
-        weights_CW, bias_C = self._discriminants()
+        weights_CW, bias_C, _ = self._discriminants()
         model = now.replay.linear_model()
         return LinearModel(model.head, a * model.weight_CD, b * bias_C, b * weights_CW)
 
@@ -280,6 +295,7 @@ class Complementary:
             "held_out.head": now.held_out.head_PC.clone(),
             "held_out.statistics": now.held_out.statistics_PC.clone(),
             "held_out.labels": now.held_out.labels_P.clone(),
+            "held_out.familiar": now.held_out.familiar_P.clone(),
         }
         forgotten = [now.statistics.forgotten, now.statistics.forgotten_independent]
         return tensors, {"replay": plain, "forgotten": forgotten}
@@ -308,6 +324,7 @@ class Complementary:
             head_PC.clone(),
             saved_tensor(tensors, "held_out.statistics", tuple(head_PC.shape), torch.float32).clone(),
             labels_P.clone(),
+            saved_tensor(tensors, "held_out.familiar", (len(labels_P),), torch.float32).clone(),
         )
         replay = copy.copy(self._knowledge.replay)
         own = {name.removeprefix("replay."): t for name, t in tensors.items() if name.startswith("replay.")}
@@ -315,4 +332,4 @@ class Complementary:
         if replay.known_C.tolist() != (grown(counts_C, len(replay.known_C)) > 0).tolist():
             raise RunError("the saved state has two memories of other classes; use another copy of it")
         self._knowledge = _Knowledge(statistics=statistics, replay=replay, held_out=held_out)
-        self._solved = self._joined = None
+        self._solved = self._joined = self._familiarity = None

@@ -38,7 +38,7 @@ from vitlr.learning.frozen import (
     stats_of,
     without,
 )
-from vitlr.learning.learner import Head, LearnStats
+from vitlr.learning.learner import COSINE_THRESHOLD, Head, LearnStats
 from vitlr.learning.ridge import chosen_ridge, ridge_solution
 from vitlr.learning.settings import LearnerConfig
 from vitlr.storage.saved import saved_tensor
@@ -67,6 +67,7 @@ class RanPAC:
 
     summary = "random projection and ridge regression (McDonnell et al. 2023)"
     remains = "its share of the Gram matrix that all classes share"
+    threshold = COSINE_THRESHOLD
     capacity: int | None = None
 
     def __init__(self, head: Head, width: int, ridge: float | None, rng: np.random.Generator) -> None:

@@ -40,7 +40,7 @@ from vitlr.learning.frozen import (
     stats_of,
     without,
 )
-from vitlr.learning.learner import Head, LearnStats, LinearModel
+from vitlr.learning.learner import COSINE_THRESHOLD, Head, LearnStats, LinearModel
 from vitlr.learning.settings import LearnerConfig
 from vitlr.storage.saved import saved_count, saved_tensor
 
@@ -65,6 +65,7 @@ class SLDA:
 
     summary = "streaming linear discriminant analysis (Hayes & Kanan 2020)"
     remains = "its share of the covariance that all classes share"
+    threshold = COSINE_THRESHOLD
     capacity: int | None = None
 
     def __init__(self, head: Head, shrinkage: float = LearnerConfig.slda_shrinkage) -> None:
