@@ -302,7 +302,8 @@ class LiveSession:
         self._touch()
 
     def set_threshold(self, value: float | None) -> None:
-        """Below it an answer is ``unknown``; None takes the method's own, set from the taught frames. Raises ConfigError."""
+        """Below it an answer is ``unknown``; None sets it from the taught frames, as the method does. Raises
+        ConfigError."""
         self.changes.model.set_params(threshold=None if value is None else check_threshold(value))
         self._touch()
 
@@ -310,7 +311,7 @@ class LiveSession:
         """``value``, 0..1, and ``auto`` if it is set from the taught frames."""
         model = self.changes.model
         value = model.threshold_ if hasattr(model, "classes_") else model.threshold or 0.0
-        return {"value": float(value), "auto": model.threshold is None}
+        return {"value": float(np.clip(value, 0, 1)), "auto": model.threshold is None}
 
     def network(self) -> dict[str, Any]:
         """Name of the network in use, if it is the bundled one, and a warning if that is so."""
