@@ -23,7 +23,7 @@ from vitlr.data.images import read_image
 from vitlr.data.video import Bounds, Video, is_video, read_video
 from vitlr.errors import DataError
 
-__all__ = ["THUMBNAIL", "Decoder", "jpeg", "thumbnail"]
+__all__ = ["THUMBNAIL", "Decoder", "give_memory_back", "jpeg", "thumbnail"]
 
 THUMBNAIL = 96  # pixels of its side
 _LARGE = 2**21  # pixels
@@ -53,7 +53,7 @@ class Decoder:
             yield
         finally:
             if pixels > _LARGE:
-                _trim_memory()
+                give_memory_back()
             with self._changed:
                 self._pictures -= 1
                 self._pixels -= pixels
@@ -105,8 +105,8 @@ class Decoder:
             return _shrunk(read_image(source, max_pixels=most, on_note=on_note))
 
 
-def _trim_memory() -> None:
-    """Give memory that the C library keeps back to the system: after large pictures that is hundreds of megabytes."""
+def give_memory_back() -> None:
+    """Return what was freed to the system: after many or large pictures the C library keeps hundreds of megabytes."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)  # glibc
 

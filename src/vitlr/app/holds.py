@@ -77,7 +77,7 @@ class Holds:
         with self._lock:
             self._waiting -= num_bytes
 
-    def drop(self, visitor: str) -> None:
-        """Discard the frames of a visitor."""
+    def drop(self, visitor: str) -> bool:
+        """Discard the frames of a visitor; True if there were any."""
         with self._lock:
-            self._holds.pop(visitor, None)
+            return self._holds.pop(visitor, None) is not None

@@ -139,32 +139,34 @@ class LearningQueue:
 
     def _work(self) -> None:
         while (task := self._queue.get()) is not None and not self._closing:
-            number, act = task
-            began = self._began = time.perf_counter()
-            self._set(number, state="learning")
-            try:
-                outcome = act(partial(self._reached, number))
-            except VitLRError as error:
-                self._set(
-                    number,
-                    state="failed",
-                    message=self._said(str(error)),
-                    seconds=time.perf_counter() - began,
-                )
-            except BaseException as error:  # a bug must not end the thread that learns
-                sentence = f"it was not done, because of an error in the program ({type(error).__name__})"
-                self._set(number, state="failed", message=sentence, seconds=time.perf_counter() - began)
-            else:
-                job, seconds = self.job(number), time.perf_counter() - began
-                self._pace[job.kind] = seconds / max(1, job.frames)
-                self._set(
-                    number,
-                    state="done",
-                    progress=1.0,
-                    seconds=seconds,
-                    message=self._said(outcome.message),
-                    download=outcome.download,
-                )
+            self._do(*task)
+            del task  # it may hold frames, while the next one is waited for
+
+    def _do(self, number: int, act: Act) -> None:
+        began = self._began = time.perf_counter()
+        self._set(number, state="learning")
+        try:
+            outcome = act(partial(self._reached, number))
+        except VitLRError as error:
+            self._failed(number, self._said(str(error)), began)
+        except BaseException as error:  # a bug must not end the thread that learns
+            self._failed(
+                number, f"it was not done, because of an error in the program ({type(error).__name__})", began
+            )
+        else:
+            job, seconds = self.job(number), time.perf_counter() - began
+            self._pace[job.kind] = seconds / max(1, job.frames)
+            self._set(
+                number,
+                state="done",
+                progress=1.0,
+                seconds=seconds,
+                message=self._said(outcome.message),
+                download=outcome.download,
+            )
+
+    def _failed(self, number: int, sentence: str, began: float) -> None:
+        self._set(number, state="failed", message=sentence, seconds=time.perf_counter() - began)
 
     def _reached(self, number: int, share: float) -> None:
         self._set(number, progress=min(_SHOWN, share))

@@ -46,7 +46,7 @@ class Limits:
     upload_bytes: int = 64 * 10**6
     import_bytes: int = 256 * 10**6
     stored_bytes: int = 6 * 10**8
-    held_bytes: int = 400 * 2**20
+    held_bytes: int = 200 * 10**6
     kept_bytes: int = 500 * 10**6
     waiting: int = 16
     holds: int = 16

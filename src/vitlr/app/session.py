@@ -19,7 +19,7 @@ import torch
 from vitlr.app.answers import Answer, Smoother
 from vitlr.app.changes import Changes, Report
 from vitlr.app.exchange import FORMATS
-from vitlr.app.frames import Decoder, jpeg
+from vitlr.app.frames import Decoder, give_memory_back, jpeg
 from vitlr.app.holds import Holds
 from vitlr.app.jobs import Job, LearningQueue, Outcome
 from vitlr.app.limits import BusyError, Limits
@@ -158,7 +158,8 @@ class LiveSession:
 
     def drop(self, visitor: str) -> None:
         """Discard the frames that a visitor showed."""
-        self._holds.drop(visitor)
+        if self._holds.drop(visitor):
+            give_memory_back()
         self._smoother.drop(visitor)
 
     def release(self, visitor: str, label: Any, *, same_as: Any = None, new: bool = False) -> Job:
@@ -271,7 +272,10 @@ class LiveSession:
         """Queue a change that can be taken back; ``act`` returns a sentence for the user, or nothing."""
 
         def change(report: Report) -> Outcome:
-            return Outcome(message=self.changes.make(what, partial(act, report)))
+            try:
+                return Outcome(message=self.changes.make(what, partial(act, report)))
+            finally:
+                give_memory_back()
 
         return self._queue.add(kind, change, label=label, frames=frames)
 
@@ -306,7 +310,7 @@ class LiveSession:
         """``value``, 0..1, and ``auto`` if it is set from the taught frames."""
         model = self.changes.model
         value = model.threshold_ if hasattr(model, "classes_") else model.threshold or 0.0
-        return {"value": float(value), "auto": model.threshold is None}
+        return {"value": float(np.clip(value, 0, 1)), "auto": model.threshold is None}
 
     def network(self) -> dict[str, Any]:
         """Name of the network in use, if it is the bundled one, and a warning if that is so."""

@@ -9,6 +9,7 @@ containers and codecs of cameras and of the web are tried, and frames, their pix
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -36,6 +37,7 @@ __all__ = [
     "read_video",
 ]
 
+_COLLECTED = 2**26  # pixels of frames, after which those that are no longer used are freed
 MAX_DECODED = 2**17  # frames of a video that is looked at as a whole: 73 minutes at 30 a second
 
 # FFmpeg reads hundreds of formats, of which few are used by cameras and many by no one but attackers. None of these
@@ -288,7 +290,7 @@ def _film(path: str, notes: list[str], bounds: Bounds) -> _Decoded:
         codec = stream.codec_context
         bounds.check_film(path, stream.frames * codec.width * codec.height)  # 0 if the header says nothing
         try:
-            work = 0
+            work, kept = 0, 0
             for frame in container.decode(stream):
                 bounds.check_frame(path, frame.width, frame.height)
                 work += frame.width * frame.height
@@ -301,6 +303,12 @@ def _film(path: str, notes: list[str], bounds: Bounds) -> _Decoded:
                     )
                 yield partial(to_rgb, frame)
                 decoded += 1
+                # A frame whose side data were looked at is in a circle that only the collector frees, and it does not
+                # know how large a frame is.
+                kept += frame.width * frame.height
+                if kept > _COLLECTED:
+                    gc.collect()
+                    kept = 0
         except DataError:
             raise
         except Exception:
