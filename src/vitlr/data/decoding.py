@@ -47,7 +47,8 @@ DAMAGED = (
 def from_file(source: Any, strict: bool, on_note: Note | None) -> Image.Image:
     """RGB of a path, bytes or an open file; see :func:`vitlr.data.images.read_image`."""
     is_path = isinstance(source, (str, os.PathLike))
-    name = shown(source) if is_path else "the image"
+    own = source if is_path else getattr(source, "name", None)  # an open file knows its path
+    name = shown(own) if isinstance(own, (str, os.PathLike)) else "the image"
     try:
         with _opened(source) as file:
             return _decode(file, name, strict, on_note)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from vitlr.data.decoding import BICUBIC, Note
+from vitlr.data.experience import Item
 from vitlr.data.files import find_images
 from vitlr.data.images import read_image
 from vitlr.data.names import expanded
@@ -36,7 +37,9 @@ def pictures(
         DataError: as ``read_image``, ``read_video`` and :func:`vitlr.data.files.find_images`.
     """
     options: dict[str, Any] = {"channel_order": channel_order, "strict": strict, "on_note": on_note}
-    if isinstance(source, (str, os.PathLike)) and expanded(source).is_dir():
+    if isinstance(source, Item):
+        yield read_image(source.load(), size, resample, **options)
+    elif isinstance(source, (str, os.PathLike)) and expanded(source).is_dir():
         found = find_images([source], videos=True)
         for path in found.files:
             yield from pictures(path, size, resample, **options)

@@ -148,7 +148,7 @@ def _parquet(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         from pyarrow import ArrowException, parquet
     except ImportError:
         raise DataError(
-            f"reading {shown(file)} needs pyarrow (pip install pyarrow), or save it as .csv"
+            f"reading {shown(file)} needs pyarrow (pip install 'vitlr[hub]'), or save it as .csv"
         ) from None
     try:
         with open_regular(file) as binary:

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
@@ -216,7 +217,10 @@ class Encoder:
 
     def _ids(self, paths: Sequence[str]) -> list[bytes | None]:
         """Identities of images for the cache; what is refused if read strictly has others than what is not."""
-        ids = image_ids([_file(self._root, path) for path in paths])
+        ids = [
+            _in_file(each, path)
+            for each, path in zip(image_ids([_file(self._root, p) for p in paths]), paths, strict=True)
+        ]
         return [None if each is None else each[:-1] + b"s" for each in ids] if self._strict else ids
 
     def _cached(self, batch: _Batch) -> Latents | None:
@@ -435,10 +439,17 @@ def _name(source: Any, row: int) -> str:
     return os.fspath(source) if isinstance(source, (str, os.PathLike)) else f"image {row}"
 
 
+def _in_file(identity: bytes | None, path: str) -> bytes | None:
+    """Identity of a picture by that of its file, which may hold several."""
+    if identity is None or not isinstance(path, Item):
+        return identity
+    return blake2b(identity + path.part.encode("utf-8", "surrogateescape"), digest_size=16).digest()
+
+
 def _file(root: Path | None, path: str) -> Path:
-    """The file of an image; none for a path that will be refused when it is read, and for what is no file."""
+    """The file of an image; none for a path that will be refused when it is read, and for what is in no file."""
     if isinstance(path, Item):
-        return Path()
+        return path.file or Path()
     try:
         return resolve(root, path)
     except DataError:
