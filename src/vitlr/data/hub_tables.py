@@ -16,10 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from PIL import Image
-
 from vitlr.data.formats import open_regular
-from vitlr.data.images import read_image, resolve
 from vitlr.data.names import shown
 from vitlr.errors import DataError
 
@@ -88,6 +85,8 @@ def arrow_tables(directory: Path) -> list[Table]:
     Raises:
         DataError: one is missing or damaged, or pyarrow is.
     """
+    from vitlr.data.images import resolve  # needs Pillow
+
     try:
         names = [str(each["filename"]) for each in read_json(directory / "state.json")["_data_files"]]
     except (LookupError, TypeError):
@@ -294,4 +293,8 @@ class StoredPicture:
             raise DataError(f"{where} holds no image; remove the row")
         if mode is None:
             return picture
+        from PIL import Image
+
+        from vitlr.data.images import read_image
+
         return Image.fromarray(read_image(picture)).convert(mode)  # as datasets gives it

@@ -124,7 +124,7 @@ _COMPUTING = (
         f"vitlr.data.{name}"
         for name in ("images", "decoding", "jpeg", "pixels", "arrays", "signatures", "animation")
     ),
-    *(f"vitlr.data.{name}" for name in ("clips", "video", "video_colours")),
+    *(f"vitlr.data.{name}" for name in ("clips", "video", "video_colours", "hub_tables")),
     "vitlr.device",
     "vitlr.vit.backbone",
     "vitlr.vit.source",
