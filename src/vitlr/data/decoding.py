@@ -53,7 +53,7 @@ def from_file(source: Any, strict: bool, on_note: Note | None) -> Image.Image:
         with _opened(source) as file:
             return _decode(file, name, strict, on_note)
     except DataError:
-        frame = _frame_of(os.fspath(source)) if is_path else None
+        frame = _frame_of(os.fspath(source), on_note) if is_path else None
         if frame is None:
             raise
         return frame
@@ -78,12 +78,12 @@ def _opened(source: Any) -> BinaryIO:
     return io.BytesIO(content)
 
 
-def _frame_of(path: str) -> Image.Image | None:
+def _frame_of(path: str, on_note: Note | None) -> Image.Image | None:
     """The frame of a clip, if the path is one of ``vitlr.data.clips.frame_paths``."""
     from vitlr.data.clips import read_frames, split_frame
 
     found = split_frame(path)
-    return None if found is None else Image.fromarray(read_frames(found[0], [found[1]])[0])
+    return None if found is None else Image.fromarray(read_frames(found[0], [found[1]], on_note=on_note)[0])
 
 
 def _decode(file: BinaryIO, name: str, strict: bool, on_note: Note | None) -> Image.Image:
@@ -114,8 +114,11 @@ def _decode(file: BinaryIO, name: str, strict: bool, on_note: Note | None) -> Im
             raise DataError(f"{name} is truncated; replace or remove it")
         if image.mode == "RGB" and not image.info:
             return image  # the common case: nothing to turn, composite or convert
-    if image.format == "TIFF" and on_note is not None and getattr(image, "is_animated", False):
-        on_note(f"{name} has several pages, of which the first is read")
+    # A JPEG of several pictures (MPO) is a phone's photo: what follows is no page of it.
+    if on_note is not None and kind.format != "JPEG" and getattr(image, "is_animated", False):
+        on_note(
+            f"{name} has several {'pages' if kind.format == 'TIFF' else 'frames'}, of which the first is read"
+        )
     try:
         return to_rgb(image)
     except DataError as error:

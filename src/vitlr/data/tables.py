@@ -18,6 +18,7 @@ from vitlr.data.experience import Stream
 from vitlr.data.files import walk
 from vitlr.data.formats import open_regular
 from vitlr.data.layout import role
+from vitlr.data.left_out import NO_CLASS, LeftOut
 from vitlr.data.names import checked_name, counted, expanded, shown
 from vitlr.data.rows import Row, Rules, natural, stream_of_rows
 from vitlr.errors import DataError
@@ -206,11 +207,9 @@ def experience_folders(root: str | Path, rules: Rules | None = None) -> Stream:
     if not rows:
         raise DataError(f"{shown(root)} holds no images as experience/class/image; give such a folder")
     rows.sort(key=lambda row: natural(row.experience))
-    notes = [*found.left_out.missed.sentences()]
-    if loose:
-        are = "is" if len(loose) == 1 else "are"
-        notes.append(
-            f"{counted(len(loose), 'image')} in no folder as experience/class {are} left out: {shown(loose[0])}"
-        )
+    left_out = found.left_out + LeftOut(tuple((path, NO_CLASS) for path in loose))
+    notes = [*left_out.missed.sentences(), *replace(found, left_out=LeftOut()).sentences()]
     name = f"experiences {root.name or root.resolve().name}"
-    return stream_of_rows(rows, name, root, replace(rules or Rules(), experiences="written"), notes=notes)
+    rules = replace(rules or Rules(), experiences="written")
+    stream = stream_of_rows(rows, name, root, rules, notes=notes)
+    return replace(stream, facts=(*stream.facts, *left_out.harmless.sentences()), left_out=left_out)
