@@ -16,7 +16,7 @@ from __future__ import annotations
 import inspect
 import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from itertools import islice
 from pathlib import Path
@@ -232,6 +232,7 @@ class LatentReplayClassifier:
         sample_weight: Any = None,
         *,
         on_bad_image: str = "error",
+        progress: Callable[[int, int], None] | None = None,
     ) -> LatentReplayClassifier:
         """Learn one experience. New classes are numbered in the order of their appearance.
 
@@ -243,6 +244,7 @@ class LatentReplayClassifier:
             classes: as scikit-learn gives them, labels that may come; not needed.
             sample_weight: None or equal weights; every image counts the same.
             on_bad_image: ``error``, or ``skip`` to leave out what cannot be read; ``last_skipped_`` names it.
+            progress: called with the images and random views of them that are encoded, and with how many there are.
 
         Raises:
             DataError: no images, an unreadable one, another number of labels, a label of another type, one that is
@@ -257,7 +259,8 @@ class LatentReplayClassifier:
         check_classes(classes, labels)
         check_weights(sample_weight, len(images))
         with self._learning:
-            self._knowledge = self.prepare()._known_or_new().learned(images, labels, on_bad=on_bad_image)
+            known = self.prepare()._known_or_new()
+            self._knowledge = known.learned(images, labels, on_bad=on_bad_image, progress=progress)
         return self
 
     def forget(self, label: Label) -> int:

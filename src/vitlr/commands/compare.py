@@ -97,6 +97,7 @@ def run_plan(plan: Any, where: Path, *, quiet: bool) -> list[dict[str, Any]]:
             plan,
             where,
             on_progress=bars.update,
+            on_stream=bars.found,
             on_record=lambda name, done, total, record: bars.update(
                 name, done, total, f"test accuracy {record.evaluation.test_accuracy:.3f}"
             ),

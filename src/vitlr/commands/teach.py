@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vitlr.commands import pictures
+from vitlr.commands.console import WITHIN, Bar
 from vitlr.commands.model import (
     PATIENCE,
     add_common_flags,
@@ -127,7 +128,8 @@ def teach(options: argparse.Namespace) -> int:
             stack.enter_context(locked(options.model, wait=PATIENCE))
         model = new_or_saved(options)
         labels = _as_known(model, given.labels, options)
-        model.partial_fit(sources, labels, on_bad_image=options.on_bad_image)
+        with Bar("encoding", quiet=options.quiet or options.json, pause=WITHIN) as bar:
+            model.partial_fit(sources, labels, on_bad_image=options.on_bad_image, progress=bar.callback())
         if new:  # its directory is made only now that there is something to put into it
             hold_new(stack, options.model)
         model.save(options.model)

@@ -17,7 +17,6 @@ from vitlr.errors import ConfigError
 if TYPE_CHECKING:  # PyTorch takes seconds that `vitlr train --resume nowhere` need not wait for
     from jsonargparse import Namespace
 
-    from vitlr.data.experience import Stream
     from vitlr.runs.settings import RunConfig
     from vitlr.runs.train import Materials, Result
 
@@ -133,6 +132,11 @@ def _run(config: RunConfig, options: Namespace) -> Result:
         interrupts = stack.enter_context(Interrupts())
         materials = _prepare(config, quiet)
         bar = stack.enter_context(Bar(config.learner.method, quiet=quiet))
+        materials.encode.progress = bar.within
+
+        def started(_: Materials, start: int) -> None:
+            position[0] = start
+            bar.update(start, len(materials.stream))
 
         def recorded(record) -> None:
             position[0] += 1
@@ -143,7 +147,7 @@ def _run(config: RunConfig, options: Namespace) -> Result:
             return run(
                 config,
                 materials,
-                on_start=lambda _, start: position.__setitem__(0, start),
+                on_start=started,
                 on_record=recorded,
                 resume=options.resume is not None,
                 overwrite=options.overwrite,
@@ -184,15 +188,11 @@ def _repeat(config: RunConfig, options: Namespace) -> int:
 def _prepare(config: RunConfig, quiet: bool) -> Materials:
     from vitlr.runs.materials import prepare
 
-    def show(stream: Stream) -> None:
-        for sentence in () if quiet else (*stream.facts, *stream.notes):
-            bars.say(sentence)
-
     with Bars(quiet=quiet) as bars:
         return prepare(
             config,
             on_render=lambda done, total: bars.update("rendering", done, total),
-            on_stream=show,
+            on_stream=lambda stream: bars.found(stream),
             on_test=lambda done, total: bars.update("encoding the test set", done, total),
         )
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from vitlr.configuration import deciding, differences, flat, names_of
 from vitlr.data import load_stream
 from vitlr.data.core50 import NUM_RUNS
+from vitlr.data.experience import Stream
 from vitlr.data.identity import stream_identity
 from vitlr.data.settings import DataConfig
 from vitlr.errors import RunError, VitLRError
@@ -37,12 +38,17 @@ def compare(
     out: str | Path,
     *,
     on_progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+    on_stream: Callable[[Stream], None] = lambda stream: None,
     on_record: Callable[[str, int, int, Record], None] = lambda name, done, total, record: None,
     on_note: Callable[[str], None] = lambda note: None,
 ) -> list[Outcome]:
     """Run the plan and write summary.json, table.md, accuracy.png and accuracy.svg into ``out``.
 
     What an earlier comparison left there, of other variants, orders or seeds, stays in them.
+
+    Args:
+        on_stream: called with the data of each run that is not finished, before anything of it is encoded.
+        on_note: called at the end, with sentences about the cache and about single images.
 
     Raises:
         ConfigError: a setting of any variant is wrong; nothing has been run then.
@@ -53,7 +59,7 @@ def compare(
     out = Path(out)
     _check_place(out)
     configs = [(variant, config) for variant in plan.variants for config in plan.configs(variant, out)]
-    shared, outcomes = Shared(on_progress), []
+    shared, outcomes = Shared(on_progress, on_stream), []
     todo = [config for _, config in configs if not (config.run_dir / "summary.json").is_file()]
     if todo:
         if out.is_dir():

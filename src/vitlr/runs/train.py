@@ -27,7 +27,7 @@ from vitlr.latents.identity import trunk_identity
 from vitlr.learning import CLOSED_FORM, Learner
 from vitlr.runs.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint, truncate_metrics
 from vitlr.runs.interrupts import Interrupts
-from vitlr.runs.materials import Materials, build_learner, prepare
+from vitlr.runs.materials import MOST_NOTES, Materials, build_learner, prepare
 from vitlr.runs.settings import RunConfig, to_dict, to_yaml
 from vitlr.runs.tracking import (
     GROUPED,
@@ -48,7 +48,6 @@ from vitlr.vit.views.account import Account, account
 __all__ = ["Result", "model_of", "read_config", "train"]
 
 PREDICTIONS, SUMMARY = "predictions.json", "summary.json"
-MOST_NOTES = 20  # about single images, in a summary
 FAILURE = "failure.json"  # why a run ended before its end
 _BEGUN = re.compile(r"\.lock|\.config\.yaml\.[0-9a-f]{8}\.tmp")
 
