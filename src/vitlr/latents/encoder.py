@@ -323,12 +323,13 @@ class Encoder:
         self.encoded += len(latents)
         return np.array(rows, dtype=np.int64), latents
 
-    def _joined(self, parts: Sequence[tuple[np.ndarray, Latents]]) -> Encoded:
+    def _joined(self, parts: list[tuple[np.ndarray, Latents]]) -> Encoded:
+        """All parts as one; the list is emptied."""
         if not parts:
             return Encoded(np.zeros(0, dtype=np.int64), self.network.empty_latents(0))
-        return Encoded(
-            np.concatenate([rows for rows, _ in parts]), Latents.joined([part for _, part in parts])
-        )
+        rows_N, latents = np.concatenate([rows for rows, _ in parts]), [part for _, part in parts]
+        parts.clear()
+        return Encoded(rows_N, Latents.joined(latents))
 
     def _offer(self, batch: _Batch, latents: Latents) -> None:
         cache = self.network.cache
