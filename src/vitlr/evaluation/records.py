@@ -14,6 +14,7 @@ import numpy as np
 
 from vitlr.errors import RunError
 from vitlr.evaluation import metrics
+from vitlr.storage.reading import read_regular
 
 __all__ = [
     "backward_transfer",
@@ -36,7 +37,7 @@ def read_metrics(run_dir: str | Path) -> list[dict[str, Any]]:
     """
     path = Path(run_dir) / "metrics.jsonl"
     try:
-        lines = path.read_bytes().split(b"\n")
+        lines = read_regular(path).split(b"\n")
     except OSError as error:
         raise RunError(f"{path} cannot be read ({error.strerror}); give the directory of a run") from None
     try:

@@ -43,6 +43,7 @@ from vitlr.errors import RunError
 from vitlr.latents.record import Latents
 from vitlr.storage.files import sync_directory, write_all, write_atomically
 from vitlr.storage.locks import locked
+from vitlr.storage.reading import read_regular
 
 __all__ = ["LatentCache", "batch_kind", "cache_entries", "clear_cache", "entry_name"]
 
@@ -286,7 +287,7 @@ class LatentCache:
 
     def _read_index(self) -> tuple[Entries, dict[int, str], About]:
         try:
-            content = (self.directory / "index").read_bytes()
+            content = read_regular(self.directory / "index")
         except FileNotFoundError:
             return {}, {}, {}
         except OSError as error:
@@ -372,7 +373,7 @@ def _unpack(rows: np.ndarray, shape: tuple[int, int], stored: str, class_tokens:
 
 def _read_header(directory: Path) -> dict[str, Any] | None:
     try:
-        header = json.loads((directory / "header.json").read_text(encoding="utf-8"))
+        header = json.loads(read_regular(directory / "header.json", 2**24))
         shape = header["shape"]
         good = header["format"] == FORMAT and header["stored"] in _STORED
         good = good and isinstance(header["identity"], dict) and isinstance(header["name"], str)
@@ -433,7 +434,7 @@ def cache_entries(root: str | Path) -> list[dict[str, Any]]:
         header = _read_header(directory)
         with suppress(OSError):
             index = (
-                _parse_index((directory / "index").read_bytes()) if (directory / "index").is_file() else None
+                _parse_index(read_regular(directory / "index")) if (directory / "index").is_file() else None
             )
             found.append(
                 {

@@ -25,6 +25,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from vitlr.errors import DataError
 from vitlr.report.fonts import file_with, lacking
+from vitlr.storage.reading import open_regular
 
 __all__ = ["Row", "fitted", "gallery", "is_ours", "overlay", "png", "scaled", "side_by_side"]
 
@@ -173,7 +174,7 @@ def png(image_HWC: np.ndarray) -> bytes:
 def is_ours(path: Path) -> bool:
     """Whether that file was made by ``png``, so that it may be replaced."""
     try:
-        with Image.open(path) as image:
+        with open_regular(path) as file, Image.open(file, formats=("PNG",)) as image:
             return image.info.get("Software") == _MADE_BY
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return False

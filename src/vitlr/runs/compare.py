@@ -29,6 +29,7 @@ from vitlr.runs.summary import Outcome, write_summary
 from vitlr.runs.tracking import forget_peak_memory
 from vitlr.runs.train import read_config, train
 from vitlr.storage.locks import locked
+from vitlr.storage.reading import read_regular
 
 __all__ = ["compare"]
 
@@ -103,7 +104,7 @@ def _check_place(out: Path) -> None:
 def _with_earlier(plan: Plan, outcomes: Sequence[Outcome], out: Path) -> tuple[Plan, list[Outcome]]:
     """Plan and outcomes with those that an earlier comparison left in ``out``, in its order."""
     try:
-        earlier = json.loads((out / "summary.json").read_bytes())
+        earlier = json.loads(read_regular(out / "summary.json"))
         variants = {row["variant"]: list(row["failures"]) for row in earlier["rows"]}
         before = earlier["orders"] if "orders" in earlier else earlier["runs"]
         orders = {int(order) for order in before if 0 <= int(order) < NUM_RUNS}
@@ -183,7 +184,7 @@ def _check_same(config: RunConfig) -> None:
         # Settings that came after the run was made were at their defaults.
         before, now = (flat(to_dict(each)) for each in (read_config(config.run_dir), config))
         changed = differences(deciding(RunConfig, before), deciding(RunConfig, now))
-        images = json.loads((config.run_dir / "summary.json").read_bytes()).get("data")
+        images = json.loads(read_regular(config.run_dir / "summary.json")).get("data")
     except (OSError, ValueError, AttributeError):
         raise RunError(f"{config.run_dir} is damaged; remove it and compare again") from None
     moved = [

@@ -41,6 +41,7 @@ from vitlr.runs.tracking import (
 )
 from vitlr.storage.files import clear_directory, write_atomically
 from vitlr.storage.locks import locked
+from vitlr.storage.reading import read_regular
 from vitlr.vit import save_image_classifier
 from vitlr.vit.exports.card import model_card
 from vitlr.vit.views.account import Account, account
@@ -108,7 +109,7 @@ def train(
         if start == len(materials.stream):
             # The summary is written last: where it is whole, nothing is missing.
             with suppress(OSError, ValueError):
-                return Result(run_dir=run_dir, summary=json.loads((run_dir / SUMMARY).read_bytes()))
+                return Result(run_dir=run_dir, summary=json.loads(read_regular(run_dir / SUMMARY)))
         interrupts = Interrupts() if interrupts is None else interrupts
         with suppress(OSError):  # of no weight once the run is finished
             (run_dir / FAILURE).unlink(missing_ok=True)

@@ -23,12 +23,9 @@ from torch import Tensor
 from vitlr.errors import RunError
 from vitlr.storage.files import write_atomically
 from vitlr.storage.locks import locked
+from vitlr.storage.reading import excess, header_excess
 
-__all__ = ["HEADER_LIMIT", "checksum", "load_state", "save_state", "write_state"]
-
-# What a hostile file can make us parse: bytes of names, shapes and JSON, and entries (braces) among them.
-HEADER_LIMIT = 2**24
-ENTRY_LIMIT = 2**14
+__all__ = ["checksum", "load_state", "save_state", "write_state"]
 
 _DTYPES = {
     torch.float64: "F64",
@@ -79,8 +76,8 @@ def write_state(
     own = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
     text = json.dumps({"kind": kind, "version": version, "plain": plain}, allow_nan=False)
     header, ordered = _header(own, {"state": text, "sha256": checksum(own, text)})
-    if excess := _excess(len(header), header):
-        raise RunError(f"{path} is not saved: its names and settings take {excess}; shorten them")
+    if above := excess(len(header), header):
+        raise RunError(f"{path} is not saved: its names and settings take {above}; shorten them")
     write_atomically(path, [header, *(_bytes(tensor) for tensor in ordered)])
 
 
@@ -148,29 +145,19 @@ def _header(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> tuple
     return len(text).to_bytes(8, "little") + text, [tensors[name] for name in names]
 
 
-def _excess(size: int, header: bytes) -> str:
-    """What of a header is above its limit; every tensor has a pair of braces of its own."""
-    if size > HEADER_LIMIT:
-        return f"{size} bytes of at most {HEADER_LIMIT}"
-    entries = header.count(b"{")
-    return f"{entries} entries of at most {ENTRY_LIMIT}" if entries > ENTRY_LIMIT else ""
-
-
 def _check_file(path: Path) -> None:
     """Look at the file before anything parses it: a plain file with a header within the limits."""
     try:
         mode = os.lstat(path).st_mode
         if not stat.S_ISREG(mode):
             raise RunError(f"{path} must be a plain file, not a link or a directory: it is not followed")
-        with open(path, "rb") as file:
-            size = int.from_bytes(file.read(8), "little")
-            header = file.read(min(size, HEADER_LIMIT))
+        above = header_excess(path)
     except (FileNotFoundError, NotADirectoryError):
         raise RunError(f"nothing is saved in {path.parent}: {path.name} is missing") from None
     except OSError as error:
         raise RunError(f"{path} cannot be read: {error.strerror}") from error
-    if excess := _excess(size, header):
-        raise RunError(f"{path} is damaged: its header claims {excess}; use another copy of it")
+    if above:
+        raise RunError(f"{path} is damaged: its header claims {above}; use another copy of it")
 
 
 def _parse(text: str, path: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from vitlr.errors import BackboneError
+from vitlr.storage.reading import header_excess
 from vitlr.vit.families import Family
 from vitlr.vit.source import read_json
 
@@ -94,6 +95,8 @@ def _weight_files(directory: Path) -> list[Path]:
 def _numbers_in(path: Path) -> tuple[int, int]:
     """Tensors in a file, and numbers in all of them."""
     try:
+        if above := header_excess(path):
+            raise BackboneError(f"{path} is damaged: its header claims {above}; download it again")
         with safe_open(path, framework="pt") as file:
             shapes = [file.get_slice(key).get_shape() for key in file.keys()]  # noqa: SIM118
     except (OSError, SafetensorError) as error:
