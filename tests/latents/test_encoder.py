@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from PIL import Image
 from vitlr.data.clips import frame_paths
 from vitlr.data.experience import Item
 from vitlr.errors import DataError
+from vitlr.latents.cache import cache_entries
 from vitlr.latents.encoder import Encoder
 from vitlr.latents.identity import image_ids
 from vitlr.latents.network import Network
@@ -154,6 +157,47 @@ def test_progress_counts_pictures_and_their_views(with_views: Network, tmp_path:
     encoder(names, views_by=np.zeros(5, int))
     assert seen[:3] == [(2, 15), (4, 15), (5, 15)] and seen[-1] == (15, 15)
     assert seen == sorted(seen)
+
+
+@pytest.mark.parametrize("fault", ["", "root", "entry", "header.json", "index", "latents"])
+def test_a_cache_that_may_not_be_read_or_written_costs_one_note_and_no_more(
+    directories: dict[str, Path],
+    open_place: Path,
+    without_privileges: Callable[[], AbstractContextManager[None]],
+    fault: str,
+) -> None:
+    vit, root, cache = (open_place / name for name in ("vit", "photos", "latents"))
+    shutil.copytree(directories["vit"], vit)
+    root.mkdir()
+    for path in vit.iterdir():
+        path.chmod(0o644)
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (8, 8)).save(root / name)
+    config = BackboneConfig(name=str(vit), cache=str(cache), precision="float32")
+    network = Network.open(config, cached=True)
+    wanted = Encoder(network, root=root)(["a.png"]).latents
+    network.keep()
+    assert network.cache is not None
+    place = {"": cache, "root": cache, "entry": network.cache.directory}.get(
+        fault, network.cache.directory / fault
+    )
+    place.chmod(0o555 if not fault else 0)
+    cache.chmod(0 if fault == "root" else 0o555)
+    network.cache.directory.chmod(0 if fault == "entry" else 0o555)
+    with without_privileges():
+        network = Network.open(config, cached=True)
+        encoder = Encoder(network, root=root)
+        found = encoder(["a.png"]).latents
+        encoder(["b.png"])
+        network.keep()
+        assert torch.equal(found.tokens_NTD, wanted.tokens_NTD)
+        assert network.cache is not None and len(network.cache.notes) == 1
+        assert (
+            "latents are not kept in" in network.cache.notes[0]
+            and "goes on without" in network.cache.notes[0]
+        )
+        assert encoder.read == (0 if fault else 1)
+    assert len(cache_entries(cache)) == 1
 
 
 # -- random views ---------------------------------------------------------------------------------------

@@ -87,7 +87,7 @@ class LatentCache:
         self.shape: tuple[int, int] | None = None
         self.class_tokens = 0  # of the row, the last ones
         self._stored = "float32"
-        self._damaged = False
+        self._damage = ""  # the note about it
         self._pending: dict[bytes, np.ndarray] = {}
         self._bad: Entries = {}
         self._committed = time.monotonic()
@@ -208,7 +208,7 @@ class LatentCache:
 
     def _add(self) -> None:
         self._write_header()
-        entries, kinds, about = self._read_index()
+        entries, kinds, about = self._read_index(to_add=True)
         for key, entry in self._bad.items():
             if entries.get(key) == entry:
                 del entries[key]
@@ -248,7 +248,9 @@ class LatentCache:
             rows = (self.directory / "latents").stat().st_size // self.row_bytes
             if rows:
                 return np.memmap(self.directory / "latents", np.uint8, mode="r", shape=(rows, self.row_bytes))
-        except (OSError, ValueError):
+        except OSError as error:
+            self._note_damage(f"its latents cannot be read: {error.strerror}")
+        except ValueError:
             pass
         return np.empty((0, self.row_bytes), dtype=np.uint8)
 
@@ -257,7 +259,7 @@ class LatentCache:
     def _open(self) -> None:
         header = _read_header(self.directory)
         if header is None or header["identity"] != self.identity:
-            if (self.directory / "header.json").exists():
+            if os.path.lexists(self.directory / "header.json"):  # False also where it may not be asked
                 self._note_damage("its header cannot be read")
             return
         self.shape, self._stored = tuple(header["shape"]), header["stored"]
@@ -279,18 +281,21 @@ class LatentCache:
             "class_tokens": self.class_tokens,
             "stored": self._stored,
         }
-        found = _read_header(self.directory)
+        found = _read_header(self.directory, to_add=True)
         if found is None or found | {"name": self.name} != header:
             # Rows of another shape, if any, are dropped with their index before the header says otherwise.
             (self.directory / "index").unlink(missing_ok=True)
             write_atomically(self.directory / "header.json", [json.dumps(header, indent=1).encode()])
 
-    def _read_index(self) -> tuple[Entries, dict[int, str], About]:
+    def _read_index(self, *, to_add: bool = False) -> tuple[Entries, dict[int, str], About]:
+        """What the index names; nothing if it is missing, damaged or, unless ``to_add``, cannot be read."""
         try:
             content = read_regular(self.directory / "index")
         except FileNotFoundError:
             return {}, {}, {}
         except OSError as error:
+            if to_add:  # a new index would lose what this one names
+                raise
             self._note_damage(f"its index cannot be read: {error.strerror}")
             return {}, {}, {}
         found = _parse_index(content)
@@ -300,13 +305,16 @@ class LatentCache:
         return found
 
     def _note_damage(self, what: str) -> None:
-        if not self._damaged:
-            self._damaged = True
-            self.notes.append(f"cached latents in {self.directory} are dropped and computed again: {what}")
+        if not self._damage:
+            self._damage = f"cached latents in {self.directory} are dropped and computed again: {what}"
+            self.notes.append(self._damage)
 
     def _give_up(self, why: str) -> None:
         self.writable = False
         self._pending, self._new_kinds, self._new_about = {}, {}, {}
+        if self._damage:  # one note about one cache
+            self.notes.remove(self._damage)
+            why = f"{self._damage.partition(': ')[2]}; {why}"
         self.notes.append(f"latents are not kept in {self.directory}: {why}; the run goes on without")
 
 
@@ -371,7 +379,8 @@ def _unpack(rows: np.ndarray, shape: tuple[int, int], stored: str, class_tokens:
     return Latents(numbers[:, :tokens], numbers[:, tokens:])
 
 
-def _read_header(directory: Path) -> dict[str, Any] | None:
+def _read_header(directory: Path, *, to_add: bool = False) -> dict[str, Any] | None:
+    """The header of a cache; None if it is missing, damaged or, unless ``to_add``, cannot be read."""
     try:
         header = json.loads(read_regular(directory / "header.json", 2**24))
         shape = header["shape"]
@@ -384,7 +393,10 @@ def _read_header(directory: Path) -> dict[str, Any] | None:
             and 0 <= header["class_tokens"] <= shape[0]
         ):
             return header
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except OSError as error:
+        if to_add and not isinstance(error, FileNotFoundError):  # a new one would begin a new index
+            raise
+    except (ValueError, KeyError, TypeError, RecursionError):
         pass
     return None
 
@@ -428,13 +440,15 @@ def cache_entries(root: str | Path) -> list[dict[str, Any]]:
     """What is kept below ``root``, the last used first: key, identity, images, bytes, last_used (seconds)."""
     found = []
     for directory in sorted(Path(root).glob("*/")):
-        files = [path for path in directory.glob("*") if path.is_file()]
-        if not any((directory / name).is_file() for name in _FILES):
+        files = [path for path in directory.glob("*") if os.path.isfile(path)]
+        if not any(os.path.isfile(directory / name) for name in _FILES):
             continue
         header = _read_header(directory)
         with suppress(OSError):
             index = (
-                _parse_index(read_regular(directory / "index")) if (directory / "index").is_file() else None
+                _parse_index(read_regular(directory / "index"))
+                if os.path.isfile(directory / "index")
+                else None
             )
             found.append(
                 {
