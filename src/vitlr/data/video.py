@@ -36,6 +36,7 @@ __all__ = [
 ]
 
 MAX_DECODED = 2**17  # frames of a video that is looked at as a whole: 73 minutes at 30 a second
+MAX_FILM = 2**37  # pixels of all of them: half of that time at 1920 x 1080
 
 # FFmpeg reads hundreds of formats, of which few are used by cameras and many by no one but attackers. None of these
 # can name another file or address.
@@ -218,7 +219,7 @@ def decoded_frames(path: str, needed: int, notes: list[str]) -> _Decoded:
         raise DataError(f"{shown(path)} is empty (0 bytes); replace or remove it")
     if kind_of(path).group == "image":
         return frames_of(path, needed, MAX_DECODED)
-    return _film(path, notes)
+    return _film(path, needed, notes)
 
 
 @contextmanager
@@ -271,12 +272,16 @@ def container_of(path: str) -> Iterator[tuple[Any, Any]]:
         ) from None
 
 
-def _film(path: str, notes: list[str]) -> _Decoded:
-    decoded = 0
+def _film(path: str, needed: int, notes: list[str]) -> _Decoded:
+    decoded, work = 0, 0
     with container_of(path) as (container, stream):
+        codec = stream.codec_context
+        _check_work(path, min(stream.frames, needed) * codec.width * codec.height)  # as far as it says
         try:
             for frame in container.decode(stream):
                 check_pixels(path, frame.width, frame.height)
+                work += frame.width * frame.height
+                _check_work(path, work)
                 if frame.is_corrupt:
                     raise DataError(f"{shown(path)} is damaged at frame {decoded + 1}; replace or cut it")
                 if not decoded and hdr_of(frame):
@@ -291,3 +296,10 @@ def _film(path: str, notes: list[str]) -> _Decoded:
             if not decoded:
                 raise
             raise DataError(f"{shown(path)} is damaged after frame {decoded:,}; replace or cut it") from None
+
+
+def _check_work(path: str, pixels: int) -> None:
+    if pixels > MAX_FILM:
+        raise DataError(
+            f"{shown(path)} has more than {MAX_FILM:,} pixels in the frames to be looked at; make it smaller or shorter"
+        )
