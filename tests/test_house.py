@@ -16,6 +16,7 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 # The order of the rooms. A module may import from its own room and from those before it; rooms in one line stand beside
 # each other, and neither imports the other.
 ORDER = (
+    ("text",),
     ("errors",),
     ("device", "storage"),
     ("configuration",),

@@ -15,6 +15,7 @@ from typing import Any
 from vitlr import __version__
 from vitlr.data.names import expanded
 from vitlr.errors import VitLRError
+from vitlr.text import harmless
 
 __all__ = ["main"]
 
@@ -146,7 +147,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 2
         # A path that someone gave, or below one: too long a name, no permission, a disk that is gone.
         print(
-            f"vitlr: error: {str(error.filename)[:200]}: {error.strerror}; use another path", file=sys.stderr
+            f"vitlr: error: {harmless(str(error.filename))[:200]}: {error.strerror}; use another path",
+            file=sys.stderr,
         )
         return 2
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from vitlr.text import harmless
 
 if TYPE_CHECKING:
     from vitlr.data.experience import Stream
 
-__all__ = ["Bar", "Bars", "err", "notes", "out"]
+__all__ = ["Bar", "Bars", "err", "notes", "out", "say", "table"]
 
 WITHIN = 10.0  # seconds
 
@@ -34,7 +38,29 @@ def err() -> Console:
 def notes(sentences: Iterable[str]) -> None:
     """Sentences for the user, a line each, as they are."""
     for sentence in sentences:
-        err().print(sentence, markup=False, soft_wrap=True)
+        err().print(harmless(sentence), markup=False, soft_wrap=True)
+
+
+def say(text: object) -> None:
+    """A result on standard output, its lines and fields (between tabs) as any terminal can show them."""
+    for line in str(text).split("\n"):
+        print("\t".join(map(harmless, line.split("\t"))))
+
+
+def table(
+    title: str, headings: Sequence[str], rows: Iterable[Sequence[object]], left: Collection[str]
+) -> None:
+    """A table on standard output.
+
+    Args:
+        left: headings of the columns that are not aligned to the right.
+    """
+    made = Table(title=Text(harmless(title)), title_justify="left")  # as text: names may hold brackets
+    for heading in headings:
+        made.add_column(heading, justify="left" if heading in left else "right", overflow="fold")
+    for row in rows:
+        made.add_row(*(Text("?" if cell is None else harmless(str(cell))) for cell in row))
+    out().print(made)
 
 
 class Bar:
@@ -48,7 +74,7 @@ class Bar:
     """
 
     def __init__(self, title: str, *, quiet: bool = False, pause: float = 0.0) -> None:
-        self._title, self._quiet, self._pause = title, quiet, pause
+        self._title, self._quiet, self._pause = harmless(title), quiet, pause
         self._done, self._total, self._said = 0, 1, time.perf_counter()
         self._console = err()
         self._progress: Progress | None = None
@@ -76,7 +102,7 @@ class Bar:
     def update(self, done: int, total: int, note: str = "") -> None:
         """``done`` of ``total`` steps; ``note`` is shown beside them."""
         self._done, self._total = done, total
-        tenth = 10 * done // max(1, total)
+        tenth, note = 10 * done // max(1, total), harmless(note)
         if self._progress is not None:
             self._progress.update(self._task, completed=done, total=total, note=note)
         elif (tenth > self._tenth or done == total) and time.perf_counter() - self._said >= self._pause:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitlr.commands import pictures
+from vitlr.commands.console import say
 from vitlr.commands.model import add_common_flags, is_saved, knowing
 from vitlr.data.names import shown
 from vitlr.errors import ConfigError
@@ -70,7 +71,7 @@ def predict(options: argparse.Namespace) -> int:
             print(json.dumps(content))
         else:
             note = "" if video is None else f"\t{video.counts}"
-            print(f"{shown(path)}\t{label}\t{probability:.3f}{note}")
+            say(f"{shown(path)}\t{label}\t{probability:.3f}{note}")
     if skipped:
         pictures.say([pictures.skipped_sentence(skipped)], options)
     if options.json and (skipped or found.left_out):

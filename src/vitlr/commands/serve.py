@@ -91,7 +91,7 @@ def serve(options: argparse.Namespace) -> int:
 
 def _serve(options: argparse.Namespace, model: LatentReplayClassifier, limits: Limits) -> None:
     from vitlr.app.session import LiveSession
-    from vitlr.commands.console import err
+    from vitlr.commands.console import err, notes
 
     if options.threshold is not None:
         from vitlr.classifier.classifier import check_threshold
@@ -115,7 +115,7 @@ def _serve(options: argparse.Namespace, model: LatentReplayClassifier, limits: L
             if options.model
             else "nothing is saved: give a directory to keep what is taught"
         )
-        err().print(f"{where}; press Ctrl-C to stop", highlight=False, markup=False)
+        notes([f"{where}; press Ctrl-C to stop"])
         if options.host not in LOOPBACK:
             err().print(
                 "anyone who reaches this address can teach, and browsers allow the camera only on https pages"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vitlr.commands import pictures
-from vitlr.commands.console import WITHIN, Bar
+from vitlr.commands.console import WITHIN, Bar, say
 from vitlr.commands.model import (
     PATIENCE,
     add_common_flags,
@@ -170,9 +170,9 @@ def _report(
     if options.json or options.quiet:
         return
     for video in videos:
-        print(f"{shown(video.path)}: {video.counts}")
+        say(f"{shown(video.path)}: {video.counts}")
         pictures.say(video.notes, options)
     names = list(dict.fromkeys(given.labels))
     what = names[0] if len(names) == 1 else counted(len(names), "class", "classes")
     known = counted(len(remembered.latents), "class", "classes")
-    print(f"{what}: {counted(images, 'image')} learned; {known} known")
+    say(f"{what}: {counted(images, 'image')} learned; {known} known")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vitlr.commands.console import Bar, Bars, notes
+from vitlr.commands.console import Bar, Bars, notes, say
 from vitlr.data.names import counted, expanded
 from vitlr.errors import ConfigError
 
@@ -103,7 +102,7 @@ def train(arguments: Sequence[str]) -> int:
     if options.json:
         print(json.dumps({"run_dir": str(result.run_dir), **summary}, indent=2))
     elif not options.quiet:
-        print(f"{_result_line(summary)}\n{result.run_dir}")
+        say(f"{_result_line(summary)}\n{result.run_dir}")
     return 0
 
 
@@ -156,11 +155,8 @@ def _run(config: RunConfig, options: Namespace) -> Result:
         except KeyboardInterrupt:
             if (config.run_dir / "config.yaml").is_file():
                 where = shlex.quote(str(config.run_dir))
-                print(
-                    f"\nstopped after {position[0]} of {counted(len(materials.stream), 'experience')};"
-                    f" continue with: vitlr train --resume {where}",
-                    file=sys.stderr,
-                )
+                stopped = f"stopped after {position[0]} of {counted(len(materials.stream), 'experience')}"
+                notes(["", f"{stopped}; continue with: vitlr train --resume {where}"])
             raise
 
 
@@ -213,7 +209,7 @@ def inspect(arguments: Sequence[str]) -> int:
         if not (options.json or options.quiet):
             notes((*stream.facts, *stream.notes))
     report = inspect_network(config) | found
-    print(json.dumps(report, indent=2) if options.json else inspection_text(report))
+    print(json.dumps(report, indent=2)) if options.json else say(inspection_text(report))
     return 0
 
 
@@ -240,5 +236,5 @@ def bench(arguments: Sequence[str]) -> int:
     if not options.no_advice:
         with Bar("other settings", quiet=quiet) as bar:
             report["alternatives"] = advise(config, report, images=images, progress=bar.callback())
-    print(json.dumps(report, indent=2) if options.json else bench_text(report))
+    print(json.dumps(report, indent=2)) if options.json else say(bench_text(report))
     return 0

@@ -26,6 +26,7 @@ from PIL.PngImagePlugin import PngInfo
 from vitlr.errors import DataError
 from vitlr.report.fonts import file_with, lacking
 from vitlr.storage.reading import open_regular
+from vitlr.text import harmless
 
 __all__ = ["Row", "fitted", "gallery", "is_ours", "overlay", "png", "scaled", "side_by_side"]
 
@@ -226,7 +227,7 @@ def _font(size: int, text: str, *, bold: bool = False) -> ImageFont.FreeTypeFont
 
 def _short(text: str, room: int, font: ImageFont.FreeTypeFont, *, keep_end: bool = True) -> str:
     """The text in one line, shortened where it does not fit; the end of a path tells files apart."""
-    text = " ".join(text.split())
+    text = harmless(" ".join(text.split()))
     if font.getlength(text) <= room:
         return text
     text = text[-room:] if keep_end else text[:room]  # no letter is narrower than a pixel
