@@ -45,6 +45,7 @@ from vitlr.learning.methods import keeps_images
 from vitlr.replay import MemoryConfig
 from vitlr.replay.codec import codec_named
 from vitlr.replay.memory import DEFAULT_BYTES
+from vitlr.storage.state import saved_digest
 from vitlr.vit import Backbone, Head, save_image_classifier
 from vitlr.vit.compute.precision import Compute, native, resolved
 from vitlr.vit.exports.card import SHOWN, model_card
@@ -165,6 +166,7 @@ class LatentReplayClassifier:
         self.random_state = random_state
         self._learning = threading.RLock()  # held by whoever replaces what is known; readers need no lock
         self._knowledge: Knowledge | None = None
+        self._saved: dict[Path, set[str]] = {}  # digests of what it loaded from and saved to a directory
 
     # -- settings -----------------------------------------------------------------------------------
 
@@ -387,7 +389,8 @@ class LatentReplayClassifier:
                 ``load`` needs the network under its name and checks that its weights are the same.
 
         Raises:
-            NotFittedError: nothing was ever learned. RunError: the directory cannot be written or is in use.
+            NotFittedError: nothing was ever learned. RunError: the directory cannot be written or is in use, or another
+                program has saved there since this classifier was loaded from or saved to it.
             ConfigError: a setting, changed since, that cannot be written.
         """
         with self._learning:
@@ -396,7 +399,9 @@ class LatentReplayClassifier:
                 raise NotFittedError("this classifier has learned nothing yet: call partial_fit or fit first")
             params = _plain(_check_settings(self.get_params()))
             in_use = _plain(knowledge.params)
-            saved.write(expanded(directory), knowledge, params, in_use, include_trunk=include_trunk)
+            directory = expanded(directory)
+            known = self._saved.setdefault(directory.resolve(), set())
+            saved.write(directory, knowledge, params, in_use, include_trunk=include_trunk, known=known)
 
     @classmethod
     def load(
@@ -422,6 +427,7 @@ class LatentReplayClassifier:
             ConfigError: the device or precision asked for is not one of this machine.
         """
         directory = expanded(directory)
+        digest = saved_digest(directory)  # first: what is saved meanwhile is then known to be another state
         try:
             tensors, plain = saved.read(directory)
             given = {"device": device, "precision": precision}
@@ -432,6 +438,7 @@ class LatentReplayClassifier:
             knowledge = model._afresh(network).restored(tensors, plain)
             model.set_params(**(plain["params"] | asked))
             model._knowledge = knowledge
+            model._saved[directory.resolve()] = set() if digest is None else {digest}
         except (RunError, ConfigError, DataError, BackboneError):
             raise
         except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError) as error:

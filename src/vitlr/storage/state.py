@@ -25,7 +25,7 @@ from vitlr.storage.files import write_atomically
 from vitlr.storage.locks import locked
 from vitlr.storage.reading import excess, header_excess
 
-__all__ = ["checksum", "load_state", "save_state", "write_state"]
+__all__ = ["checksum", "digest_of", "load_state", "save_state", "saved_digest", "write_state"]
 
 _DTYPES = {
     torch.float64: "F64",
@@ -74,11 +74,20 @@ def write_state(
     """``save_state`` for a caller that holds the directory already (``locked``)."""
     path = Path(directory) / f"{name}.safetensors"
     own = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
-    text = json.dumps({"kind": kind, "version": version, "plain": plain}, allow_nan=False)
+    text = _text(plain, kind, version)
     header, ordered = _header(own, {"state": text, "sha256": checksum(own, text)})
     if above := excess(len(header), header):
         raise RunError(f"{path} is not saved: its names and settings take {above}; shorten them")
     write_atomically(path, [header, *(_bytes(tensor) for tensor in ordered)])
+
+
+def _text(plain: Mapping[str, Any], kind: str, version: int) -> str:
+    return json.dumps({"kind": kind, "version": version, "plain": plain}, allow_nan=False)
+
+
+def digest_of(tensors: Mapping[str, Tensor], plain: Mapping[str, Any], *, kind: str, version: int) -> str:
+    """What ``saved_digest`` says once this state is saved."""
+    return checksum(tensors, _text(plain, kind, version))
 
 
 def load_state(
@@ -105,6 +114,17 @@ def load_state(
     if checksum(tensors, metadata["state"]) != metadata["sha256"]:
         raise RunError(f"{path} is damaged: its content does not fit its checksum; use another copy of it")
     return tensors, state["plain"]
+
+
+def saved_digest(directory: str | Path, *, name: str = "state") -> str | None:
+    """The checksum of what is saved there, as its header says; None if nothing is that can be read."""
+    path = Path(directory) / f"{name}.safetensors"
+    try:
+        _check_file(path)
+        with safe_open(path, framework="pt") as file:
+            return (file.metadata() or {}).get("sha256")
+    except (RunError, OSError, SafetensorError):
+        return None
 
 
 def checksum(tensors: Mapping[str, Tensor], text: str = "") -> str:
