@@ -97,6 +97,7 @@ def train(arguments: Sequence[str]) -> int:
     if not options.quiet:
         notes((summary["cache"] or {}).get("notes", []))
         notes(summary["image_notes"])
+        notes(summary.get("warnings", []))
         if skipped := summary["skipped_images"]:
             notes([f"{counted(skipped, 'image')} could not be read and {_was(skipped)} left out"])
     if options.json:

@@ -27,7 +27,7 @@ from vitlr.runs.plan import Plan, place_of
 from vitlr.runs.settings import RunConfig, to_dict
 from vitlr.runs.summary import Outcome, write_summary
 from vitlr.runs.tracking import forget_peak_memory
-from vitlr.runs.train import read_config, train
+from vitlr.runs.train import loss_warnings, read_config, train
 from vitlr.storage.locks import locked
 from vitlr.storage.reading import read_regular
 
@@ -49,7 +49,7 @@ def compare(
 
     Args:
         on_stream: called with the data of each run that is not finished, before anything of it is encoded.
-        on_note: called at the end, with sentences about the cache and about single images.
+        on_note: called at the end, with sentences about the cache, about single images and about losses too large.
 
     Raises:
         ConfigError: a setting of any variant is wrong; nothing has been run then.
@@ -67,11 +67,13 @@ def compare(
             with locked(out):  # refused now, and not after minutes of encoding
                 pass
         _prepare_one(todo, shared)
+    warnings: list[str] = []
     with locked(out):
         for number, (variant, config) in enumerate(configs):
             name = f"{variant}, {config.repetition} ({number + 1} of {len(configs)})"
             outcomes.append(_one(variant, config, shared, name, on_record))
-        for note in shared.notes():
+            warnings += [f"{name}: {each}" for each in loss_warnings(config, outcomes[-1].metrics)]
+        for note in (*shared.notes(), *warnings):
             on_note(note)
         write_summary(*_with_earlier(plan, outcomes, out), out)
     return outcomes

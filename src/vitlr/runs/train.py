@@ -18,10 +18,17 @@ import yaml
 
 from vitlr.configuration import deciding, flat
 from vitlr.data.identity import stream_identity
+from vitlr.data.names import counted
 from vitlr.errors import DataError, RunError, VitLRError
 from vitlr.evaluation.groups import group_measures
 from vitlr.evaluation.metrics import RunningForgetting, confusion_matrix
-from vitlr.evaluation.records import backward_transfer, forward_transfer, read_metrics, running_forgetting
+from vitlr.evaluation.records import (
+    backward_transfer,
+    excessive_losses,
+    forward_transfer,
+    read_metrics,
+    running_forgetting,
+)
 from vitlr.evaluation.run import Record, evaluate, iter_run
 from vitlr.latents.identity import trunk_identity
 from vitlr.learning import CLOSED_FORM, Learner
@@ -46,7 +53,7 @@ from vitlr.vit import save_image_classifier
 from vitlr.vit.exports.card import model_card
 from vitlr.vit.views.account import Account, account
 
-__all__ = ["Result", "model_of", "read_config", "train"]
+__all__ = ["Result", "loss_warnings", "model_of", "read_config", "train"]
 
 PREDICTIONS, SUMMARY = "predictions.json", "summary.json"
 FAILURE = "failure.json"  # why a run ended before its end
@@ -317,6 +324,21 @@ def _cache_summary(materials: Materials) -> dict[str, Any] | None:
     return {"directory": str(cache.directory), "latents": len(cache), "notes": list(cache.notes)}
 
 
+def loss_warnings(config: RunConfig, records: list[dict[str, Any]]) -> list[str]:
+    """A sentence, with the remedy, if a run learned at too high a rate without its loss becoming infinite."""
+    of_method = config.learner.der_beta if config.learner.method == "der" else 0.0
+    found = excessive_losses(records, 1 + of_method)
+    if not found:
+        return []
+    experience, loss, guessing = max(found, key=lambda each: each[1])
+    rates = f"learner.lr (now {config.learner.lr:g}) and learner.first_lr (now {config.learner.first_lr:g})"
+    often = counted(len(found), "experience")
+    return [
+        f"the loss of what was learned was far too large in {often}, {loss:.1f} in experience {experience} where"
+        f" guessing gives {guessing:.1f}: lower {rates}, and start again"
+    ]
+
+
 def _skipped(materials: Materials, lines: list[dict[str, Any]]) -> int:
     """Images that could not be read, also those skipped before the run was resumed."""
     read = {line["experience"]: line["num_images"] for line in lines}
@@ -335,6 +357,7 @@ def _summary(config: RunConfig, materials: Materials, run_dir: Path, seconds: fl
         "facts": list(materials.stream.facts),
         "notes": list(materials.stream.notes),
         "left_out": materials.stream.left_out.as_dict(),
+        "warnings": loss_warnings(config, lines),
         "image_notes": list(dict.fromkeys(materials.encode.notes))[:MOST_NOTES],
         "classes": materials.stream.num_classes,
         "skipped_images": _skipped(materials, lines),
