@@ -356,3 +356,10 @@ def test_a_scenario_of_continuum_is_a_stream() -> None:
     stream = Stream.from_datasets(list(tasks), list(tasks), class_names=list(COLOURS))
     assert [part.classes for part in stream.experiences] == [(0,), (1,), (2,)]
     assert len(stream.test) == 12 and decoded(stream)
+
+
+def test_a_path_that_no_file_can_have_is_a_sentence_with_its_line(tmp_path: Path) -> None:
+    for path in ("x" * 300 + ".png", "clip.mp4/" + "0" * 8 + "/" + "y" * 300):
+        (tmp_path / "list.csv").write_text(f"path,label\n{path},a\n")
+        with pytest.raises(DataError, match=r"list\.csv, line 2: .* is not a file"):
+            list_stream(tmp_path / "list.csv")

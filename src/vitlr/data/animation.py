@@ -16,7 +16,7 @@ from vitlr.data.decoding import DAMAGED, webp_canvas, what_is_wrong
 from vitlr.data.formats import kind_of_head, open_regular
 from vitlr.data.names import shown
 from vitlr.data.signatures import HEAD
-from vitlr.errors import DataError
+from vitlr.errors import DataError, VitLRError
 
 __all__ = ["MAX_WORK", "check_pixels", "frames_of", "is_animated", "num_frames"]
 
@@ -162,7 +162,7 @@ def frames_of(path: str, needed: int, most: int) -> Generator[Callable[[], Image
                     check_pixels(path, image.width, image.height)  # pages have sizes of their own
                     work = max(work, (index + 1) * image.width * image.height)
                     yield image.copy
-    except DataError:
+    except VitLRError:
         raise
     except (*DAMAGED, Image.DecompressionBombError) as error:
         raise DataError(f"{shown(path)} {what_is_wrong(error)}; replace or remove it") from None

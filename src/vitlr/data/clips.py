@@ -60,7 +60,7 @@ def split_frame(path: str, root: Path | None = None) -> tuple[str, int] | None:
     if found is None:
         return None
     clip = Path(found[1]) if root is None else root / found[1]
-    return (found[1], int(found[2])) if expanded(clip).is_file() else None
+    return (found[1], int(found[2])) if os.path.isfile(expanded(clip)) else None
 
 
 def read_frames(

@@ -16,7 +16,7 @@ from vitlr.data.jpeg import without_end
 from vitlr.data.names import shown
 from vitlr.data.pixels import to_rgb
 from vitlr.data.signatures import HEAD, Kind
-from vitlr.errors import DataError
+from vitlr.errors import DataError, VitLRError
 
 __all__ = ["BICUBIC", "DAMAGED", "Note", "from_file", "from_pil", "webp_canvas", "what_is_wrong"]
 
@@ -57,6 +57,8 @@ def from_file(source: Any, strict: bool, on_note: Note | None) -> Image.Image:
         if frame is None:
             raise
         return frame
+    except VitLRError:
+        raise
     except Image.DecompressionBombWarning:  # only if warnings are errors; _decode refuses such images too
         raise DataError(_too_large(name)) from None
     except DAMAGED as error:
@@ -197,7 +199,7 @@ def from_pil(image: Image.Image) -> Image.Image:
     try:
         image.load()
         return to_rgb(image)
-    except DataError:
+    except VitLRError:
         raise
     except DAMAGED as error:
         name = getattr(image, "filename", "") or "the image"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -49,9 +50,9 @@ def list_stream(
     rows, missing, unused = [], [], 0
     for line, values in _records(file):
         row = _row(values, column, f"{shown(file)}, line {line}")
-        if "\\" in row.path and not (base / row.path).is_file():  # as Windows writes paths
+        if "\\" in row.path and not os.path.isfile(base / row.path):  # as Windows writes paths
             row = replace(row, path=row.path.replace("\\", "/"))
-        if not (base / row.path).is_file():
+        if not os.path.isfile(base / row.path):  # False for a name that is too long, too
             missing.append(row)
         unused += row.split == "val"
         rows.append(row)

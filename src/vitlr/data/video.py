@@ -24,7 +24,7 @@ from vitlr.data.formats import MAX_FRAMES, VIDEO_SUFFIXES, kind_of, open_regular
 from vitlr.data.images import read_image
 from vitlr.data.names import shown
 from vitlr.data.video_colours import hdr_of, to_rgb
-from vitlr.errors import DataError
+from vitlr.errors import DataError, VitLRError
 
 __all__ = [
     "MAX_FRAMES",
@@ -263,7 +263,7 @@ def container_of(path: str) -> Iterator[tuple[Any, Any]]:
             codec.options = {"max_pixels": str(MAX_PIXELS)}  # also if the size changes on the way
             codec.thread_count = 2  # each thread holds frames
             yield container, stream
-    except DataError:
+    except VitLRError:
         raise
     except (av.FFmpegError, *DAMAGED) as error:
         detail = (getattr(error, "strerror", None) or str(error)).splitlines()[:1] or [type(error).__name__]
@@ -290,7 +290,7 @@ def _film(path: str, needed: int, notes: list[str]) -> _Decoded:
                     )
                 yield partial(to_rgb, frame)
                 decoded += 1
-        except DataError:
+        except VitLRError:
             raise
         except Exception:
             if not decoded:

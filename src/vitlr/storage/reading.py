@@ -17,6 +17,8 @@ from vitlr.errors import RunError
 __all__ = [
     "ENTRY_LIMIT",
     "HEADER_LIMIT",
+    "TOO_MANY",
+    "TOO_MANY_FILES",
     "NotRegularError",
     "check_open_files",
     "excess",
@@ -24,6 +26,9 @@ __all__ = [
     "open_regular",
     "read_regular",
 ]
+
+TOO_MANY = (errno.EMFILE, errno.ENFILE)
+TOO_MANY_FILES = "too many files are open for this system's limit: raise it (ulimit -n 1024) and try again"
 
 # Of a safetensors header: bytes of names, shapes and JSON, and entries (braces) among them.
 HEADER_LIMIT = 2**24
@@ -77,10 +82,8 @@ def read_regular(path: str | os.PathLike[str], limit: int | None = None) -> byte
 
 def check_open_files(error: OSError) -> None:
     """RunError if the system has refused to open one file more: nothing is wrong with that file."""
-    if error.errno in (errno.EMFILE, errno.ENFILE):
-        raise RunError(
-            "too many files are open for this system's limit: raise it (ulimit -n 1024) and try again"
-        ) from None
+    if error.errno in TOO_MANY:
+        raise RunError(TOO_MANY_FILES) from None
 
 
 def header_excess(path: Path) -> str:
