@@ -302,8 +302,7 @@ class LiveSession:
         self._touch()
 
     def set_threshold(self, value: float | None) -> None:
-        """Below it an answer is ``unknown``; None sets it from the taught frames, as the method does. Raises
-        ConfigError."""
+        """Below it an answer is ``unknown``; None sets it from the taught frames. Raises ConfigError."""
         self.changes.model.set_params(threshold=None if value is None else check_threshold(value))
         self._touch()
 
