@@ -55,6 +55,12 @@ SHARES = {  # of the inputs
     "records and reports": 0.03,
     "latent caches": 0.05,
     "archives": 0.05,
+    "what is no file": 0.02,
+    "aliases": 0.03,
+    "giants": 0.002,
+    "long animations": 0.01,
+    "lists": 0.05,
+    "data sets of Hugging Face": 0.05,
 }
 BOUND = 1.0e9  # bytes a process may grow to, PyTorch and everything else included
 
@@ -477,6 +483,194 @@ def archives(place: Path) -> Run:
     return run
 
 
+def what_is_no_file(place: Path) -> Run:
+    """Pipes, devices, folders and links to them, in place of every kind of file that is read."""
+    from vitlr.configuration import read_yaml
+    from vitlr.data.images import read_image
+    from vitlr.data.tables import list_stream
+    from vitlr.data.video import read_video
+    from vitlr.evaluation.records import read_metrics
+    from vitlr.latents.cache import LatentCache
+    from vitlr.runs.params_cfg import read_params_cfg
+    from vitlr.storage.state import load_state
+
+    os.mkfifo(place / "pipe")
+    (place / "folder").mkdir()
+    places = [place / "pipe", place / "folder", Path("/dev/zero"), Path("/dev/tty"), place / "missing"]
+    readers: list[tuple[str, Callable[[Path], Any]]] = [
+        ("a.png", read_image),
+        ("a.mp4", read_video),
+        ("a.gif", read_video),
+        ("a.yaml", read_yaml),
+        ("params.cfg", read_params_cfg),
+        ("a.csv", list_stream),
+        ("a.jsonl", list_stream),
+        ("metrics.jsonl", lambda path: read_metrics(path.parent)),
+        ("state.safetensors", lambda path: load_state(path.parent, kind="x", version=1)),
+        ("header.json", lambda path: LatentCache(path.parent, {"cut": 2}, "fuzz")),
+        ("index", lambda path: LatentCache(path.parent, {"cut": 2}, "fuzz")),
+    ]
+
+    def run(rng: np.random.Generator) -> None:
+        name, read = readers[int(rng.integers(len(readers)))]
+        target = places[int(rng.integers(len(places)))]
+        folder = place / "tried"
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir()
+        links = int(rng.integers(3))
+        for number in range(links):
+            (folder / f"link{number}").symlink_to(target)
+            target = folder / f"link{number}"
+        if links or target != place / "pipe":
+            (folder / name).symlink_to(target)
+        else:
+            os.mkfifo(folder / name)
+        read(folder / name)
+
+    return run
+
+
+def aliases(place: Path) -> Run:
+    """Anchors, aliases, merges and depth at random places of configurations and recipes."""
+    from vitlr.runs.plan import read_plan
+    from vitlr.runs.settings import RunConfig, parse, to_yaml
+
+    lines = to_yaml(RunConfig()).split("\n")
+    recipe = ["title: x", "base: {}", "variants: {a: {}}", "orders: [0]", "seeds: [0]"]
+
+    def bomb(rng: np.random.Generator) -> str:
+        wide, deep = int(rng.integers(2, 12)), int(rng.integers(1, 30))
+        levels = ["&a0 [x]"] + [f"&a{n} [{', '.join([f'*a{n - 1}'] * wide)}]" for n in range(1, deep)]
+        forms = (
+            f"[{', '.join(levels)}]",
+            "&s {s: *s}",
+            "&s [*s]",
+            "{<<: *s}",
+            "[" * (deep * 500) + "]" * (deep * 500),
+            "{a: " * (deep * 300),
+            "&x " * deep + "1",
+        )
+        return forms[int(rng.integers(len(forms)))]
+
+    def run(rng: np.random.Generator) -> None:
+        is_recipe = rng.random() < 0.5
+        text = list(recipe if is_recipe else lines)
+        row = int(rng.integers(len(text)))
+        text[row] = f"{text[row].partition(':')[0] or 'x'}: {bomb(rng)}"
+        path = place / "x.yaml"
+        path.write_text("\n".join(text))
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            read_plan(path) if is_recipe else parse(["--config", str(path)])
+
+    return run
+
+
+def giants(place: Path) -> Run:
+    """Images as large as is allowed, and a little larger, of one colour, so that their files are small."""
+    from vitlr.data.images import read_image
+
+    limit = Image.MAX_IMAGE_PIXELS
+    assert limit is not None
+
+    def run(rng: np.random.Generator) -> None:
+        width = int(rng.choice([1, 2, 64, 1000, 9459, 65000]))
+        height = max(1, min(limit // width + int(rng.integers(-1, 2)), 65000))
+        kind, mode = [("PNG", "1"), ("PNG", "L"), ("GIF", "P"), ("TIFF", "1"), ("JPEG", "L")][
+            int(rng.integers(5))
+        ]
+        path = place / "giant"
+        Image.new(mode, (width, height)).save(path, kind)
+        assert read_image(path, 32).shape == (32, 32, 3)
+
+    return run
+
+
+def long_animations(place: Path) -> Run:
+    """Few bytes that stand for many frames on a large canvas."""
+    from vitlr.data.video import Video, read_video
+
+    def run(rng: np.random.Generator) -> None:
+        frames, side = int(rng.integers(2, 3000)), int(2 ** rng.integers(3, 15))
+        buffer = io.BytesIO()
+        Image.new("P", (4, 4)).save(buffer, "GIF", save_all=True, append_images=[Image.new("P", (4, 4), 1)])
+        content = bytearray(buffer.getvalue())
+        content[6:10] = side.to_bytes(2, "little") * 2  # the canvas
+        start = content.index(b"!\xf9")
+        frame = bytes(content[start:-1]).split(b"!\xf9")[-1]
+        (place / "long.gif").write_bytes(bytes(content[:start]) + (b"!\xf9" + frame) * frames + b";")
+        found = read_video(Video(place / "long.gif", max_frames=4), 16)
+        assert 1 <= len(found) <= 4
+
+    return run
+
+
+def lists(place: Path) -> Run:
+    """Lists as .csv, .jsonl and, if pyarrow is there, .parquet."""
+    from vitlr.data.tables import list_stream
+
+    for number in range(6):
+        Image.fromarray(picture(number % 2, number)).save(place / f"{number}.png")
+    rows = [{"path": f"{n}.png", "label": "ab"[n % 2], "session": n // 2, "split": "train"} for n in range(6)]
+    texts: dict[str, bytes] = {
+        "x.csv": (
+            "path,label,session,split\n" + "".join(",".join(map(str, r.values())) + "\n" for r in rows)
+        ).encode(),
+        "x.jsonl": "\n".join(map(json.dumps, rows)).encode(),
+    }
+    with suppress(ImportError):
+        import pyarrow
+        from pyarrow import parquet
+
+        parquet.write_table(pyarrow.Table.from_pylist(rows), place / "good.parquet")
+        texts["x.parquet"] = (place / "good.parquet").read_bytes()
+
+    def run(rng: np.random.Generator) -> None:
+        name = sorted(texts)[int(rng.integers(len(texts)))]
+        whole = texts[name]
+        textual = not name.endswith("parquet") and rng.random() < 0.7
+        (place / name).write_bytes(damage_text(whole.decode(), rng) if textual else damage(whole, rng))
+        stream = list_stream(place / name)
+        assert len(stream.test) and stream.num_train_images
+
+    return run
+
+
+def data_sets_of_hugging_face(place: Path) -> Run:
+    """Directories of ``save_to_disk`` and of parquet files; those accepted are decoded. Needs pyarrow."""
+    import pyarrow
+    from pyarrow import parquet
+
+    from vitlr.data.hub import hub_stream
+    from vitlr.data.images import iter_batches
+
+    stored = []
+    for number in range(8):
+        buffer = io.BytesIO()
+        Image.fromarray(picture(number % 2, number)).save(buffer, "PNG")
+        stored.append({"bytes": buffer.getvalue(), "path": None})
+    features = {"image": {"_type": "Image"}, "label": {"names": ["a", "b"], "_type": "ClassLabel"}}
+    table = pyarrow.table({"image": stored, "label": [0, 1] * 4})
+    table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    saved, hub = place / "saved" / "train", place / "hub" / "data"
+    saved.mkdir(parents=True)
+    hub.mkdir(parents=True)
+    (place / "saved" / "dataset_dict.json").write_text('{"splits": ["train"]}')
+    (saved / "state.json").write_text('{"_data_files": [{"filename": "data-00000-of-00001.arrow"}]}')
+    (saved / "dataset_info.json").write_text(json.dumps({"features": features}))
+    with pyarrow.ipc.new_stream(str(saved / "data-00000-of-00001.arrow"), table.schema) as writer:
+        writer.write_table(table)
+    parquet.write_table(table, hub / "train-00000-of-00001.parquet", row_group_size=4)
+
+    def run(rng: np.random.Generator) -> None:
+        _damaged_tree(place / ("saved" if rng.random() < 0.5 else "hub"), place / "damaged", rng)
+        stream = hub_stream(place / "damaged")
+        for part in (*stream.experiences, stream.test):
+            list(iter_batches(part.paths, stream.root, size=16, on_bad="skip"))
+
+    return run
+
+
 KINDS: dict[str, Callable[[Path], Run]] = {
     "images": images,
     "animations": animations,
@@ -491,6 +685,12 @@ KINDS: dict[str, Callable[[Path], Run]] = {
     "records and reports": records_and_reports,
     "latent caches": latent_caches,
     "archives": archives,
+    "what is no file": what_is_no_file,
+    "aliases": aliases,
+    "giants": giants,
+    "long animations": long_animations,
+    "lists": lists,
+    "data sets of Hugging Face": data_sets_of_hugging_face,
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -50,6 +51,33 @@ def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyte
     directory = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("VITLR_CACHE", str(directory))
     return directory
+
+
+@contextmanager
+def _without_privileges() -> Iterator[None]:
+    """As an ordinary user, whom the system refuses what it never refuses root."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)  # nobody
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.fixture
+def without_privileges() -> Callable[[], AbstractContextManager[None]]:
+    """``with without_privileges()``: what may not be read or written cannot be, also for root."""
+    return _without_privileges
+
+
+@pytest.fixture
+def open_place() -> Iterator[Path]:
+    """A directory that every user can enter and write into, unlike ``tmp_path``."""
+    with tempfile.TemporaryDirectory(prefix="vitlr-test-") as place:
+        os.chmod(place, 0o777)
+        yield Path(place)
 
 
 @contextmanager

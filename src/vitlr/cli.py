@@ -15,6 +15,8 @@ from typing import Any
 from vitlr import __version__
 from vitlr.data.names import expanded
 from vitlr.errors import VitLRError
+from vitlr.storage.reading import TOO_MANY, TOO_MANY_FILES
+from vitlr.text import harmless
 
 __all__ = ["main"]
 
@@ -151,6 +153,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
+        if error.errno in TOO_MANY:
+            print(f"vitlr: error: {TOO_MANY_FILES}", file=sys.stderr)
+            return 2
         if error.filename is None:
             if error.errno not in (errno.ENOSPC, errno.EIO, errno.EDQUOT):
                 raise
@@ -160,7 +165,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 2
         # A path that someone gave, or below one: too long a name, no permission, a disk that is gone.
         print(
-            f"vitlr: error: {str(error.filename)[:200]}: {error.strerror}; use another path", file=sys.stderr
+            f"vitlr: error: {harmless(str(error.filename))[:200]}: {error.strerror}; use another path",
+            file=sys.stderr,
         )
         return 2
 

@@ -22,6 +22,7 @@ from typing import Any
 import yaml
 
 from vitlr.errors import ConfigError
+from vitlr.storage.reading import read_regular
 
 __all__ = [
     "METHOD",
@@ -42,6 +43,7 @@ __all__ = [
     "unknown",
 ]
 
+MAX_YAML = 2**22  # bytes
 METHOD = "learner.method"  # the setting that decides which others are read
 
 
@@ -196,7 +198,7 @@ _FAULTS = (
 def read_yaml(path: str | Path) -> Any:
     """What a YAML file holds; ConfigError if it cannot be read, and as for :func:`parse_yaml`."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = read_regular(path, MAX_YAML).decode("utf-8")
     except OSError as error:
         raise ConfigError(f"{path} cannot be read ({error.strerror}); give a YAML file") from None
     except UnicodeDecodeError as error:

@@ -5,11 +5,16 @@ The command line prints the sentence and exits with code 2; a program catches :c
 
 from __future__ import annotations
 
+from vitlr.text import harmless
+
 __all__ = ["BackboneError", "ConfigError", "DataError", "RunError", "VitLRError"]
 
 
 class VitLRError(ValueError):
-    """Base of every error that bad input can cause."""
+    """Base of every error that bad input can cause. Its sentence is one line that any terminal can show."""
+
+    def __str__(self) -> str:
+        return harmless(super().__str__())
 
 
 class ConfigError(VitLRError):

@@ -237,6 +237,31 @@ def test_a_loaded_classifier_goes_on_bit_by_bit_without_the_networks_directory(
     loaded.fit(frames("red"), "red")  # also afresh, from the weights that came along
 
 
+def test_of_two_that_load_learn_and_save_the_second_is_refused_and_no_lesson_is_lost(
+    network: Path, tmp_path: Path
+) -> None:
+    taught(network).save(tmp_path / "robot")
+    first, second = (LatentReplayClassifier.load(tmp_path / "robot") for _ in range(2))
+    first.partial_fit(frames("grey"), "white").save(tmp_path / "robot")
+    second.partial_fit(frames("grey"), "black")
+    (tmp_path / "link").symlink_to("robot")
+    for place in ("robot", "link"):
+        with pytest.raises(
+            RunError, match="was saved by another program since it was loaded here, whose lessons"
+        ):
+            second.save(tmp_path / place)
+    assert "white" in LatentReplayClassifier.load(tmp_path / "robot").classes_.tolist()
+    second.save(tmp_path / "other")  # elsewhere nothing is lost
+    first.partial_fit(frames("grey"), "black").save(tmp_path / "robot")  # one's own state is no one else's
+    again = LatentReplayClassifier.load(tmp_path / "robot").partial_fit(frames("grey"), "black")
+    again.save(tmp_path / "robot")
+    with pytest.raises(RunError, match="another program"):
+        first.save(tmp_path / "robot")
+    taught(network).save(tmp_path / "robot")  # one that was never loaded replaces what is there
+    shutil.rmtree(tmp_path / "robot")
+    first.save(tmp_path / "robot")
+
+
 def test_a_saved_directory_holds_the_state_and_one_network(network: Path, tmp_path: Path) -> None:
     model = taught(network)
     model.save(tmp_path)
@@ -247,7 +272,7 @@ def test_a_saved_directory_holds_the_state_and_one_network(network: Path, tmp_pa
     taught(network, image_size=16).save(tmp_path)
     second = {path.name for path in tmp_path.iterdir()}
     assert len(second) == 3 and second != first
-    model.save(tmp_path, include_trunk=False)
+    taught(network).save(tmp_path, include_trunk=False)
     assert {path.name for path in tmp_path.iterdir()} == {".lock", "state.safetensors"}
 
 
@@ -273,7 +298,8 @@ def test_a_save_that_fails_at_any_write_flush_or_rename_leaves_the_old_or_the_ne
     old, new = taught(network, ("red", "green")), taught(network, image_size=16)  # two different networks
     outcomes = []
     for fail_at in range(100):
-        old.save(tmp_path)
+        place = tmp_path / str(fail_at)
+        old.save(place)
         calls = 0
 
         def failing(real: Any, fail_at: int = fail_at) -> Any:
@@ -290,16 +316,17 @@ def test_a_save_that_fails_at_any_write_flush_or_rename_leaves_the_old_or_the_ne
             for name in ("fsync", "replace"):
                 patch.setattr(files.os, name, failing(getattr(files.os, name)))
             try:
-                new.save(tmp_path)
+                new.save(place)
             except RunError:
                 outcomes.append("failed")
             else:
                 break
-        loaded = LatentReplayClassifier.load(tmp_path)
+        loaded = LatentReplayClassifier.load(place)
         outcomes[-1] = "old" if loaded.classes_.tolist() == ["red", "green"] else "new"
         assert same(loaded, old if outcomes[-1] == "old" else new)
+        new.save(place)  # and it may be tried again
     assert outcomes == ["old"] * 5 + ["new"]  # flush, rename, flush of two files each
-    assert same(LatentReplayClassifier.load(tmp_path), new)
+    assert same(LatentReplayClassifier.load(place), new)
 
 
 @pytest.mark.parametrize("change", [{"state": -1}, {"state": 2**200}, {"inc": "1"}])

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from vitlr.data import DATASETS, folder_stream, load_stream
 from vitlr.data.experience import Stream
+from vitlr.data.images import iter_batches
 from vitlr.data.settings import DataConfig
 from vitlr.errors import DataError
 
@@ -241,7 +243,8 @@ def test_rendered_objects_are_drawn_once_and_then_kept(
 
 def test_an_unknown_data_set_is_named_with_the_known_ones() -> None:
     with pytest.raises(
-        DataError, match="data set must be one of rendered, core50, folder, experiences, list, got 'mnist'"
+        DataError,
+        match="data set must be one of rendered, core50, folder, experiences, list, hub, got 'mnist'",
     ):
         load_stream(SimpleNamespace(dataset="mnist"))
 
@@ -253,3 +256,15 @@ def test_a_class_folder_whose_name_is_no_text_is_refused(tmp_path: Path) -> None
     open(folder + b"/0.png", "wb").close()
     with pytest.raises(DataError, match="holds bytes that are no UTF-8; rename it"):
         folder_stream(tmp_path, 2)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
+def test_a_backslash_is_a_letter_of_a_name(tmp_path: Path) -> None:
+    for name in (r"\frac", r"b\..\c", "a: cups", "$x$"):
+        for number in range(2):
+            (tmp_path / name).mkdir(exist_ok=True)
+            Image.new("RGB", (8, 8)).save(tmp_path / name / f"{number}.png")
+    stream = folder_stream(tmp_path, 4)
+    assert set(stream.class_names) == {r"\frac", r"b\..\c", "a: cups", "$x$"}
+    (rows, _), *_ = iter_batches(stream.experiences[0].paths, stream.root, size=8)
+    assert len(rows) == 4

@@ -232,11 +232,15 @@ def test_folders_of_experiences_are_learned_in_the_order_of_their_names(tmp_path
             for n in range(2):
                 put(tmp_path, f"{day}/{colour}/{n}.png", colour)
     put(tmp_path, "loose.png")
+    (tmp_path / "day1" / "Thumbs.db").write_bytes(b"x")
+    (tmp_path / "day2" / "red" / "notes.txt").write_text("x")
     stream = experience_folders(tmp_path)
     assert [part.name for part in stream.experiences] == ["day1", "day2", "day10"] and decoded(stream)
     assert len(stream.test) == 4 and stream.notes == (
-        "1 image in no folder as experience/class is left out: loose.png",
+        "1 image in no class folder is left out (loose.png): put them into one",
     )
+    assert stream.left_out.counts == {"left behind": 1, "no image": 1, "in no class folder": 1}
+    assert "1 file that is no image is left out" in stream.facts[-1]
     with pytest.raises(DataError, match="holds no images as experience/class/image"):
         experience_folders(tmp_path / "day1")
 
@@ -352,3 +356,10 @@ def test_a_scenario_of_continuum_is_a_stream() -> None:
     stream = Stream.from_datasets(list(tasks), list(tasks), class_names=list(COLOURS))
     assert [part.classes for part in stream.experiences] == [(0,), (1,), (2,)]
     assert len(stream.test) == 12 and decoded(stream)
+
+
+def test_a_path_that_no_file_can_have_is_a_sentence_with_its_line(tmp_path: Path) -> None:
+    for path in ("x" * 300 + ".png", "clip.mp4/" + "0" * 8 + "/" + "y" * 300):
+        (tmp_path / "list.csv").write_text(f"path,label\n{path},a\n")
+        with pytest.raises(DataError, match=r"list\.csv, line 2: .* is not a file"):
+            list_stream(tmp_path / "list.csv")

@@ -20,11 +20,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import vitlr.data.animation as animation_module
+import vitlr.data.pictures as pictures_module
 import vitlr.data.video as module
 from tests.runs.conftest import save_tiny_vit
 from vitlr.classifier import LatentReplayClassifier
 from vitlr.cli import main
 from vitlr.data.images import read_image
+from vitlr.data.pictures import pictures
 from vitlr.data.video import Bounds, Sampled, Video, is_video, read_video
 from vitlr.errors import DataError
 
@@ -269,6 +271,23 @@ def test_the_pixels_of_a_film_are_bounded_and_frames_are_shrunk_as_they_come(tmp
 
     small = read_video(film, fit=fit, bounds=Bounds(film=64 * 64 * 12, frame=64 * 64))
     assert sides == [(64, 64, 3)] * 12 and {frame.shape for frame in small} == {(32, 32, 3)}
+
+
+@pytest.mark.parametrize("every", [None, 1, 2, 5])
+@pytest.mark.parametrize("max_frames", [1, 3, 4, 12, 20])
+def test_frames_of_their_own_size_come_one_at_a_time_if_they_are_many_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int | None, max_frames: int
+) -> None:
+    film, gif = write_video(tmp_path / "clip.mp4", steps(12)), animation(tmp_path / "clip.gif", 12)
+    for path in (film, gif):
+        video = Video(path, every=every, max_frames=max_frames)
+        together = list(pictures(video))
+        monkeypatch.setattr(pictures_module, "HELD", 0)
+        alone = pictures(video)
+        assert not isinstance(alone, list)
+        found = list(alone)
+        monkeypatch.undo()
+        assert len(found) == len(together) and all(map(np.array_equal, found, together))
 
 
 def test_sound_alone_and_rare_codecs_are_named(tmp_path: Path) -> None:

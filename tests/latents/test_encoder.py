@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from PIL import Image
 from vitlr.data.clips import frame_paths
 from vitlr.data.experience import Item
 from vitlr.errors import DataError
+from vitlr.latents.cache import cache_entries
 from vitlr.latents.encoder import Encoder
 from vitlr.latents.identity import image_ids
 from vitlr.latents.network import Network
@@ -110,8 +113,91 @@ def test_a_photo_without_its_last_bytes_is_noted_or_refused(network: Network) ->
     encoder = Encoder(network, root=root)
     assert len(encoder(["no-eoi.jpg"])) == 1
     assert len(encoder.notes) == 1 and "lacks its last bytes" in encoder.notes[0]
+    network.keep()
     with pytest.raises(DataError, match=r"no-eoi\.jpg"):  # whatever is in the cache
         Encoder(network, root=root, strict=True)(["no-eoi.jpg"])
+
+
+def test_notes_on_single_images_are_given_again_when_their_latents_come_from_the_cache(
+    directories: dict[str, Path], tmp_path: Path
+) -> None:
+    root = tmp_path / "photos"
+    root.mkdir()
+    shutil.copy(CASES / "pictures" / "no-eoi.jpg", root / "a.jpg")
+    Image.new("RGB", (9, 9)).save(root / "b.png")
+    animation(root / "c.gif")
+    names = ["a.jpg", "b.png", "c.gif"]
+    wanted = [
+        f"{root / 'a.jpg'} lacks its last bytes: it is read as far as it goes",
+        f"{root / 'c.gif'} has several frames, of which the first is read",
+    ]
+    config = BackboneConfig(
+        name=str(directories["vit"]), cache=str(tmp_path / "latents"), precision="float32"
+    )
+    for encoded in (3, 0):
+        network = Network.open(config, cached=True)
+        encoder = Encoder(network, root=root)
+        encoder(names)
+        assert encoder.encoded == encoded and sorted(encoder.notes) == wanted
+        network.keep()
+    encoder = Encoder(Network.open(config, cached=True), root=root)
+    encoder.hold(names)
+    assert encoder.encoded == 0 and sorted(encoder.notes) == wanted
+    (root / "d.png").symlink_to("b.png")
+    encoder = Encoder(network, root=root, batch_size=2)  # another batch has other notes
+    encoder(["b.png", "d.png", "c.gif", "b.png"])
+    assert encoder.notes == wanted[1:]
+
+
+def test_progress_counts_pictures_and_their_views(with_views: Network, tmp_path: Path) -> None:
+    names = [noise(tmp_path / f"{seed}.png", seed).name for seed in range(5)]
+    seen: list[tuple[int, int]] = []
+    encoder = Encoder(with_views, root=tmp_path, batch_size=2, views=ViewPlan(views=2, budget=64))
+    encoder.progress = lambda done, total: seen.append((done, total))
+    encoder(names, views_by=np.zeros(5, int))
+    assert seen[:3] == [(2, 15), (4, 15), (5, 15)] and seen[-1] == (15, 15)
+    assert seen == sorted(seen)
+
+
+@pytest.mark.parametrize("fault", ["", "root", "entry", "header.json", "index", "latents"])
+def test_a_cache_that_may_not_be_read_or_written_costs_one_note_and_no_more(
+    directories: dict[str, Path],
+    open_place: Path,
+    without_privileges: Callable[[], AbstractContextManager[None]],
+    fault: str,
+) -> None:
+    vit, root, cache = (open_place / name for name in ("vit", "photos", "latents"))
+    shutil.copytree(directories["vit"], vit)
+    root.mkdir()
+    for path in vit.iterdir():
+        path.chmod(0o644)
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (8, 8)).save(root / name)
+    config = BackboneConfig(name=str(vit), cache=str(cache), precision="float32")
+    network = Network.open(config, cached=True)
+    wanted = Encoder(network, root=root)(["a.png"]).latents
+    network.keep()
+    assert network.cache is not None
+    place = {"": cache, "root": cache, "entry": network.cache.directory}.get(
+        fault, network.cache.directory / fault
+    )
+    place.chmod(0o555 if not fault else 0)
+    cache.chmod(0 if fault == "root" else 0o555)
+    network.cache.directory.chmod(0 if fault == "entry" else 0o555)
+    with without_privileges():
+        network = Network.open(config, cached=True)
+        encoder = Encoder(network, root=root)
+        found = encoder(["a.png"]).latents
+        encoder(["b.png"])
+        network.keep()
+        assert torch.equal(found.tokens_NTD, wanted.tokens_NTD)
+        assert network.cache is not None and len(network.cache.notes) == 1
+        assert (
+            "latents are not kept in" in network.cache.notes[0]
+            and "goes on without" in network.cache.notes[0]
+        )
+        assert encoder.read == (0 if fault else 1)
+    assert len(cache_entries(cache)) == 1
 
 
 # -- random views ---------------------------------------------------------------------------------------
@@ -170,3 +256,25 @@ def test_views_come_from_the_cache_the_second_time_and_are_the_same(
     encode = Encoder(again, root=tmp_path, views=ViewPlan(views=2, budget=64))
     second = encode(paths, views_by=np.zeros(3)).latents
     assert torch.equal(first.views_MKD, second.views_MKD) and not again.trunk_is_loaded
+
+
+def test_a_file_that_vanishes_before_its_views_are_drawn_is_skipped_as_asked(
+    with_views: Network, tmp_path: Path
+) -> None:
+    names = [noise(tmp_path / f"{seed}.png", seed).name for seed in range(3)]
+    plan = ViewPlan(views=2, budget=64)
+
+    def vanishing(encoder: Encoder, name: str) -> Encoder:
+        encoder.progress = lambda done, total: (tmp_path / name).unlink(missing_ok=True)
+        return encoder
+
+    encoder = vanishing(Encoder(with_views, root=tmp_path, views=plan, on_bad="skip"), "1.png")
+    latents = encoder(names, views_by=np.zeros(3, int)).latents
+    assert len(latents) == 3 and latents.view_rows_M.tolist() == [0, 0, 2, 2] and encoder.skipped == []
+    assert len(latents.views_MKD) == 4 and "1.png does not exist" in encoder.notes[0]
+    noise(tmp_path / "1.png", 1)
+    with pytest.raises(DataError, match=r"1\.png does not exist"):
+        vanishing(Encoder(with_views, root=tmp_path, views=plan), "1.png")(names, views_by=np.zeros(3, int))
+    encoder = vanishing(Encoder(with_views, root=tmp_path, views=plan, on_bad="skip"), "0.png")
+    latents = encoder(["0.png"], views_by=np.zeros(1, int)).latents
+    assert len(latents) == 1 and len(latents.views_MKD) == 0  # none is left

@@ -94,6 +94,33 @@ def test_names_with_brackets_and_bars_are_shown_as_they_are(
     assert "x [/b] y \\| z" in table
 
 
+def test_a_comparison_says_of_its_data_what_a_run_says_and_each_thing_once(
+    tmp_path: Path, tiny_vit: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cases = Path(__file__).parents[1] / "data" / "cases"
+    photos = shutil.copytree(cases / "folders" / "Train-Test" / "Train", tmp_path / "photos")
+    shutil.copy(cases / "pictures" / "no-eoi.jpg", photos / "red" / "cut.jpg")
+    (photos / "red" / "gone.png").write_bytes(b"")
+    (photos / "notes.txt").write_text("x")
+    base = {"data": {"dataset": "folder", "root": str(photos), "on_bad_image": "skip"}}
+    base |= {"backbone": {"name": str(tiny_vit)}, "memory": {"capacity": 8}}
+    variants = {"a": {}, "b": {"learner": {"method": "class_mean"}}}
+    text = json.dumps({"base": base, "variants": variants, "seeds": [0, 1]})
+    line = ["compare", str(recipe(tmp_path, text)), "--out"]
+    assert main([*line, str(tmp_path / "runs")]) == 0
+    said = capsys.readouterr().err
+    for sentence in (
+        f"2 classes of 14 images found in {photos}",
+        "1 file that is no image is left out (notes.txt)",
+        "cut.jpg lacks its last bytes",
+        "1 image could not be read and was left out",
+    ):
+        assert said.count(sentence) == 1, sentence
+    assert said.index("2 classes") < said.index("encoding")
+    assert main([*line, str(tmp_path / "quiet"), "--quiet"]) == 0
+    assert "2 classes" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("text", "expected"), [("0-2,5", (0, 1, 2, 5)), ("3", (3,)), ("1,1, 2", (1, 2)), ("4-4", (4,))]
 )

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from vitlr.cli import main
 from vitlr.errors import RunError
-from vitlr.evaluation.records import read_metrics
+from vitlr.evaluation.records import excessive_losses, read_metrics
 from vitlr.runs import train as runs
 from vitlr.runs.materials import build_learner, prepare
 from vitlr.runs.settings import parse
@@ -438,3 +441,28 @@ def test_a_run_after_another_in_one_process_has_a_peak_of_its_own() -> None:
     forget_peak_memory()
     low = peak_memory_bytes()
     assert high is not None and low is not None and high - low > 250 << 20
+
+
+def test_a_loss_that_is_finite_and_far_too_large_is_said_with_the_remedy(
+    flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = [*flags, "--data.scenario=nc", "--learner.method=naive", "--tensorboard=false"]
+    for rate, said in (("0.001", False), ("10", True)):
+        rates = [f"--learner.lr={rate}", f"--learner.first_lr={rate}"]
+        line = ["train", *flags, *rates, f"--out={tmp_path / rate}"]
+        assert main(line) == 0
+        sentence = "lower learner.lr (now 10) and learner.first_lr (now 10), and start again"
+        assert (sentence in capsys.readouterr().err) == said
+        warnings = json.loads((tmp_path / rate / "summary.json").read_text())["warnings"]
+        assert [each.endswith(sentence) for each in warnings] == [True] * said
+
+
+def test_large_is_measured_by_guessing_among_the_classes_seen() -> None:
+    def line(number: int, loss: float | None, classes: list[str]) -> dict[str, Any]:
+        return {"experience": number, "train_loss": loss, "classes": classes}
+
+    records = [line(0, 9.9, ["a"]), line(1, 33.7, ["b"]), line(2, None, ["a"])]
+    records.append(line(3, 11.0, [str(number) for number in range(48)]))
+    assert [found[0] for found in excessive_losses(records)] == [1]
+    assert excessive_losses(records)[0][1:] == (33.7, pytest.approx(math.log(2)))
+    assert excessive_losses(records, terms=11) == []

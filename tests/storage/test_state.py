@@ -18,7 +18,8 @@ from safetensors.torch import load_file, save_file
 
 from vitlr.errors import RunError
 from vitlr.storage import files, state
-from vitlr.storage.state import ENTRY_LIMIT, HEADER_LIMIT, checksum, load_state, save_state
+from vitlr.storage.reading import ENTRY_LIMIT, HEADER_LIMIT
+from vitlr.storage.state import checksum, load_state, save_state
 
 CALLS = ("open", "write", "fsync", "replace")
 

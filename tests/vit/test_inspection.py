@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +45,12 @@ def test_an_untouched_directory_is_loaded(network: Path) -> None:
         ({"quantization_config": {"quant_method": "x"}}, "quantization_config"),
         ({"transformers_weights": "/etc/passwd"}, "transformers_weights"),
         ({"compression_config": {}}, "compression_config"),
+        ({"layer_norm_eps": float("inf")}, "layer_norm_eps must be a finite number, got inf"),
+        ({"layer_norm_eps": float("nan")}, "layer_norm_eps must be a finite number, got nan"),
+        ({"layer_norm_eps": 10.0}, "layer_norm_eps must be a number from 0 to 1, got 10.0"),
+        ({"layer_norm_eps": "1e-6"}, "layer_norm_eps must be a number from 0 to 1"),
+        ({"layer_norm_eps": None}, "layer_norm_eps must be a number from 0 to 1"),
+        ({"attention_probs_dropout_prob": 1e400}, "attention_probs_dropout_prob must be a finite number"),
     ],
 )
 def test_a_configuration_that_asks_for_what_is_not_there_is_refused(
@@ -88,3 +98,32 @@ def test_weights_that_are_cut_off_are_refused(network: Path, keep: int) -> None:
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(BackboneError, match="damaged or not a safetensors"):
         load_backbone(str(network))
+
+
+def test_weights_with_a_header_of_hundreds_of_thousands_of_tensors_are_refused_at_once(network: Path) -> None:
+    tensors = {
+        f"t{number}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for number in range(20_000)
+    }
+    header = json.dumps(tensors).encode()
+    (network / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    began = time.process_time()
+    with pytest.raises(BackboneError, match="its header claims 20001 entries of at most 16384"):
+        load_backbone(str(network))
+    assert time.process_time() - began < 5
+    (network / "model.safetensors").write_bytes((2**40).to_bytes(8, "little") + b"{}")
+    with pytest.raises(BackboneError, match="bytes of at most"):
+        load_backbone(str(network))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other permissions")
+def test_weights_that_may_not_be_read_are_not_called_damaged(
+    open_place: Path, without_privileges: Callable[[], AbstractContextManager[None]]
+) -> None:
+    network = make_directory(open_place / "vit", "vit")
+    (network / "model.safetensors").chmod(0)
+    with (
+        without_privileges(),
+        pytest.raises(BackboneError, match=r"cannot be read \(Permission denied\)") as caught,
+    ):
+        load_backbone(str(network))
+    assert "damaged" not in str(caught.value)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import inspect
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from itertools import islice
@@ -47,9 +47,10 @@ from vitlr.learning.sequence import together
 from vitlr.replay import MemoryConfig
 from vitlr.replay.codec import codec_named
 from vitlr.replay.memory import DEFAULT_BYTES
+from vitlr.storage.state import saved_digest
 from vitlr.vit import Backbone, Head, save_image_classifier
 from vitlr.vit.compute.precision import Compute, native, resolved
-from vitlr.vit.exports.card import SHOWN, model_card, plain
+from vitlr.vit.exports.card import SHOWN, markdown, model_card
 
 __all__ = ["LatentReplayClassifier", "MachineWarning", "NotFittedError", "check_threshold"]
 
@@ -167,9 +168,8 @@ class LatentReplayClassifier:
         self.random_state = random_state
         self._learning = threading.RLock()  # held by whoever replaces what is known; readers need no lock
         self._knowledge: Knowledge | None = None
-        self._before: tuple[str, Knowledge | None] | None = (
-            None  # the last change, and what was known before it
-        )
+        self._before: tuple[str, Knowledge | None] | None = None  # the last change, what was known before
+        self._saved: dict[Path, set[str]] = {}  # digests of what it loaded from and saved to a directory
 
     # -- settings -----------------------------------------------------------------------------------
 
@@ -238,6 +238,7 @@ class LatentReplayClassifier:
         sample_weight: Any = None,
         *,
         on_bad_image: str = "error",
+        progress: Callable[[int, int], None] | None = None,
     ) -> LatentReplayClassifier:
         """Learn one experience. New classes are numbered in the order of their appearance.
 
@@ -249,6 +250,7 @@ class LatentReplayClassifier:
             classes: as scikit-learn gives them, labels that may come; not needed.
             sample_weight: None or equal weights; every image counts the same.
             on_bad_image: ``error``, or ``skip`` to leave out what cannot be read; ``last_skipped_`` names it.
+            progress: called with the images and random views of them that are encoded, and with how many there are.
 
         Raises:
             DataError: no images, an unreadable one, another number of labels, a label of another type, one that is
@@ -263,7 +265,8 @@ class LatentReplayClassifier:
         check_classes(classes, labels)
         check_weights(sample_weight, len(images))
         with self._learning:
-            learned = self.prepare()._known_or_new().learned(images, labels, on_bad=on_bad_image)
+            known = self.prepare()._known_or_new()
+            learned = known.learned(images, labels, on_bad=on_bad_image, progress=progress)
             self._publish(learned, _lesson(labels))
         return self
 
@@ -490,7 +493,8 @@ class LatentReplayClassifier:
                 ``load`` needs the network under its name and checks that its weights are the same.
 
         Raises:
-            NotFittedError: nothing was ever learned. RunError: the directory cannot be written or is in use.
+            NotFittedError: nothing was ever learned. RunError: the directory cannot be written or is in use, or another
+                program has saved there since this classifier was loaded from or saved to it.
             ConfigError: a setting, changed since, that cannot be written.
         """
         with self._learning:
@@ -499,7 +503,9 @@ class LatentReplayClassifier:
                 raise NotFittedError("this classifier has learned nothing yet: call partial_fit or fit first")
             params = _plain(_check_settings(self.get_params()))
             in_use = _plain(knowledge.params)
-            saved.write(expanded(directory), knowledge, params, in_use, include_trunk=include_trunk)
+            directory = expanded(directory)
+            known = self._saved.setdefault(directory.resolve(), set())
+            saved.write(directory, knowledge, params, in_use, include_trunk=include_trunk, known=known)
 
     @classmethod
     def load(
@@ -525,6 +531,7 @@ class LatentReplayClassifier:
             ConfigError: the device or precision asked for is not one of this machine.
         """
         directory = expanded(directory)
+        digest = saved_digest(directory)  # first: what is saved meanwhile is then known to be another state
         try:
             tensors, plain = saved.read(directory)
             given = {"device": device, "precision": precision}
@@ -535,6 +542,7 @@ class LatentReplayClassifier:
             knowledge = model._afresh(network).restored(tensors, plain)
             model.set_params(**(plain["params"] | asked))
             model._knowledge = knowledge
+            model._saved[directory.resolve()] = set() if digest is None else {digest}
         except (RunError, ConfigError, DataError, BackboneError):
             raise
         except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError) as error:
@@ -673,7 +681,7 @@ def _card(knowledge: Knowledge, params: dict[str, Any], figures: dict[str, str])
     """The model card of an export."""
     summary, backbone = knowledge.summary(), knowledge.network.backbone
     taught = ", ".join(
-        f"{plain(str(label))} {count}" for label, count in islice(summary.images.items(), SHOWN)
+        f"{markdown(str(label))} {count}" for label, count in islice(summary.images.items(), SHOWN)
     )
     more = ", …" if len(summary.images) > SHOWN else ""
     lessons = knowledge.lessons

@@ -5,7 +5,6 @@ Shapes: N images, C classes, D width.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from vitlr.latents.record import Latents
 from vitlr.latents.settings import BackboneConfig
 from vitlr.learning.learner import COSINE_THRESHOLD
 from vitlr.vit.compute.precision import resolved
+from vitlr.vit.source import read_json
 
 __all__ = ["Exported", "exported_in"]
 
@@ -74,7 +74,7 @@ class Exported:
 def _classifier(directory: Path, width: int) -> tuple[tuple[str, ...], Tensor, Tensor]:
     """Labels (C), weight (C, D) and bias (C)."""
     try:
-        names = json.loads((directory / "config.json").read_text(encoding="utf-8"))["id2label"]
+        names = read_json(directory / "config.json")["id2label"]
         labels = tuple(str(names[str(index)]) for index in range(len(names)))
         with safe_open(directory / "model.safetensors", "pt") as file:
             weight, bias = (file.get_tensor(f"classifier.{name}").float() for name in ("weight", "bias"))

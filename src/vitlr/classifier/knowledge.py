@@ -93,15 +93,16 @@ class Knowledge:
         *,
         in_order: bool = False,
         on_bad: str = "error",
+        progress: Callable[[int, int], None] | None = None,
     ) -> Knowledge:
         """With one experience more; see ``LatentReplayClassifier.partial_fit``.
 
         Args:
             in_order: number new classes in sorted order, not in that of their appearance.
-            on_bad: see ``Encoder``.
+            on_bad, progress: see ``Encoder``.
         """
         encoder = Encoder(self.network, views=self.views, on_bad=on_bad)
-        encoded = encoder(sources, views_by=labels)
+        encoded = encoder(sources, progress, views_by=labels)
         if len(encoded.rows_N) == 0:
             raise DataError(f"none of the {len(sources)} images could be read; give others")
         names, images = list(self.names), list(self.images)

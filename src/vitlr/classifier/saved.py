@@ -21,7 +21,7 @@ from vitlr.latents.settings import BackboneConfig
 from vitlr.learning import LearnerConfig, needs_of
 from vitlr.replay import MemoryConfig
 from vitlr.storage.locks import locked
-from vitlr.storage.state import checksum, load_state, write_state
+from vitlr.storage.state import checksum, digest_of, load_state, saved_digest, write_state
 from vitlr.vit.compute.precision import Compute
 from vitlr.vit.stored import backbone_state
 
@@ -41,14 +41,16 @@ def write(
     params_in_use: dict[str, Any],
     *,
     include_trunk: bool,
+    known: set[str],
 ) -> None:
     """Replace what is saved in the directory; whole, or as it was before.
 
     Args:
         params: the settings as they are now, in types that JSON has. params_in_use: those it was made from.
+        known: digests of what the caller loaded from there and saved there, to which this one is added.
 
     Raises:
-        RunError: the directory cannot be written or is in use.
+        RunError: the directory cannot be written or is in use, or another program has saved there since.
     """
     network = knowledge.network
     tensors, plain = knowledge.state()
@@ -59,11 +61,21 @@ def write(
         "backbone": {"sha256": network.digest, "included": include_trunk, "traits": network.traits},
     }
     with locked(directory):
+        if known and saved_digest(directory) not in (None, *known):
+            raise RunError(
+                f"{directory} was saved by another program since it was loaded here, whose lessons would be lost: load"
+                " it again and repeat yours, or save to another directory"
+            )
         # Stored networks are named after their content: the state in use never loses its own before
         # the rename that takes the new state into use.
         if include_trunk:
             network.store(directory)
-        write_state(directory, tensors, plain, kind=KIND, version=VERSION)
+        digest = digest_of(tensors, plain, kind=KIND, version=VERSION)
+        try:
+            write_state(directory, tensors, plain, kind=KIND, version=VERSION)
+        finally:  # what failed or was interrupted may be there all the same
+            if saved_digest(directory) == digest:
+                known.add(digest)
         network.discard(directory, keep=network.digest if include_trunk else None)
 
 

@@ -7,7 +7,7 @@ import json
 import time
 from typing import Any
 
-from vitlr.commands.console import err, out
+from vitlr.commands.console import notes, say, table
 
 __all__ = ["add_parsers"]
 
@@ -50,9 +50,6 @@ def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
 
 
 def list_entries(options: argparse.Namespace) -> int:
-    from rich.table import Table
-    from rich.text import Text
-
     from vitlr.latents.cache import cache_entries
 
     root = _root(options)
@@ -61,19 +58,18 @@ def list_entries(options: argparse.Namespace) -> int:
         print(json.dumps({"directory": str(root), "entries": rows}, indent=2))
         return 0
     if not rows:
-        print(f"{root} keeps no latents")
+        say(f"{root} keeps no latents")
         return 0
-    table = Table(title=Text(f"latents in {root}"), title_justify="left")
-    for heading in ("key", "backbone", "cut", "px", "precision", "threads", "images", "MB", "last used"):
-        right = heading in ("cut", "px", "threads", "images", "MB")
-        table.add_column(heading, justify="right" if right else "left", overflow="fold")
-    for row in rows:
-        cut = "?" if row["cut"] is None else f"{row['cut']} of {row['blocks']}"
-        cells = [row["key"], row["backbone"], cut, row["image_size"], row["precision"], row["threads"]]
-        cells += [f"{row['images']:,}", f"{row['bytes'] / 1e6:,.1f}", row["last_used"]]
-        table.add_row(*(Text("?" if cell is None else str(cell)) for cell in cells))
-    out().print(table)
+    headings = ("key", "backbone", "cut", "px", "precision", "threads", "images", "MB", "last used")
+    left = ("key", "backbone", "precision", "last used")
+    table(f"latents in {root}", headings, map(_cells, rows), left)
     return 0
+
+
+def _cells(row: dict[str, Any]) -> list[Any]:
+    cut = None if row["cut"] is None else f"{row['cut']} of {row['blocks']}"
+    cells = [row["key"], row["backbone"], cut, row["image_size"], row["precision"], row["threads"]]
+    return [*cells, f"{row['images']:,}", f"{row['bytes'] / 1e6:,.1f}", row["last_used"]]
 
 
 def _row(entry: dict[str, Any]) -> dict[str, Any]:
@@ -100,14 +96,14 @@ def clear_entries(options: argparse.Namespace) -> int:
     if options.json or options.quiet:
         return 0
     for entry in removed:
-        err().print(f"removed {entry['key']} ({entry['backbone']})", markup=False, soft_wrap=True)
+        notes([f"removed {entry['key']} ({entry['backbone']})"])
     total = sum(entry["bytes"] for entry in removed)
     print(f"{sum(entry['images'] for entry in removed):,} latents removed, {total / 1e6:,.1f} MB freed")
     return 0
 
 
 def print_path(options: argparse.Namespace) -> int:
-    print(_root(options))
+    say(_root(options))
     return 0
 
 

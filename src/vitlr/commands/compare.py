@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vitlr.commands.console import Bars, notes, out
+from vitlr.commands.console import Bars, notes, say, table
 from vitlr.errors import ConfigError
 
 __all__ = ["add_parsers", "finish", "numbers", "print_table", "run_plan"]
@@ -82,7 +82,7 @@ def finish(title: str, rows: list[dict[str, Any]], where: Path, *, as_json: bool
     else:
         print_table(title, rows)
         if (where / "accuracy.png").is_file():  # unless every run failed
-            print(where / "accuracy.png")
+            say(where / "accuracy.png")
     return 1 if any(row["failures"] for row in rows) else 0
 
 
@@ -97,6 +97,7 @@ def run_plan(plan: Any, where: Path, *, quiet: bool) -> list[dict[str, Any]]:
             plan,
             where,
             on_progress=bars.update,
+            on_stream=bars.found,
             on_record=lambda name, done, total, record: bars.update(
                 name, done, total, f"test accuracy {record.evaluation.test_accuracy:.3f}"
             ),
@@ -109,14 +110,6 @@ def run_plan(plan: Any, where: Path, *, quiet: bool) -> list[dict[str, Any]]:
 
 def print_table(title: str, rows: list[dict[str, Any]]) -> None:
     """The summary as a table on the terminal."""
-    from rich.table import Table
-    from rich.text import Text
-
     from vitlr.runs.summary import HEADINGS, table_cells
 
-    table = Table(title=Text(title), title_justify="left")  # text as it is: names may hold brackets
-    for heading in HEADINGS:
-        table.add_column(heading, justify="left" if heading == "method" else "right")
-    for row in rows:
-        table.add_row(*map(Text, table_cells(row)))
-    out().print(table)
+    table(title, HEADINGS, map(table_cells, rows), HEADINGS[:1])

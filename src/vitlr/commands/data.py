@@ -8,7 +8,7 @@ import json
 import sys
 from pathlib import Path
 
-from vitlr.commands.console import Bar, Bars
+from vitlr.commands.console import Bar, Bars, say
 from vitlr.errors import DataError
 
 __all__ = ["add_parsers"]
@@ -168,7 +168,7 @@ def _verify(root: Path, options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(report.as_dict(), indent=2))
     else:
-        print("\n".join(report.lines()))
+        say("\n".join(report.lines()))
     return 0 if report.ok else 1
 
 
@@ -204,5 +204,5 @@ def render(options: argparse.Namespace) -> int:
         written = {"root": str(options.root), "frames": count, "contact_sheet": sheet and str(sheet)}
         print(json.dumps(written))
     elif not options.quiet:
-        print("\n".join([f"{count:,} frames in {options.root}", *([str(sheet)] if sheet else [])]))
+        say("\n".join([f"{count:,} frames in {options.root}", *([str(sheet)] if sheet else [])]))
     return 0

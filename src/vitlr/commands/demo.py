@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vitlr.commands.compare import print_table, run_plan
+from vitlr.commands.console import say
 from vitlr.errors import RunError
 from vitlr.storage.files import clear_directory, write_atomically
 from vitlr.storage.locks import locked
@@ -81,7 +82,7 @@ def demo(options: argparse.Namespace) -> int:
         print(json.dumps(rows, indent=2))
     else:
         print_table(plan.title, rows)
-        print(f"records, TensorBoard events and models: {where}\npicture: {where / 'accuracy.png'}")
+        say(f"records, TensorBoard events and models: {where}\npicture: {where / 'accuracy.png'}")
     return 1 if any(row["failures"] for row in rows) else 0
 
 

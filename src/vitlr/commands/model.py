@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import difflib
 import json
-import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitlr.commands import pictures
+from vitlr.commands.console import notes, say
 from vitlr.data.names import checked_name, counted, shown
 from vitlr.errors import ConfigError, DataError, RunError
 from vitlr.storage.locks import locked
@@ -183,7 +183,7 @@ def machine_notes(*, quiet: bool) -> Iterator[None]:
         if not issubclass(warning.category, MachineWarning):
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
         elif not quiet:
-            print(f"vitlr: note: {warning.message}", file=sys.stderr)
+            notes([f"vitlr: note: {warning.message}"])
 
 
 def knowing(options: argparse.Namespace) -> LatentReplayClassifier:
@@ -232,7 +232,7 @@ def classes(options: argparse.Namespace) -> int:
     for label, count in summary.images.items():
         latents = summary.latents[label]
         kept = f"\t{counted(latents, 'latent')}" if any(summary.latents.values()) else ""
-        print(f"{label}\t{counted(count, 'image')}{kept}")
+        say(f"{label}\t{counted(count, 'image')}{kept}")
     return 0
 
 
@@ -246,7 +246,7 @@ def forget(options: argparse.Namespace) -> int:
         print(json.dumps({"label": options.label, "latents": removed, "remains": model.remains}))
     elif not options.quiet:
         remains = f"; what remains: {model.remains}" if model.remains else ""
-        print(f"{options.label}: forgotten, {counted(removed, 'latent')} removed{remains}")
+        say(f"{options.label}: forgotten, {counted(removed, 'latent')} removed{remains}")
     return 0
 
 
@@ -273,7 +273,7 @@ def export(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({"out": str(options.out)} | ({"figures": figures} | content if figures else {})))
     elif not options.quiet:
-        print(options.out)
+        say(options.out)
     return 0
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitlr.commands.console import notes
+from vitlr.data.experience import Item
 from vitlr.data.files import find_images
 from vitlr.data.left_out import Found
 from vitlr.data.names import counted, shown
@@ -89,7 +90,10 @@ def sources(
 
     Video("", options.every, options.max_frames)  # its limits hold whether or not there is a video
     return [
-        Video(path, options.every, options.max_frames, on_read) if is_video(path) else path for path in files
+        Video(path, options.every, options.max_frames, on_read)
+        if not isinstance(path, Item) and is_video(path)
+        else path
+        for path in files
     ]
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from vitlr.commands import pictures
+from vitlr.commands.console import say
 from vitlr.commands.model import add_common_flags, is_saved, knowing
 from vitlr.data.names import counted, shown
 from vitlr.errors import ConfigError
@@ -74,7 +75,7 @@ def predict(options: argparse.Namespace) -> int:
             content |= {"score": round(line.score, 6)} | line.about
             print(json.dumps(content))
         else:
-            print(f"{shown(line.path)}\t{label}\t{probability:.3f}{line.note}")
+            say(f"{shown(line.path)}\t{label}\t{probability:.3f}{line.note}")
     if skipped:
         pictures.say([pictures.skipped_sentence(skipped)], options)
     if options.json and (skipped or found.left_out):

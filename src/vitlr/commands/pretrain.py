@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from vitlr.commands.console import Bar
+from vitlr.commands.console import Bar, say
 
 __all__ = ["add_parsers"]
 
@@ -50,7 +50,7 @@ def pretrain_network(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(report, indent=2))
     else:
-        print(
+        say(
             f"{options.out}: nearest class mean on the 50 objects {report['nearest_class_mean_accuracy']:.3f}"
             f" (untrained {report['nearest_class_mean_accuracy_untrained']:.3f})"
         )

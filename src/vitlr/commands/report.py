@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vitlr.commands.console import Bar
+from vitlr.commands.console import Bar, say
 from vitlr.errors import RunError
 
 if TYPE_CHECKING:  # matplotlib takes a second that --help need not wait for
@@ -122,5 +122,5 @@ def report(options: argparse.Namespace) -> int:
             )
         )
     else:
-        print(page)
+        say(page)
     return 0

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vitlr.commands.console import Bar
+from vitlr.commands.console import Bar, say
 from vitlr.commands.model import add_compute_flags, machine_notes
 from vitlr.commands.pictures import found_pictures
 from vitlr.errors import ConfigError, RunError
@@ -92,7 +92,7 @@ def rollout(options: argparse.Namespace) -> int:
         report = _report(options, networks, files, maps, places)
         print(json.dumps(report | {"found": found.as_dict()}))
     else:
-        print("\n".join(map(str, places)))
+        say("\n".join(map(str, places)))
     return 0
 
 

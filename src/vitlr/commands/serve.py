@@ -218,7 +218,7 @@ def _access(options: argparse.Namespace, port: int, *, secure: bool) -> tuple[Ac
 
 def _announce(options: argparse.Namespace, address: str, shared: str | None) -> None:
     """Print the address, once the page answers."""
-    from vitlr.commands.console import err
+    from vitlr.commands.console import notes
 
     print(address, flush=True)
     if options.qr or (shared is not None and sys.stdout.isatty() and not options.quiet):
@@ -233,8 +233,8 @@ def _announce(options: argparse.Namespace, address: str, shared: str | None) -> 
         if options.model
         else "nothing is saved: give a directory to keep what is taught"
     )
-    err().print(f"{where}; press Ctrl-C to stop", highlight=False, markup=False)
+    notes([f"{where}; press Ctrl-C to stop"])
     if shared is not None:
         who = "anyone who reaches this address" if options.no_token else "whoever has this address"
         camera = "" if address.startswith("https") else "; phones allow their camera only with --https"
-        err().print(f"{who} can teach{camera}", highlight=False, markup=False)
+        notes([f"{who} can teach{camera}"])

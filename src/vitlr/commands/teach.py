@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vitlr.commands import pictures
+from vitlr.commands.console import WITHIN, Bar, say
 from vitlr.commands.model import (
     PATIENCE,
     add_common_flags,
@@ -19,6 +20,7 @@ from vitlr.commands.model import (
     is_saved,
     new_or_saved,
 )
+from vitlr.data.left_out import LeftOut
 from vitlr.data.names import checked_name, counted, expanded, same_but_for_case, shown
 from vitlr.errors import DataError
 from vitlr.storage.locks import locked
@@ -37,7 +39,7 @@ def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
         "teach",
         help="teach a classifier from images or videos",
         description="With --label the images are taught under this name. Without it the folders in PATHS are\n"
-        "class folders, and their names are the labels.",
+        "class folders, and their names are the labels; or Hugging Face data sets, with labels of their own.",
         epilog="example: vitlr teach robot --label mug photos/mug\n         vitlr teach robot photos",
         **common,
     )
@@ -53,11 +55,18 @@ def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
         default="auto",
         help="which folders are classes: auto (default), top, leaf or a number",
     )
+    for what in ("image", "label"):
+        parser.add_argument(
+            f"--{what}-column", help=f"column of {what}s of a Hugging Face data set (default: found)"
+        )
     add_new_flags(parser)
     pictures.add_video_flags(parser)
     pictures.add_bad_flag(parser)
     add_common_flags(parser)
     parser.set_defaults(run_command=teach)
+
+
+_NOT_TAUGHT = "images to test on are not taught"
 
 
 class _Given(NamedTuple):
@@ -74,25 +83,38 @@ def _given(options: argparse.Namespace) -> _Given:
         label = checked_name(options.label)
         found = pictures.found_pictures(options.paths, options, videos=True)
         return _Given(list(found.files), [label] * len(found.files), found.as_dict())
-    from vitlr.data.class_folders import read_class_folders
-    from vitlr.data.left_out import LeftOut
-
-    files, labels, facts, left_out = [], [], [], LeftOut()
-    for root in map(expanded, options.paths):
-        if root.is_file():
-            raise DataError(f"{shown(root)} is a file, whose label nobody can tell; give --label NAME")
-        try:
-            folders = read_class_folders(root, class_level=options.class_level, videos=True)
-        except DataError as error:
-            raise DataError(f"{error}, or give --label NAME for all of them") from None
-        for name, paths in folders.train.images.items():
-            files += [str(folders.base / path) for path in paths]
-            labels += [name] * len(paths)
-        tested = ("images to test on are not taught",) if folders.test is not None else ()
-        facts += [*folders.facts, *folders.notes, *tested]
-        left_out += folders.left_out
+    parts = [_of_folder(expanded(root), options) for root in options.paths]
+    facts = [fact for part in parts for fact in part.found["facts"]]
     pictures.say(facts, options)
+    left_out = sum((part.found["left_out"] for part in parts), LeftOut())
+    files, labels = ([each for part in parts for each in getattr(part, name)] for name in ("files", "labels"))
     return _Given(files, labels, {"files": len(files), "facts": facts, "left_out": left_out.as_dict()})
+
+
+def _of_folder(root: Path, options: argparse.Namespace) -> _Given:
+    """Images of class folders, or of a data set in Hugging Face's form; those to test on are not taught."""
+    from vitlr.data.class_folders import read_class_folders
+    from vitlr.data.hub import HubColumns, hub_rows, is_hub_directory
+
+    if root.is_file():
+        raise DataError(f"{shown(root)} is a file, whose label nobody can tell; give --label NAME")
+    if root.is_dir() and is_hub_directory(root):
+        rows, facts, notes = hub_rows(
+            root, HubColumns(image=options.image_column, label=options.label_column)
+        )
+        taught = [row for row in rows if row.split != "test"]
+        facts += [*notes, *([_NOT_TAUGHT] if len(taught) < len(rows) else [])]
+        files, labels = [row.path for row in taught], [row.label for row in taught]
+        return _Given(files, labels, {"facts": facts, "left_out": LeftOut()})
+    try:
+        folders = read_class_folders(root, class_level=options.class_level, videos=True)
+    except DataError as error:
+        raise DataError(f"{error}, or give --label NAME for all of them") from None
+    images = folders.train.images
+    files = [str(folders.base / path) for paths in images.values() for path in paths]
+    labels = [name for name, paths in images.items() for _ in paths]
+    facts = [*folders.facts, *folders.notes, *([_NOT_TAUGHT] if folders.test is not None else [])]
+    return _Given(files, labels, {"facts": facts, "left_out": folders.left_out})
 
 
 def teach(options: argparse.Namespace) -> int:
@@ -106,7 +128,8 @@ def teach(options: argparse.Namespace) -> int:
             stack.enter_context(locked(options.model, wait=PATIENCE))
         model = new_or_saved(options)
         labels = _as_known(model, given.labels, options)
-        model.partial_fit(sources, labels, on_bad_image=options.on_bad_image)
+        with Bar("encoding", quiet=options.quiet or options.json, pause=WITHIN) as bar:
+            model.partial_fit(sources, labels, on_bad_image=options.on_bad_image, progress=bar.callback())
         if new:  # its directory is made only now that there is something to put into it
             hold_new(stack, options.model)
         model.save(options.model)
@@ -147,9 +170,9 @@ def _report(
     if options.json or options.quiet:
         return
     for video in videos:
-        print(f"{shown(video.path)}: {video.counts}")
+        say(f"{shown(video.path)}: {video.counts}")
         pictures.say(video.notes, options)
     names = list(dict.fromkeys(given.labels))
     what = names[0] if len(names) == 1 else counted(len(names), "class", "classes")
     known = counted(len(remembered.latents), "class", "classes")
-    print(f"{what}: {counted(images, 'image')} learned; {known} known")
+    say(f"{what}: {counted(images, 'image')} learned; {known} known")

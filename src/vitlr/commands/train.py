@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vitlr.commands.console import Bar, Bars, notes
+from vitlr.commands.console import Bar, Bars, notes, say
 from vitlr.data.names import counted, expanded
 from vitlr.errors import ConfigError
 
 if TYPE_CHECKING:  # PyTorch takes seconds that `vitlr train --resume nowhere` need not wait for
     from jsonargparse import Namespace
 
-    from vitlr.data.experience import Stream
     from vitlr.runs.settings import RunConfig
     from vitlr.runs.train import Materials, Result
 
@@ -99,12 +97,13 @@ def train(arguments: Sequence[str]) -> int:
     if not options.quiet:
         notes((summary["cache"] or {}).get("notes", []))
         notes(summary["image_notes"])
+        notes(summary.get("warnings", []))
         if skipped := summary["skipped_images"]:
             notes([f"{counted(skipped, 'image')} could not be read and {_was(skipped)} left out"])
     if options.json:
         print(json.dumps({"run_dir": str(result.run_dir), **summary}, indent=2))
     elif not options.quiet:
-        print(f"{_result_line(summary)}\n{result.run_dir}")
+        say(f"{_result_line(summary)}\n{result.run_dir}")
     return 0
 
 
@@ -133,6 +132,11 @@ def _run(config: RunConfig, options: Namespace) -> Result:
         interrupts = stack.enter_context(Interrupts())
         materials = _prepare(config, quiet)
         bar = stack.enter_context(Bar(config.learner.method, quiet=quiet))
+        materials.encode.progress = bar.within
+
+        def started(_: Materials, start: int) -> None:
+            position[0] = start
+            bar.update(start, len(materials.stream))
 
         def recorded(record) -> None:
             position[0] += 1
@@ -143,7 +147,7 @@ def _run(config: RunConfig, options: Namespace) -> Result:
             return run(
                 config,
                 materials,
-                on_start=lambda _, start: position.__setitem__(0, start),
+                on_start=started,
                 on_record=recorded,
                 resume=options.resume is not None,
                 overwrite=options.overwrite,
@@ -152,11 +156,8 @@ def _run(config: RunConfig, options: Namespace) -> Result:
         except KeyboardInterrupt:
             if (config.run_dir / "config.yaml").is_file():
                 where = shlex.quote(str(config.run_dir))
-                print(
-                    f"\nstopped after {position[0]} of {counted(len(materials.stream), 'experience')};"
-                    f" continue with: vitlr train --resume {where}",
-                    file=sys.stderr,
-                )
+                stopped = f"stopped after {position[0]} of {counted(len(materials.stream), 'experience')}"
+                notes(["", f"{stopped}; continue with: vitlr train --resume {where}"])
             raise
 
 
@@ -184,15 +185,11 @@ def _repeat(config: RunConfig, options: Namespace) -> int:
 def _prepare(config: RunConfig, quiet: bool) -> Materials:
     from vitlr.runs.materials import prepare
 
-    def show(stream: Stream) -> None:
-        for sentence in () if quiet else (*stream.facts, *stream.notes):
-            bars.say(sentence)
-
     with Bars(quiet=quiet) as bars:
         return prepare(
             config,
             on_render=lambda done, total: bars.update("rendering", done, total),
-            on_stream=show,
+            on_stream=lambda stream: bars.found(stream),
             on_test=lambda done, total: bars.update("encoding the test set", done, total),
         )
 
@@ -213,7 +210,7 @@ def inspect(arguments: Sequence[str]) -> int:
         if not (options.json or options.quiet):
             notes((*stream.facts, *stream.notes))
     report = inspect_network(config) | found
-    print(json.dumps(report, indent=2) if options.json else inspection_text(report))
+    print(json.dumps(report, indent=2)) if options.json else say(inspection_text(report))
     return 0
 
 
@@ -240,5 +237,5 @@ def bench(arguments: Sequence[str]) -> int:
     if not options.no_advice:
         with Bar("other settings", quiet=quiet) as bar:
             report["alternatives"] = advise(config, report, images=images, progress=bar.callback())
-    print(json.dumps(report, indent=2) if options.json else bench_text(report))
+    print(json.dumps(report, indent=2)) if options.json else say(bench_text(report))
     return 0

@@ -13,6 +13,7 @@ from typing import Any
 from vitlr.data.core50 import core50_lists, core50_stream
 from vitlr.data.experience import Experience, Stream
 from vitlr.data.folders import folder_stream
+from vitlr.data.hub import HubColumns, hub_stream
 from vitlr.data.rows import Rules
 from vitlr.data.tables import experience_folders, list_stream
 from vitlr.errors import DataError
@@ -25,6 +26,7 @@ __all__ = [
     "core50_stream",
     "experience_folders",
     "folder_stream",
+    "hub_stream",
     "list_stream",
     "load_stream",
 ]
@@ -70,6 +72,13 @@ def _experiences(config: Any, progress: Progress | None) -> Stream:
     return experience_folders(config.root, _rules(config))
 
 
+def _hub(config: Any, progress: Progress | None) -> Stream:
+    columns = HubColumns(
+        image=config.image_column, label=config.label_column, experience=config.experience_column
+    )
+    return hub_stream(config.root, _rules(config), columns=columns)
+
+
 # A function, or the module and name of one in a room above this one.
 DATASETS: dict[str, Callable[[Any, Progress | None], Stream] | str] = {
     "rendered": "vitlr.rendered.stream:rendered_stream",
@@ -77,6 +86,7 @@ DATASETS: dict[str, Callable[[Any, Progress | None], Stream] | str] = {
     "folder": _folder,
     "experiences": _experiences,
     "list": _list,
+    "hub": _hub,
 }
 
 

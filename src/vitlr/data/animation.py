@@ -17,11 +17,12 @@ from vitlr.data.decoding import DAMAGED, webp_canvas, what_is_wrong
 from vitlr.data.formats import kind_of_head, open_regular
 from vitlr.data.names import shown
 from vitlr.data.signatures import HEAD
-from vitlr.errors import DataError
+from vitlr.errors import DataError, VitLRError
 
 __all__ = ["MAX_WORK", "Bounds", "frames_of", "is_animated", "num_frames"]
 
 MAX_PIXELS = 2**24  # of a frame, such as 4096 x 4096
+MAX_FILM = 2**37  # pixels of all frames of a film: 36 minutes at 30 a second of 1920 x 1080
 MAX_WORK = 2**29  # pixels of all frames that are looked at: 258 of 1920 x 1080, some seconds of work
 MAX_PAGES = 2**12  # of a TIFF, in which Pillow looks for every page among those before
 FORMATS = ("GIF", "WEBP", "PNG", "AVIF", "TIFF", "JPEG")  # JPEG: several pictures in one file (MPO)
@@ -123,12 +124,12 @@ class Bounds:
 
     Attributes:
         frame: of one frame; ``MAX_PIXELS`` at most.
-        film: of all frames of a video file; None for any number.
+        film: of all frames of a video file that are looked at.
         animation: of all frames of an animated image; ``MAX_WORK`` at most.
     """
 
     frame: int = MAX_PIXELS
-    film: int | None = None
+    film: int = MAX_FILM
     animation: int | None = None
 
     def check_frame(self, path: str | os.PathLike[str], width: int, height: int) -> None:
@@ -141,7 +142,7 @@ class Bounds:
 
     def check_film(self, path: str | os.PathLike[str], pixels: int) -> None:
         """DataError for a video file with too many pixels in all."""
-        if self.film is not None and pixels > self.film:
+        if pixels > self.film:
             raise DataError(
                 f"{shown(path)} has frames of more than {self.film:,} pixels in all; make it smaller or shorter"
             )
@@ -189,7 +190,7 @@ def frames_of(
                     bounds.check_frame(path, image.width, image.height)  # pages have sizes of their own
                     work = max(work, (index + 1) * image.width * image.height)
                     yield image.copy
-    except DataError:
+    except VitLRError:
         raise
     except (*DAMAGED, Image.DecompressionBombError) as error:
         raise DataError(f"{shown(path)} {what_is_wrong(error)}; replace or remove it") from None

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from vitlr.data.decoding import BICUBIC
+from vitlr.data.decoding import BICUBIC, Note
 from vitlr.data.images import read_image
 from vitlr.data.names import expanded, shown
 from vitlr.data.video import MAX_DECODED, Video, container_of, converted, decoded_frames, too_long
@@ -60,16 +60,24 @@ def split_frame(path: str, root: Path | None = None) -> tuple[str, int] | None:
     if found is None:
         return None
     clip = Path(found[1]) if root is None else root / found[1]
-    return (found[1], int(found[2])) if expanded(clip).is_file() else None
+    return (found[1], int(found[2])) if os.path.isfile(expanded(clip)) else None
 
 
 def read_frames(
-    path: str | os.PathLike[str], wanted: Sequence[int], size: int | None = None, resample: int = BICUBIC
+    path: str | os.PathLike[str],
+    wanted: Sequence[int],
+    size: int | None = None,
+    resample: int = BICUBIC,
+    *,
+    on_note: Note | None = None,
 ) -> list[np.ndarray]:
     """Frames of a clip by their numbers, ascending, as :func:`read_video` gives them; it is decoded once.
 
     Containers may announce a frame or two more than they hold: in place of one in the last hundredth that is
     missing stands the last one.
+
+    Args:
+        on_note: takes sentences about the clip.
 
     Raises:
         DataError: as :func:`read_video`; a frame beyond the end.
@@ -77,7 +85,8 @@ def read_frames(
     path = os.fspath(path)
     images: list[np.ndarray] = []
     waiting = list(reversed(wanted))
-    frames = decoded_frames(path, wanted[-1] + 1, [])
+    notes: list[str] = []
+    frames = decoded_frames(path, wanted[-1] + 1, notes)
     last: Callable[[], Any] | None = None
     seen = 0
     try:
@@ -93,6 +102,9 @@ def read_frames(
             waiting.pop()
     finally:
         frames.close()
+    if on_note is not None:
+        for sentence in notes:
+            on_note(sentence)
     if waiting:
         raise DataError(f"{shown(path)} has {seen:,} frames and no frame {waiting[-1]:,}; give another video")
     return images

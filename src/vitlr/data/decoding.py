@@ -16,7 +16,7 @@ from vitlr.data.jpeg import without_end
 from vitlr.data.names import shown
 from vitlr.data.pixels import to_rgb
 from vitlr.data.signatures import HEAD, Kind
-from vitlr.errors import DataError
+from vitlr.errors import DataError, VitLRError
 
 __all__ = ["BICUBIC", "DAMAGED", "Note", "announced", "from_file", "from_pil", "webp_canvas", "what_is_wrong"]
 
@@ -47,16 +47,19 @@ DAMAGED = (
 def from_file(source: Any, strict: bool, on_note: Note | None, max_pixels: int | None = None) -> Image.Image:
     """RGB of a path, bytes or an open file; see :func:`vitlr.data.images.read_image`."""
     is_path = isinstance(source, (str, os.PathLike))
-    name = shown(source) if is_path else "the image"
+    own = source if is_path else getattr(source, "name", None)  # an open file knows its path
+    name = shown(own) if isinstance(own, (str, os.PathLike)) else "the image"
     most = _fewest(max_pixels, Image.MAX_IMAGE_PIXELS)
     try:
         with _opened(source) as file:
             return _decode(file, name, strict, on_note, most)
     except DataError:
-        frame = _frame_of(os.fspath(source)) if is_path else None
+        frame = _frame_of(os.fspath(source), on_note) if is_path else None
         if frame is None:
             raise
         return frame
+    except VitLRError:
+        raise
     except Image.DecompressionBombWarning:  # only if warnings are errors; _decode refuses such images too
         raise DataError(_too_large(name, most)) from None
     except DAMAGED as error:
@@ -78,12 +81,12 @@ def _opened(source: Any) -> BinaryIO:
     return io.BytesIO(content)
 
 
-def _frame_of(path: str) -> Image.Image | None:
+def _frame_of(path: str, on_note: Note | None) -> Image.Image | None:
     """The frame of a clip, if the path is one of ``vitlr.data.clips.frame_paths``."""
     from vitlr.data.clips import read_frames, split_frame
 
     found = split_frame(path)
-    return None if found is None else Image.fromarray(read_frames(found[0], [found[1]])[0])
+    return None if found is None else Image.fromarray(read_frames(found[0], [found[1]], on_note=on_note)[0])
 
 
 def _decode(file: BinaryIO, name: str, strict: bool, on_note: Note | None, most: int | None) -> Image.Image:
@@ -114,8 +117,11 @@ def _decode(file: BinaryIO, name: str, strict: bool, on_note: Note | None, most:
             raise DataError(f"{name} is truncated; replace or remove it")
         if image.mode == "RGB" and not image.info:
             return image  # the common case: nothing to turn, composite or convert
-    if image.format == "TIFF" and on_note is not None and getattr(image, "is_animated", False):
-        on_note(f"{name} has several pages, of which the first is read")
+    # A JPEG of several pictures (MPO) is a phone's photo: what follows is no page of it.
+    if on_note is not None and kind.format != "JPEG" and getattr(image, "is_animated", False):
+        on_note(
+            f"{name} has several {'pages' if kind.format == 'TIFF' else 'frames'}, of which the first is read"
+        )
     try:
         return to_rgb(image)
     except DataError as error:
@@ -220,7 +226,7 @@ def from_pil(image: Image.Image) -> Image.Image:
     try:
         image.load()
         return to_rgb(image)
-    except DataError:
+    except VitLRError:
         raise
     except DAMAGED as error:
         name = getattr(image, "filename", "") or "the image"

@@ -21,7 +21,11 @@ TEST = -1  # the index that the test set carries in place of an experience numbe
 
 
 class Item(str):
-    """The name of a picture that is no file, among paths; ``load`` gives what ``read_image`` takes."""
+    """The name of a picture that is no file, among paths; ``load`` gives what ``read_image`` takes.
+
+    If ``load`` has the attributes ``file`` and ``part``, these identify the picture: it stays the same as long as the
+    file does.
+    """
 
     load: Callable[[], Any]
 
@@ -29,6 +33,16 @@ class Item(str):
         item = super().__new__(cls, name)
         item.load = load  # type: ignore[method-assign]
         return item
+
+    @property
+    def file(self) -> Path | None:
+        """The file that the picture is in."""
+        return getattr(self.load, "file", None)
+
+    @property
+    def part(self) -> str:
+        """Which part of the file it is."""
+        return getattr(self.load, "part", "")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -7,7 +7,6 @@ they are refused or left out.
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Callable
 from functools import lru_cache
 from importlib.util import find_spec
@@ -15,7 +14,9 @@ from typing import BinaryIO
 
 from vitlr.data.names import expanded, shown
 from vitlr.data.signatures import HEAD, Kind, identify
-from vitlr.errors import DataError
+from vitlr.errors import DataError, VitLRError
+from vitlr.storage import reading
+from vitlr.storage.reading import NotRegularError
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -154,24 +155,13 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     """
     path = expanded(path)
     try:
-        mode = os.stat(path).st_mode
-        if stat.S_ISREG(mode):
-            # Without waiting, in case a pipe takes its place at this moment.
-            descriptor = os.open(
-                path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-            )
-            mode = os.fstat(descriptor).st_mode
-            if stat.S_ISREG(mode):
-                return open(descriptor, "rb")
-            os.close(descriptor)
+        return reading.open_regular(path)
+    except NotRegularError as error:
+        raise DataError(f"{shown(path)} is {error.kind}, not a file; give image or video files") from None
     except (FileNotFoundError, NotADirectoryError):
         broken = " (a link that leads nowhere)" if os.path.lexists(path) else ""
         raise DataError(f"{shown(path)} does not exist{broken}; check the path") from None
-    except ValueError:
+    except ValueError as error:
+        if isinstance(error, VitLRError):
+            raise
         raise DataError(f"{str(path)!a} is not a path; check it") from None
-    raise DataError(f"{shown(path)} is {_irregular(mode)}, not a file; give image or video files")
-
-
-def _irregular(mode: int) -> str:
-    kinds = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"))
-    return next((name for test, name in kinds if test(mode)), "a device")

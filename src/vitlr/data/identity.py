@@ -37,9 +37,11 @@ def stream_identity(stream: Stream) -> dict[str, Any]:
 
 
 def _size(root: Path | None, path: str) -> int:
-    """Of an image's file, of a frame that of its clip; -1 for what is no file."""
-    frame = None if isinstance(path, Item) else split_frame(path, root)
+    """Of an image's file, of a frame or row that of the file it is in; -1 for what is in no file."""
     try:
+        if isinstance(path, Item):
+            return -1 if path.file is None else path.file.stat().st_size
+        frame = split_frame(path, root)
         return resolve(root, path if frame is None else frame[0]).stat().st_size
     except (OSError, VitLRError):
         return -1

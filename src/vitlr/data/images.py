@@ -120,7 +120,7 @@ def iter_batches(
     def read(run: list[str]) -> Sequence[np.ndarray | DataError]:
         try:
             if len(run) > 1:
-                return _read_clip(run, root, size, resample)
+                return _read_clip(run, root, size, resample, on_note)
             source = run[0].load() if isinstance(run[0], Item) else resolve(root, run[0])
             return [read_image(source, size, resample, strict=strict, on_note=on_note)]
         except DataError as error:
@@ -149,11 +149,13 @@ def _runs(paths: Sequence[str], root: Path | None) -> Iterator[list[str]]:
         yield run
 
 
-def _read_clip(run: list[str], root: Path | None, size: int, resample: int) -> list[np.ndarray]:
+def _read_clip(
+    run: list[str], root: Path | None, size: int, resample: int, on_note: Note | None
+) -> list[np.ndarray]:
     from vitlr.data.clips import read_frames
 
     clip = resolve(root, run[0].rpartition("/")[0])
-    return read_frames(clip, [int(path.rpartition("/")[2]) for path in run], size, resample)
+    return read_frames(clip, [int(path.rpartition("/")[2]) for path in run], size, resample, on_note=on_note)
 
 
 def _batches(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vitlr.data.experience import TEST, Experience, Stream
+from vitlr.data.names import shown
 from vitlr.errors import DataError
 
 __all__ = ["list_lines"]
@@ -33,4 +34,4 @@ def _lines(parts: list[Experience]) -> Iterator[str]:
     for part in parts:
         tag = "test" if part.index == TEST else str(part.index)
         for path, label in zip(part.paths, part.labels.tolist(), strict=True):
-            yield f"{tag}\t{path}\t{label}"
+            yield f"{tag}\t{shown(path)}\t{label}"

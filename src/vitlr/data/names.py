@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vitlr.errors import DataError
+from vitlr.text import harmless
 
 __all__ = ["checked_name", "counted", "expanded", "same_but_for_case", "shown"]
 
@@ -57,13 +58,7 @@ def same_but_for_case(name: str, known: Iterable[Any]) -> str | None:
 
 def shown(path: str | os.PathLike[str]) -> str:
     """A path as one line that every UTF-8 output can print: other bytes become ``\\xe9``, a line break ``\\n``."""
-    text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    if text.isprintable():
-        return text
-    return "".join(
-        letter.encode("unicode_escape").decode() if unicodedata.category(letter) in _REFUSED else letter
-        for letter in text
-    )
+    return harmless(os.fsencode(path).decode("utf-8", "backslashreplace"))
 
 
 def counted(number: int, one: str, many: str | None = None) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vitlr.data.experience import TEST, Experience, Stream
+from vitlr.data.experience import TEST, Experience, Item, Stream
 from vitlr.data.formats import MAX_FRAMES, kind_of
 from vitlr.data.names import counted
 from vitlr.errors import DataError
@@ -202,6 +202,8 @@ def _held_out(rows: Sequence[Row], rules: Rules, name: str) -> tuple[list[Row], 
 
 def _paths(rows: Sequence[Row], root: Path, rules: Rules) -> tuple[Path | None, dict[str, list[str]]]:
     """The folder that all paths are in, None if there is none, and the image or the frames of each path."""
+    if rows and isinstance(rows[0].path, Item):  # of a data set, which has no other rows
+        return None, {row.path: [row.path] for row in rows}
     inside = all(not os.path.isabs(row.path) and ".." not in row.path.split("/") for row in rows)
     found: dict[str, list[str]] = {}
     for row in rows:

@@ -1,8 +1,8 @@
 """Data sets of a program as a stream: anything with a length whose items begin with an image and its label.
 
-Such are torchvision's data sets, ``torch.utils.data.Subset``, and the data sets of scenarios by Avalanche and
-Continuum. Images are fetched when they are encoded. An array or tensor with channels first, as torch has them,
-is an image here; values are uint8 or floats within 0..1.
+Such are torchvision's data sets, ``torch.utils.data.Subset``, the data sets of scenarios by Avalanche and
+Continuum, and Hugging Face's ``Dataset``. Images are fetched when they are encoded. An array or tensor with
+channels first, as torch has them, is an image here; values are uint8 or floats within 0..1.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from vitlr.data.experience import TEST, Experience, Item, Stream
+from vitlr.data.hub import HubPairs, is_hub_object
 from vitlr.data.names import checked_name
 from vitlr.errors import DataError
 
@@ -37,8 +38,8 @@ def stream_from_datasets(
     Raises:
         DataError: no data set, an empty one, items that are not (image, label), a label out of range.
     """
-    parts = list(experiences)
-    tests = list(test) if isinstance(test, (list, tuple)) else [test]
+    parts = [_pairs(part) for part in experiences]
+    tests = [_pairs(part) for part in (test if isinstance(test, (list, tuple)) else [test])]
     if not parts or not tests:
         raise DataError("a stream needs at least one data set to learn from and one to test on")
     labels = [_labels(part, f"data set {place}") for place, part in enumerate(parts)]
@@ -54,6 +55,10 @@ def stream_from_datasets(
         test=_experience(TEST, "test", list(zip(tests, tested, strict=True)), index, name),
         class_names=names,
     )
+
+
+def _pairs(dataset: Any) -> Any:
+    return HubPairs(dataset) if is_hub_object(dataset) else dataset
 
 
 def _labels(dataset: Any, what: str) -> list[Any]:

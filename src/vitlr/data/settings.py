@@ -21,8 +21,8 @@ class DataConfig:
 
     Attributes:
         dataset: rendered (drawn on this machine, needs no download), core50 (the images' folder), folder (any
-            folder of class folders), experiences (folders experience/class/image) or list (a file that names the
-            images).
+            folder of class folders), experiences (folders experience/class/image), list (a file that names the
+            images) or hub (a Hugging Face data set: what save_to_disk wrote, or the hub's parquet files).
         root: folder of the images; of a list the folder that its paths start from (default: the list's own); for
             rendered objects a folder to keep them in (default: the user's cache).
         file: of a list: .csv, .jsonl or .parquet with the columns path and label.
@@ -33,11 +33,14 @@ class DataConfig:
         frames: frames in each video of rendered objects, 1 to 300.
         seed: of the rendered objects, or of the class order and the held-out images of a folder.
         class_level: which folders are classes: auto, top, leaf (the folder that holds the image) or a number.
+        image_column: of a Hugging Face data set (default: the only one that holds images).
+        label_column: of a Hugging Face data set (default: the only one of classes, or called label).
+        experience_column: of a Hugging Face data set: rows of one value are one experience.
         classes_per_experience: new classes in each experience of a folder, or of a list by classes.
-        experiences: of a list: written (column experience), session (column session), classes, size, or auto (as
-            written, else by session, else by classes).
+        experiences: of a list or Hugging Face data set: written (column experience), session (column session), classes,
+            size, or auto (as written, else by session, else by classes).
         images_per_experience: images in each experience of a list by size.
-        held_out: share of each class of a folder or list that is kept for testing.
+        held_out: share of each class that is kept for testing, without images to test on.
         test_root: folder of test images instead, with the same class folders.
         every: learn every so many frames of a clip (default: evenly over the clip).
         max_frames: frames taken of a clip at most.
@@ -56,6 +59,9 @@ class DataConfig:
     frames: int = 6
     seed: int = 0
     class_level: str | int = "auto"
+    image_column: str | None = None
+    label_column: str | None = None
+    experience_column: str | None = None
     classes_per_experience: int = 2
     experiences: str = Rules.experiences
     images_per_experience: int = Rules.images_per_experience
@@ -93,8 +99,13 @@ class DataConfig:
         self._check_places()
 
     def _check_places(self) -> None:
-        if self.dataset in ("core50", "folder", "experiences") and self.root is None:
+        if self.dataset in ("core50", "folder", "experiences", "hub") and self.root is None:
             raise ConfigError(f"data.dataset {self.dataset} needs data.root, the folder of its images")
+        columns = self.image_column or self.label_column or self.experience_column
+        if self.dataset != "hub" and columns is not None:
+            raise ConfigError(
+                f"column {columns!r} is read by data.dataset hub only; add --data.dataset hub, or leave it out"
+            )
         if self.dataset == "list" and self.file is None:
             raise ConfigError(
                 "data.dataset list needs data.file, a .csv, .jsonl or .parquet with the columns path and label"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from vitlr.data.experience import Stream
 from vitlr.data.files import walk
 from vitlr.data.formats import open_regular
 from vitlr.data.layout import role
+from vitlr.data.left_out import NO_CLASS, LeftOut
 from vitlr.data.names import checked_name, counted, expanded, shown
 from vitlr.data.rows import Row, Rules, natural, stream_of_rows
 from vitlr.errors import DataError
@@ -48,9 +50,9 @@ def list_stream(
     rows, missing, unused = [], [], 0
     for line, values in _records(file):
         row = _row(values, column, f"{shown(file)}, line {line}")
-        if "\\" in row.path and not (base / row.path).is_file():  # as Windows writes paths
+        if "\\" in row.path and not os.path.isfile(base / row.path):  # as Windows writes paths
             row = replace(row, path=row.path.replace("\\", "/"))
-        if not (base / row.path).is_file():
+        if not os.path.isfile(base / row.path):  # False for a name that is too long, too
             missing.append(row)
         unused += row.split == "val"
         rows.append(row)
@@ -148,7 +150,7 @@ def _parquet(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         from pyarrow import ArrowException, parquet
     except ImportError:
         raise DataError(
-            f"reading {shown(file)} needs pyarrow (pip install pyarrow), or save it as .csv"
+            f"reading {shown(file)} needs pyarrow (pip install 'vitlr[hub]'), or save it as .csv"
         ) from None
     try:
         with open_regular(file) as binary:
@@ -206,11 +208,9 @@ def experience_folders(root: str | Path, rules: Rules | None = None) -> Stream:
     if not rows:
         raise DataError(f"{shown(root)} holds no images as experience/class/image; give such a folder")
     rows.sort(key=lambda row: natural(row.experience))
-    notes = [*found.left_out.missed.sentences()]
-    if loose:
-        are = "is" if len(loose) == 1 else "are"
-        notes.append(
-            f"{counted(len(loose), 'image')} in no folder as experience/class {are} left out: {shown(loose[0])}"
-        )
+    left_out = found.left_out + LeftOut(tuple((path, NO_CLASS) for path in loose))
+    notes = [*left_out.missed.sentences(), *replace(found, left_out=LeftOut()).sentences()]
     name = f"experiences {root.name or root.resolve().name}"
-    return stream_of_rows(rows, name, root, replace(rules or Rules(), experiences="written"), notes=notes)
+    rules = replace(rules or Rules(), experiences="written")
+    stream = stream_of_rows(rows, name, root, rules, notes=notes)
+    return replace(stream, facts=(*stream.facts, *left_out.harmless.sentences()), left_out=left_out)

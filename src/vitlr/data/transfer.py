@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vitlr.data.formats import open_regular
 from vitlr.data.unpack import ensure_space, megabytes
 from vitlr.errors import DataError
 from vitlr.storage.files import sync_directory
@@ -51,7 +52,7 @@ def md5_of(path: Path, progress: Progress = silent) -> str:
     digest, done = hashlib.md5(usedforsecurity=False), 0
     try:
         total = path.stat().st_size
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             while chunk := file.read(2**20):
                 digest.update(chunk)
                 done += len(chunk)

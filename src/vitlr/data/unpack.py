@@ -19,6 +19,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from vitlr.data.formats import open_regular
 from vitlr.errors import DataError
 from vitlr.storage.files import new_directory
 
@@ -67,6 +68,7 @@ def unpack(
         raise DataError(f"{target} exists already; remove it or choose another directory")
     with ExitStack() as stack:
         with _reading(archive):
+            open_regular(archive).close()
             file = stack.enter_context(_BoundedReader(io.FileIO(archive), limits.directory))
             opened = zipfile.ZipFile(file)
         wanted, left_out = _checked(opened.infolist(), archive, folder, limits)

@@ -21,6 +21,7 @@ from vitlr.data.core50 import (
     published_videos,
     video_frames,
 )
+from vitlr.data.formats import open_regular
 from vitlr.data.images import read_image
 from vitlr.errors import DataError
 
@@ -172,7 +173,8 @@ def _refuse(error: OSError) -> None:
 def _check(root: Path, path: str) -> tuple[str, str, str]:
     """(path, "", "") for a good frame, else (path, "damaged" or "size", what is wrong)."""
     try:
-        content = (root / path).read_bytes()
+        with open_regular(root / path) as file:
+            content = file.read()
         image = read_image(content)
         with Image.open(io.BytesIO(content)) as png:
             png.verify()  # checksums, which decoding alone does not look at

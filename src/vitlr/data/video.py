@@ -25,7 +25,7 @@ from vitlr.data.formats import MAX_FRAMES, VIDEO_SUFFIXES, kind_of, open_regular
 from vitlr.data.images import read_image
 from vitlr.data.names import shown
 from vitlr.data.video_colours import hdr_of, to_rgb
-from vitlr.errors import DataError
+from vitlr.errors import DataError, VitLRError
 
 __all__ = [
     "MAX_FRAMES",
@@ -231,7 +231,7 @@ def decoded_frames(path: str, needed: int, notes: list[str], bounds: Bounds | No
         raise DataError(f"{shown(path)} is empty (0 bytes); replace or remove it")
     if kind_of(path).group == "image":
         return frames_of(path, needed, MAX_DECODED, bounds)
-    return _film(path, notes, bounds or Bounds())
+    return _film(path, needed, notes, bounds or Bounds())
 
 
 @contextmanager
@@ -275,7 +275,7 @@ def container_of(path: str, bounds: Bounds | None = None) -> Iterator[tuple[Any,
             codec.options = {"max_pixels": str(MAX_PIXELS)}  # also if the size changes on the way
             codec.thread_count = 2  # each thread holds frames
             yield container, stream
-    except DataError:
+    except VitLRError:
         raise
     except (av.FFmpegError, *DAMAGED) as error:
         detail = (getattr(error, "strerror", None) or str(error)).splitlines()[:1] or [type(error).__name__]
@@ -284,11 +284,12 @@ def container_of(path: str, bounds: Bounds | None = None) -> Iterator[tuple[Any,
         ) from None
 
 
-def _film(path: str, notes: list[str], bounds: Bounds) -> _Decoded:
+def _film(path: str, needed: int, notes: list[str], bounds: Bounds) -> _Decoded:
     decoded = 0
     with container_of(path, bounds) as (container, stream):
         codec = stream.codec_context
-        bounds.check_film(path, stream.frames * codec.width * codec.height)  # 0 if the header says nothing
+        # As far as the header says; 0 if it says nothing.
+        bounds.check_film(path, min(stream.frames, needed) * codec.width * codec.height)
         try:
             work, kept = 0, 0
             for frame in container.decode(stream):
@@ -309,7 +310,7 @@ def _film(path: str, notes: list[str], bounds: Bounds) -> _Decoded:
                 if kept > _COLLECTED:
                     gc.collect()
                     kept = 0
-        except DataError:
+        except VitLRError:
             raise
         except Exception:
             if not decoded:

@@ -6,6 +6,7 @@ Shape letters: E experiences, C classes.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ import numpy as np
 
 from vitlr.errors import RunError
 from vitlr.evaluation import metrics
+from vitlr.storage.reading import read_regular
 
 __all__ = [
     "backward_transfer",
     "class_matrix",
+    "excessive_losses",
     "forward_transfer",
     "read_metrics",
     "run_measures",
@@ -26,6 +29,7 @@ __all__ = [
 ]
 
 Records = Sequence[Mapping[str, Any]]
+_LARGE = 10.0
 
 
 def read_metrics(run_dir: str | Path) -> list[dict[str, Any]]:
@@ -36,7 +40,7 @@ def read_metrics(run_dir: str | Path) -> list[dict[str, Any]]:
     """
     path = Path(run_dir) / "metrics.jsonl"
     try:
-        lines = path.read_bytes().split(b"\n")
+        lines = read_regular(path).split(b"\n")
     except OSError as error:
         raise RunError(f"{path} cannot be read ({error.strerror}); give the directory of a run") from None
     try:
@@ -125,3 +129,22 @@ def running_forgetting(records: Records, running: metrics.RunningForgetting | No
         accuracy_C = np.array([value_of(value) for value in line["class_accuracy"].values()])
         values.append(running.add(accuracy_C, [place[name] for name in line["classes"] if name in place]))
     return values
+
+
+def excessive_losses(records: Records, terms: float = 1.0) -> list[tuple[int, float, float]]:
+    """Experiences whose loss on what they learned was far above that of guessing: number, loss, nats of guessing.
+
+    Guessing among C classes seen costs log C; what is learned at too high a rate ends far above, at more than three
+    times as much and more than ``_LARGE`` nats.
+
+    Args:
+        terms: how many such losses the method adds up.
+    """
+    seen: set[str] = set()
+    found = []
+    for line in records:
+        seen.update(line["classes"])
+        loss, guessing = value_of(line["train_loss"]), terms * math.log(max(len(seen), 1))
+        if loss > max(terms * _LARGE, 3 * guessing):
+            found.append((line["experience"], loss, guessing))
+    return found

@@ -4,7 +4,7 @@ One directory for each trunk, named by a digest of everything that can change a 
 (:mod:`vitlr.latents.identity`), with
 
     header.json   what the digest was taken of, shape and type of a latent
-    index         for each latent its key, its row in the data and the row's checksum
+    index         for each latent its key, its row in the data and the row's checksum; sentences about single images
     latents       the rows, all of the same size; read through a memory map
 
 Safe against a crash: rows are flushed to the disk before the index that names them replaces the old index in
@@ -43,10 +43,11 @@ from vitlr.errors import RunError
 from vitlr.latents.record import Latents
 from vitlr.storage.files import sync_directory, write_all, write_atomically
 from vitlr.storage.locks import locked
+from vitlr.storage.reading import read_regular
 
 __all__ = ["LatentCache", "batch_kind", "cache_entries", "clear_cache", "entry_name"]
 
-FORMAT = 2
+FORMAT = 3
 COMMIT_SECONDS = 5.0  # between additions to the disk: what a crash can cost
 COMMIT_BYTES = 2**26  # or so much waiting in memory
 RESERVE = 2**30  # bytes left free on the disk
@@ -57,6 +58,7 @@ _STORED = {"float32": 4, "bfloat16": 2}  # bytes a number
 _FILES = ("header.json", "index", "latents")
 
 Entries = dict[bytes, tuple[int, int]]  # key: row, checksum
+About = dict[bytes, list[str]]  # key: sentences about the image
 
 
 def entry_name(identity: Mapping[str, Any]) -> str:
@@ -85,13 +87,15 @@ class LatentCache:
         self.shape: tuple[int, int] | None = None
         self.class_tokens = 0  # of the row, the last ones
         self._stored = "float32"
-        self._damaged = False
+        self._damage = ""  # the note about it
         self._pending: dict[bytes, np.ndarray] = {}
         self._bad: Entries = {}
         self._committed = time.monotonic()
         self._entries: Entries = {}
         self._kinds: dict[int, str] = {}
         self._new_kinds: dict[int, str] = {}
+        self._about: About = {}  # sentences about images
+        self._new_about: About = {}
         self._open()
 
     def __len__(self) -> int:
@@ -162,8 +166,19 @@ class LatentCache:
             return None
         return _unpack(rows, self.shape, self._stored, self.class_tokens)
 
-    def put(self, keys: Sequence[bytes | None], latents: Latents) -> None:
-        """Offer latents; those with a key reach the disk within seconds, or with :meth:`commit`."""
+    def about(self, keys: Sequence[bytes | None]) -> list[str]:
+        """Sentences that were offered with these latents."""
+        known = self._about | self._new_about
+        return [sentence for key in keys if key is not None for sentence in known.get(key, ())]
+
+    def put(
+        self, keys: Sequence[bytes | None], latents: Latents, about: Sequence[Sequence[str]] | None = None
+    ) -> None:
+        """Offer latents; those with a key reach the disk within seconds, or with :meth:`commit`.
+
+        Args:
+            about: sentences about each image, such as that its last bytes are missing.
+        """
         if not self.writable:
             return
         rows = _pack(latents, self._stored)
@@ -173,6 +188,9 @@ class LatentCache:
         for key, row in zip(keys, rows, strict=True):
             if key is not None and key not in self._entries:
                 self._pending[key] = row
+        for key, sentences in zip(keys, about or (), strict=False):
+            if key is not None and sentences:
+                self._new_about[key] = list(sentences)
         waiting = len(self._pending) * self.row_bytes
         if waiting >= COMMIT_BYTES or time.monotonic() - self._committed > COMMIT_SECONDS:
             self.commit()
@@ -190,7 +208,7 @@ class LatentCache:
 
     def _add(self) -> None:
         self._write_header()
-        entries, kinds = self._read_index()
+        entries, kinds, about = self._read_index(to_add=True)
         for key, entry in self._bad.items():
             if entries.get(key) == entry:
                 del entries[key]
@@ -201,9 +219,10 @@ class LatentCache:
         for row, (key, latent) in enumerate(new.items(), first):
             entries[key] = (row, _checksum(key, latent))
         kinds |= self._new_kinds
-        write_atomically(self.directory / "index", _index_bytes(entries, kinds))
-        self._entries, self._kinds = entries, kinds
-        self._pending, self._new_kinds, self._bad = {}, {}, {}
+        about |= {key: sentences for key, sentences in self._new_about.items() if key in entries}
+        write_atomically(self.directory / "index", _index_bytes(entries, kinds, about))
+        self._entries, self._kinds, self._about = entries, kinds, about
+        self._pending, self._new_kinds, self._bad, self._new_about = {}, {}, {}, {}
 
     def _write_rows(self, rows: list[np.ndarray], first: int) -> None:
         """Behind the last row that the index names; what may lie there is left from a crash."""
@@ -229,7 +248,9 @@ class LatentCache:
             rows = (self.directory / "latents").stat().st_size // self.row_bytes
             if rows:
                 return np.memmap(self.directory / "latents", np.uint8, mode="r", shape=(rows, self.row_bytes))
-        except (OSError, ValueError):
+        except OSError as error:
+            self._note_damage(f"its latents cannot be read: {error.strerror}")
+        except ValueError:
             pass
         return np.empty((0, self.row_bytes), dtype=np.uint8)
 
@@ -238,12 +259,12 @@ class LatentCache:
     def _open(self) -> None:
         header = _read_header(self.directory)
         if header is None or header["identity"] != self.identity:
-            if (self.directory / "header.json").exists():
+            if os.path.lexists(self.directory / "header.json"):  # False also where it may not be asked
                 self._note_damage("its header cannot be read")
             return
         self.shape, self._stored = tuple(header["shape"]), header["stored"]
         self.class_tokens = header["class_tokens"]
-        self._entries, self._kinds = self._read_index()
+        self._entries, self._kinds, self._about = self._read_index()
         with suppress(OSError):
             os.utime(self.directory / "header.json")  # when it was last used
 
@@ -260,34 +281,40 @@ class LatentCache:
             "class_tokens": self.class_tokens,
             "stored": self._stored,
         }
-        found = _read_header(self.directory)
+        found = _read_header(self.directory, to_add=True)
         if found is None or found | {"name": self.name} != header:
             # Rows of another shape, if any, are dropped with their index before the header says otherwise.
             (self.directory / "index").unlink(missing_ok=True)
             write_atomically(self.directory / "header.json", [json.dumps(header, indent=1).encode()])
 
-    def _read_index(self) -> tuple[Entries, dict[int, str]]:
+    def _read_index(self, *, to_add: bool = False) -> tuple[Entries, dict[int, str], About]:
+        """What the index names; nothing if it is missing, damaged or, unless ``to_add``, cannot be read."""
         try:
-            content = (self.directory / "index").read_bytes()
+            content = read_regular(self.directory / "index")
         except FileNotFoundError:
-            return {}, {}
+            return {}, {}, {}
         except OSError as error:
+            if to_add:  # a new index would lose what this one names
+                raise
             self._note_damage(f"its index cannot be read: {error.strerror}")
-            return {}, {}
+            return {}, {}, {}
         found = _parse_index(content)
         if found is None:
             self._note_damage("its index is damaged")
-            return {}, {}
+            return {}, {}, {}
         return found
 
     def _note_damage(self, what: str) -> None:
-        if not self._damaged:
-            self._damaged = True
-            self.notes.append(f"cached latents in {self.directory} are dropped and computed again: {what}")
+        if not self._damage:
+            self._damage = f"cached latents in {self.directory} are dropped and computed again: {what}"
+            self.notes.append(self._damage)
 
     def _give_up(self, why: str) -> None:
         self.writable = False
-        self._pending, self._new_kinds = {}, {}
+        self._pending, self._new_kinds, self._new_about = {}, {}, {}
+        if self._damage:  # one note about one cache
+            self.notes.remove(self._damage)
+            why = f"{self._damage.partition(': ')[2]}; {why}"
         self.notes.append(f"latents are not kept in {self.directory}: {why}; the run goes on without")
 
 
@@ -352,9 +379,10 @@ def _unpack(rows: np.ndarray, shape: tuple[int, int], stored: str, class_tokens:
     return Latents(numbers[:, :tokens], numbers[:, tokens:])
 
 
-def _read_header(directory: Path) -> dict[str, Any] | None:
+def _read_header(directory: Path, *, to_add: bool = False) -> dict[str, Any] | None:
+    """The header of a cache; None if it is missing, damaged or, unless ``to_add``, cannot be read."""
     try:
-        header = json.loads((directory / "header.json").read_text(encoding="utf-8"))
+        header = json.loads(read_regular(directory / "header.json", 2**24))
         shape = header["shape"]
         good = header["format"] == FORMAT and header["stored"] in _STORED
         good = good and isinstance(header["identity"], dict) and isinstance(header["name"], str)
@@ -365,37 +393,44 @@ def _read_header(directory: Path) -> dict[str, Any] | None:
             and 0 <= header["class_tokens"] <= shape[0]
         ):
             return header
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except OSError as error:
+        if to_add and not isinstance(error, FileNotFoundError):  # a new one would begin a new index
+            raise
+    except (ValueError, KeyError, TypeError, RecursionError):
         pass
     return None
 
 
-def _index_bytes(entries: Entries, kinds: Mapping[int, str]) -> list[bytes]:
+def _index_bytes(entries: Entries, kinds: Mapping[int, str], about: About) -> list[bytes]:
     """A line of JSON with a checksum of the rest, then the records."""
     records = np.zeros(len(entries), dtype=_RECORD)
     records["key"] = np.frombuffer(b"".join(entries), dtype="V16")
     if entries:
         records["row"], records["crc"] = np.array(list(entries.values()), dtype=np.int64).T
-    sizes = json.dumps({str(size): kind for size, kind in sorted(kinds.items())}).encode()
+    head = {
+        "sizes": {str(size): kind for size, kind in sorted(kinds.items())},
+        "about": {key.hex(): sentences for key, sentences in about.items()},
+    }
     body = records.tobytes()
-    line = {"format": FORMAT, "sizes": json.loads(sizes), "sha": _digest(sizes, body).hex()}
+    line = {"format": FORMAT, **head, "sha": _digest(json.dumps(head).encode(), body).hex()}
     return [json.dumps(line).encode() + b"\n", body]
 
 
-def _parse_index(content: bytes) -> tuple[Entries, dict[int, str]] | None:
+def _parse_index(content: bytes) -> tuple[Entries, dict[int, str], About] | None:
     line, _, body = content.partition(b"\n")
     try:
         head = json.loads(line)
-        sizes = json.dumps(head["sizes"]).encode()
-        if head["format"] != FORMAT or head["sha"] != _digest(sizes, body).hex():
+        text = json.dumps({name: head[name] for name in ("sizes", "about")}).encode()
+        if head["format"] != FORMAT or head["sha"] != _digest(text, body).hex():
             return None
         kinds = {int(size): str(kind) for size, kind in head["sizes"].items()}
+        about = {bytes.fromhex(key): list(map(str, each)) for key, each in head["about"].items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     records = np.frombuffer(body, dtype=_RECORD)
     keys = [body[start : start + 16] for start in range(0, len(body), _RECORD.itemsize)]
     pairs = zip(records["row"].tolist(), records["crc"].tolist(), strict=True)
-    return dict(zip(keys, pairs, strict=True)), kinds
+    return dict(zip(keys, pairs, strict=True)), kinds, about
 
 
 # -- the cache as a whole ---------------------------------------------------------------------------------
@@ -405,13 +440,15 @@ def cache_entries(root: str | Path) -> list[dict[str, Any]]:
     """What is kept below ``root``, the last used first: key, identity, images, bytes, last_used (seconds)."""
     found = []
     for directory in sorted(Path(root).glob("*/")):
-        files = [path for path in directory.glob("*") if path.is_file()]
-        if not any((directory / name).is_file() for name in _FILES):
+        files = [path for path in directory.glob("*") if os.path.isfile(path)]
+        if not any(os.path.isfile(directory / name) for name in _FILES):
             continue
         header = _read_header(directory)
         with suppress(OSError):
             index = (
-                _parse_index((directory / "index").read_bytes()) if (directory / "index").is_file() else None
+                _parse_index(read_regular(directory / "index"))
+                if os.path.isfile(directory / "index")
+                else None
             )
             found.append(
                 {

@@ -18,6 +18,7 @@ from safetensors.torch import save as save_tensors
 from vitlr.errors import BackboneError, RunError
 from vitlr.storage.files import write_atomically
 from vitlr.storage.locks import locked
+from vitlr.storage.reading import read_regular
 from vitlr.vit.backbone import Backbone
 from vitlr.vit.stored import head_state, skeleton_from_state
 
@@ -43,7 +44,7 @@ def kept_head(directory: Path, name: str, cut: int) -> Backbone | None:
     """A network without its trunk (``skeleton_from_state``), or None where no whole one is kept."""
     for path in sorted(directory.glob("head-*.safetensors")):
         try:
-            content = path.read_bytes()
+            content = read_regular(path)
             if path.stem != f"head-{_digest(content)}":
                 raise ValueError("torn")
             size = int.from_bytes(content[:8], "little")

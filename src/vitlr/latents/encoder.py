@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,9 @@ class Encoder:
         views: how many random views of which images, where they are asked for.
 
     Attributes:
-        skipped: sources that were left out. notes: sentences about images that were read, but not as a whole.
+        skipped: sources that were left out. notes: sentences about images that were read, but not as a whole, also if
+            their latents came from the cache.
+        progress: called as ``progress`` of a call is, in every call that has none of its own.
         read, encoded: latents so far, from the cache and by the trunk.
     """
 
@@ -96,6 +99,8 @@ class Encoder:
         self._stream, self._strict = stream or root is not None, strict
         self.skipped: list[str] = []
         self.notes: list[str] = []
+        self.progress: Progress | None = None
+        self._about: dict[int, list[str]] = {}  # by row, until its batch is encoded
         self.read = self.encoded = 0
         self._held: _Held | None = None
         self._views = ViewPlan() if views is None else views
@@ -106,16 +111,23 @@ class Encoder:
         """Latents of the sources that can be read.
 
         Args:
-            progress: called with sources done, and sources in all.
+            progress: called with sources and random views done, and with how many there are in all.
             views_by: the sources' labels: also random views of them, as many of each class as the encoder was made for.
 
         Raises:
             DataError: a source cannot be read, unless such sources are skipped.
         """
-        encoded = self._held.gathered(sources) if self._held is not None else self._each(sources, progress)
+        progress = self.progress if progress is None else progress
+        tell = progress
+        if progress is not None and views_by is not None:
+            views = len(self._views.chosen(np.asarray(views_by)))
+            tell = lambda done, total: progress(done, total + views)  # noqa: E731
+        encoded = self._held.gathered(sources) if self._held is not None else self._each(sources, tell)
         if views_by is None or not self._views.views:
             return encoded
-        return self._with_views(encoded, sources, np.asarray(views_by))
+        done = len(sources)
+        tell = None if progress is None else lambda new, views: progress(done + new, done + views)
+        return self._with_views(encoded, sources, np.asarray(views_by), tell)
 
     def _each(self, sources: Sequence[Any], progress: Progress | None) -> Encoded:
         if self.network.cache is None or not self._stream:
@@ -143,7 +155,9 @@ class Encoder:
 
     # -- random views -------------------------------------------------------------------------------
 
-    def _with_views(self, encoded: Encoded, sources: Sequence[Any], labels: np.ndarray) -> Encoded:
+    def _with_views(
+        self, encoded: Encoded, sources: Sequence[Any], labels: np.ndarray, progress: Progress | None
+    ) -> Encoded:
         """With the class tokens of random views of some pictures."""
         sources_N = encoded.rows_N
         first_N = np.searchsorted(sources_N, sources_N)  # a video's frames follow each other
@@ -154,12 +168,24 @@ class Encoder:
         if not chosen:
             return encoded
         groups = [list(views) for _, views in groupby(chosen, key=lambda view: int(sources_N[view.row]))]
-        tokens_MKD = torch.cat([self._view_tokens(list(part)) for part in _parts(groups, self._size)])
-        rows = np.array([view.row for view in chosen], dtype=np.int64)
-        return Encoded(encoded.rows_N, encoded.latents.with_views(tokens_MKD, rows))
+        drawn: list[View] = []
+        tokens, done = [], 0
+        for part in _parts(groups, self._size):
+            views, tokens_MKD = self._view_tokens(part)
+            drawn += views
+            tokens.append(tokens_MKD)
+            done += sum(map(len, part))
+            if progress is not None:
+                progress(done, len(chosen))
+        rows = np.array([view.row for view in drawn], dtype=np.int64)
+        return Encoded(encoded.rows_N, encoded.latents.with_views(torch.cat(tokens), rows))
 
-    def _view_tokens(self, groups: list[list[View]]) -> Tensor:
-        """Class tokens (M, K, D) of views, grouped by their source, from the cache of views or through the trunk."""
+    def _view_tokens(self, groups: list[list[View]]) -> tuple[list[View], Tensor]:
+        """Views whose source can still be read, and their class tokens (M, K, D), from the cache or through the trunk.
+
+        Args:
+            groups: views by their source.
+        """
         cache = self.network.view_cache
         views = [view for group in groups for view in group]
         ids: list[bytes | None] = [None] * len(views)
@@ -170,19 +196,35 @@ class Encoder:
             ]
             found = cache.get(cache.keys(ids))
             if found is not None:
-                return found.class_tokens_NKD
+                return views, found.class_tokens_NKD
         with ThreadPoolExecutor(self._workers, thread_name_prefix="vitlr-decode") as pool:
-            pixels = [image for images in pool.map(self._drawn, groups) for image in images]
+            drawn = list(zip(groups, pool.map(self._drawn, groups), strict=True))
+        pixels = [image for _, images in drawn if not isinstance(images, DataError) for image in images]
+        if not pixels:
+            return [], self.network.empty_latents(0).class_tokens_NKD
         parts = torch.from_numpy(np.stack(pixels)).split(self._size)
-        tokens_MKD = torch.cat([self.network.encode(part).class_tokens_NKD for part in parts])
+        tokens_MKD = torch.cat([self.network.encode(part).class_tokens_NKD for part in parts]).to(_HOST)
+        if len(pixels) < len(views):
+            return [
+                view for group, images in drawn if not isinstance(images, DataError) for view in group
+            ], tokens_MKD
         if cache is not None and cache.writable and None not in ids:
             if cache.kind(len(views)) is None:
                 cache.set_kind(len(views), "size")
             cache.put(cache.keys(ids), Latents(tokens_MKD[:, :0], tokens_MKD))
-        return tokens_MKD
+        return views, tokens_MKD
 
-    def _drawn(self, views: list[View]) -> list[np.ndarray]:
-        """Views of one source, which is decoded once."""
+    def _drawn(self, views: list[View]) -> list[np.ndarray] | DataError:
+        """Views of one source, which is decoded once; what is wrong with it, if such sources are skipped."""
+        try:
+            return self._views_of(views)
+        except DataError as error:
+            if not self._skip:
+                raise
+            self.notes.append(f"no random views are learned of an image that was read before: {error}")
+            return error
+
+    def _views_of(self, views: list[View]) -> list[np.ndarray]:
         side, resample = self.network.skeleton.image_size, self.network.skeleton.resample
         source = views[0].source
         if self._stream:
@@ -216,20 +258,29 @@ class Encoder:
 
     def _ids(self, paths: Sequence[str]) -> list[bytes | None]:
         """Identities of images for the cache; what is refused if read strictly has others than what is not."""
-        ids = image_ids([_file(self._root, path) for path in paths])
+        ids = [
+            _in_file(each, path)
+            for each, path in zip(image_ids([_file(self._root, p) for p in paths]), paths, strict=True)
+        ]
         return [None if each is None else each[:-1] + b"s" for each in ids] if self._strict else ids
 
     def _cached(self, batch: _Batch) -> Latents | None:
         """The latents of a batch, all of them from the cache, or None."""
         cache = self.network.cache
-        latents = None if cache is None else cache.get(cache.keys(batch.ids))
-        self.read += 0 if latents is None else len(latents)
+        if cache is None:
+            return None
+        keys = cache.keys(batch.ids)
+        latents = cache.get(keys)
+        if latents is not None:
+            self.read += len(latents)
+            self.notes += cache.about(keys)
         return latents
 
     def _encoded(
         self, batches: Sequence[_Batch], sources: Sequence[Any], progress: Callable[[int], None] | None = None
     ) -> Iterator[tuple[_Batch, np.ndarray, Latents]]:
         """Each batch with the rows of its readable images and their latents; they are offered to the cache."""
+        self._about = {}
         slots = self._slots([row for batch in batches for row in batch.rows], sources)
         done = 0
         for batch in batches:
@@ -272,12 +323,13 @@ class Encoder:
         self.encoded += len(latents)
         return np.array(rows, dtype=np.int64), latents
 
-    def _joined(self, parts: Sequence[tuple[np.ndarray, Latents]]) -> Encoded:
+    def _joined(self, parts: list[tuple[np.ndarray, Latents]]) -> Encoded:
+        """All parts as one; the list is emptied."""
         if not parts:
             return Encoded(np.zeros(0, dtype=np.int64), self.network.empty_latents(0))
-        return Encoded(
-            np.concatenate([rows for rows, _ in parts]), Latents.joined([part for _, part in parts])
-        )
+        rows_N, latents = np.concatenate([rows for rows, _ in parts]), [part for _, part in parts]
+        parts.clear()
+        return Encoded(rows_N, Latents.joined(latents))
 
     def _offer(self, batch: _Batch, latents: Latents) -> None:
         cache = self.network.cache
@@ -288,7 +340,7 @@ class Encoder:
             cache.set_kind(
                 size, batch_kind(self.network.encode, self.network.skeleton.image_size, size, self._size)
             )
-        cache.put(cache.keys(batch.ids), latents)
+        cache.put(cache.keys(batch.ids), latents, [self._about.pop(row, []) for row in batch.rows])
 
     # -- decoding -----------------------------------------------------------------------------------
 
@@ -306,7 +358,7 @@ class Encoder:
         try:
             while True:
                 while ahead < AHEAD * self._size and (group := next(upcoming, None)) is not None:
-                    waiting.append((group, pool.submit(self._decoded, [sources[row] for row in group])))
+                    waiting.append((group, pool.submit(self._decoded, group, sources)))
                     ahead += len(group)
                 if not waiting:
                     return
@@ -336,15 +388,22 @@ class Encoder:
         if group:
             yield group
 
-    def _decoded(self, group: list[Any]) -> list[list[np.ndarray] | DataError]:
+    def _decoded(self, rows: list[int], sources: Sequence[Any]) -> list[list[np.ndarray] | DataError]:
         """The pictures of each source, or what is wrong with it."""
         side, resample = self.network.skeleton.image_size, self.network.skeleton.resample
+        group = [sources[row] for row in rows]
+
+        def note(sentence: str) -> None:
+            self.notes.append(sentence)
+            for row in rows:
+                self._about.setdefault(row, []).append(sentence)
+
         try:
             if len(group) > 1:
                 clip = resolve(self._root, group[0].rpartition("/")[0])
                 numbers = [int(source.rpartition("/")[2]) for source in group]
-                return [[image] for image in read_frames(clip, numbers, side, resample)]
-            options: dict[str, Any] = {"strict": self._strict, "on_note": self.notes.append}
+                return [[image] for image in read_frames(clip, numbers, side, resample, on_note=note)]
+            options: dict[str, Any] = {"strict": self._strict, "on_note": note}
             if self._stream:
                 return [[read_image(self._place(group[0]), side, resample, **options)]]
             return [list(pictures(group[0], side, resample, **options))]
@@ -367,7 +426,13 @@ class _Held:
         self._row = {path: row for row, path in enumerate(paths)}
         self._in_memory: dict[int, tuple[np.ndarray, Latents]] = {}  # by a batch's number
         cache = encoder.network.cache
-        missing = [batch for batch in self._batches if cache is None or not cache.has(cache.keys(batch.ids))]
+        missing = []
+        for batch in self._batches:
+            keys = None if cache is None else cache.keys(batch.ids)
+            if cache is None or keys is None or not cache.has(keys):
+                missing.append(batch)
+            else:
+                encoder.notes += cache.about(keys)
         done = len(paths) - sum(len(batch.rows) for batch in missing)
         self._encode(missing, None if progress is None else lambda new: progress(done + new, len(paths)))
         if progress is not None and not missing:
@@ -435,10 +500,17 @@ def _name(source: Any, row: int) -> str:
     return os.fspath(source) if isinstance(source, (str, os.PathLike)) else f"image {row}"
 
 
+def _in_file(identity: bytes | None, path: str) -> bytes | None:
+    """Identity of a picture by that of its file, which may hold several."""
+    if identity is None or not isinstance(path, Item):
+        return identity
+    return blake2b(identity + path.part.encode("utf-8", "surrogateescape"), digest_size=16).digest()
+
+
 def _file(root: Path | None, path: str) -> Path:
-    """The file of an image; none for a path that will be refused when it is read, and for what is no file."""
+    """The file of an image; none for a path that will be refused when it is read, and for what is in no file."""
     if isinstance(path, Item):
-        return Path()
+        return path.file or Path()
     try:
         return resolve(root, path)
     except DataError:

@@ -34,6 +34,7 @@ from vitlr.data.clips import split_frame
 from vitlr.errors import RunError
 from vitlr.storage.files import write_atomically
 from vitlr.storage.locks import locked
+from vitlr.storage.reading import open_regular, read_regular
 from vitlr.vit.backbone import SHAPES
 from vitlr.vit.source import find_directory, read_json
 
@@ -124,7 +125,7 @@ _COMPUTING = (
         f"vitlr.data.{name}"
         for name in ("images", "decoding", "jpeg", "pixels", "arrays", "signatures", "animation")
     ),
-    *(f"vitlr.data.{name}" for name in ("clips", "video", "video_colours")),
+    *(f"vitlr.data.{name}" for name in ("clips", "video", "video_colours", "hub_tables")),
     "vitlr.device",
     "vitlr.vit.backbone",
     "vitlr.vit.source",
@@ -205,7 +206,7 @@ def content_digest(paths: Sequence[Path], memo: Path | None = None) -> str:
 
 def _read_memo(memo: Path) -> dict[str, str]:
     try:
-        content = json.loads((memo / _MEMO).read_text(encoding="utf-8"))
+        content = json.loads(read_regular(memo / _MEMO, 2**24))
     except (OSError, ValueError, RecursionError):
         return {}
     if not isinstance(content, dict):
@@ -218,7 +219,7 @@ def _read_and_digest(paths: Sequence[Path]) -> str:
     for path in paths:
         one = blake2b(digest_size=16)
         try:
-            with open(path, "rb") as file:
+            with open_regular(path) as file:
                 while chunk := file.read(2**20):
                     one.update(chunk)
         except OSError:

@@ -9,7 +9,6 @@ Shapes: T tokens at the cut, D width.
 from __future__ import annotations
 
 import json
-import os
 import re
 from contextlib import suppress
 from copy import deepcopy
@@ -115,7 +114,7 @@ class Network:
 
         Raises:
             BackboneError: the network cannot be found or used.
-            RunError: ``config.cache`` is a directory that cannot be written to.
+            RunError: ``config.cache`` is a directory that cannot be made.
             ConfigError: ``config.device`` is not one of this machine, or cannot compute in ``config.precision``.
         """
         compute = resolved(config.device, config.precision) if compute is None else compute
@@ -327,15 +326,14 @@ def latents_root(setting: str | bool) -> Path | None:
 
 
 def _check_root(root: Path, setting: str | bool) -> None:
-    """Raise RunError if a directory that the user chose cannot be used; the default one is then left out."""
+    """Raise RunError if a directory that the user chose cannot be made. One that may not be written or read, such as
+    another user's, ends in a note: what it holds may be of use."""
     if setting == "auto":
         return
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"backbone.cache: {root} cannot be made: {error.strerror}; choose another") from None
-    if not os.access(root, os.W_OK | os.X_OK):
-        raise RunError(f"backbone.cache: {root} cannot be written to; choose another directory, or off")
 
 
 def _blocks_within(most: int, num_bytes: int, width: int, blocks: int) -> int:

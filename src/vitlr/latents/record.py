@@ -8,7 +8,6 @@ Shapes: N images, M random views of them, T tokens at the cut, D width, K blocks
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -79,15 +78,22 @@ class Latents:
         return self.tokens_NTD.nbytes + self.class_tokens_NKD.nbytes + self.views_MKD.nbytes
 
     @staticmethod
-    def joined(parts: Sequence[Latents]) -> Latents:
-        """The latents of several groups of images, one after the other; at least one group."""
-        starts = np.cumsum([0, *(len(part) for part in parts)])[:-1]
-        return Latents(
-            torch.cat([part.tokens_NTD for part in parts]),
-            torch.cat([part.class_tokens_NKD for part in parts]),
-            torch.cat([part.views_MKD for part in parts]),
-            np.concatenate([part.view_rows_M + start for part, start in zip(parts, starts, strict=True)]),
+    def joined(parts: list[Latents]) -> Latents:
+        """The latents of several groups of images, one after the other; at least one group.
+
+        The list is emptied on the way, so that tokens, which may be most of the memory, are held once and not twice.
+        """
+        starts = np.cumsum([0, *(len(part) for part in parts)])
+        class_tokens_NKD = torch.cat([part.class_tokens_NKD for part in parts])
+        views_MKD = torch.cat([part.views_MKD for part in parts])
+        rows_M = np.concatenate(
+            [part.view_rows_M + start for part, start in zip(parts, starts, strict=False)]
         )
+        tokens_NTD = parts[0].tokens_NTD.new_empty(int(starts[-1]), *parts[0].tokens_NTD.shape[1:])
+        for start in reversed(starts[:-1].tolist()):
+            part = parts.pop()
+            tokens_NTD[start : start + len(part)] = part.tokens_NTD
+        return Latents(tokens_NTD, class_tokens_NKD, views_MKD, rows_M)
 
 
 @dataclass(frozen=True, eq=False)

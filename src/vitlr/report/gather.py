@@ -16,6 +16,7 @@ from vitlr.errors import RunError
 from vitlr.evaluation.metrics import confusion_matrix
 from vitlr.evaluation.records import read_metrics, run_measures
 from vitlr.storage.names import slug
+from vitlr.storage.reading import read_regular
 
 __all__ = ["RunData", "gather", "named_by_difference"]
 
@@ -236,7 +237,7 @@ def _read_predictions(found: Mapping[str, Any]) -> object:
 
 def _json(path: Path) -> dict[str, Any] | None:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_regular(path))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:

@@ -25,6 +25,8 @@ from PIL.PngImagePlugin import PngInfo
 
 from vitlr.errors import DataError
 from vitlr.report.fonts import file_with, lacking
+from vitlr.storage.reading import open_regular
+from vitlr.text import harmless
 
 __all__ = ["Row", "fitted", "gallery", "is_ours", "overlay", "png", "scaled", "side_by_side"]
 
@@ -173,7 +175,7 @@ def png(image_HWC: np.ndarray) -> bytes:
 def is_ours(path: Path) -> bool:
     """Whether that file was made by ``png``, so that it may be replaced."""
     try:
-        with Image.open(path) as image:
+        with open_regular(path) as file, Image.open(file, formats=("PNG",)) as image:
             return image.info.get("Software") == _MADE_BY
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return False
@@ -225,7 +227,7 @@ def _font(size: int, text: str, *, bold: bool = False) -> ImageFont.FreeTypeFont
 
 def _short(text: str, room: int, font: ImageFont.FreeTypeFont, *, keep_end: bool = True) -> str:
     """The text in one line, shortened where it does not fit; the end of a path tells files apart."""
-    text = " ".join(text.split())
+    text = harmless(" ".join(text.split()))
     if font.getlength(text) <= room:
         return text
     text = text[-room:] if keep_end else text[:room]  # no letter is narrower than a pixel

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
+from html import escape as _escape
+
+from vitlr.text import harmless
 
 __all__ = ["Part", "Table", "html_page"]
 
@@ -83,6 +85,11 @@ class Part:
     folded: tuple[tuple[str, str], ...] = ()
 
 
+def escape(text: str) -> str:
+    """A text as HTML, in one line that shows what it holds."""
+    return _escape(harmless(text))
+
+
 def html_page(title: str, note: str, parts: Sequence[Part]) -> str:
     """The page; all texts are plain and are escaped here."""
     links = "".join(f'<a href="#{_slug(part.title)}">{escape(part.title)}</a>' for part in parts)
@@ -110,7 +117,8 @@ def _part(part: Part, number: int) -> str:
             f"<figcaption>{escape(caption)}</figcaption></figure>"
         )
     for summary, text in part.folded:
-        pieces.append(f"<details><summary>{escape(summary)}</summary><pre>{escape(text)}</pre></details>")
+        lines = "\n".join(map(escape, text.split("\n")))
+        pieces.append(f"<details><summary>{escape(summary)}</summary><pre>{lines}</pre></details>")
     return "\n".join(pieces)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vitlr.errors import RunError
 from vitlr.storage.files import write_atomically
+from vitlr.storage.reading import read_regular
 from vitlr.storage.state import load_state, save_state
 
 __all__ = ["CHECKPOINT_VERSION", "has_checkpoint", "load_checkpoint", "save_checkpoint", "truncate_metrics"]
@@ -107,7 +108,7 @@ def truncate_metrics(run_dir: str | Path, position: int) -> None:
     """
     path = Path(run_dir) / "metrics.jsonl"
     try:
-        content = path.read_bytes() if path.exists() else b""
+        content = read_regular(path) if path.exists() else b""
     except OSError as error:
         raise RunError(f"{path} cannot be read: {error.strerror}") from error
     whole = content[: content.rfind(b"\n") + 1].splitlines(keepends=True)

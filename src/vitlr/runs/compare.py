@@ -16,6 +16,7 @@ from pathlib import Path
 from vitlr.configuration import deciding, differences, flat, names_of
 from vitlr.data import load_stream
 from vitlr.data.core50 import NUM_RUNS
+from vitlr.data.experience import Stream
 from vitlr.data.identity import stream_identity
 from vitlr.data.settings import DataConfig
 from vitlr.errors import RunError, VitLRError
@@ -26,8 +27,9 @@ from vitlr.runs.plan import Plan, place_of
 from vitlr.runs.settings import RunConfig, to_dict
 from vitlr.runs.summary import Outcome, write_summary
 from vitlr.runs.tracking import forget_peak_memory
-from vitlr.runs.train import read_config, train
+from vitlr.runs.train import loss_warnings, read_config, train
 from vitlr.storage.locks import locked
+from vitlr.storage.reading import read_regular
 
 __all__ = ["compare"]
 
@@ -37,12 +39,17 @@ def compare(
     out: str | Path,
     *,
     on_progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+    on_stream: Callable[[Stream], None] = lambda stream: None,
     on_record: Callable[[str, int, int, Record], None] = lambda name, done, total, record: None,
     on_note: Callable[[str], None] = lambda note: None,
 ) -> list[Outcome]:
     """Run the plan and write summary.json, table.md, accuracy.png and accuracy.svg into ``out``.
 
     What an earlier comparison left there, of other variants, orders or seeds, stays in them.
+
+    Args:
+        on_stream: called with the data of each run that is not finished, before anything of it is encoded.
+        on_note: called at the end, with sentences about the cache, about single images and about losses too large.
 
     Raises:
         ConfigError: a setting of any variant is wrong; nothing has been run then.
@@ -53,18 +60,20 @@ def compare(
     out = Path(out)
     _check_place(out)
     configs = [(variant, config) for variant in plan.variants for config in plan.configs(variant, out)]
-    shared, outcomes = Shared(on_progress), []
+    shared, outcomes = Shared(on_progress, on_stream), []
     todo = [config for _, config in configs if not (config.run_dir / "summary.json").is_file()]
     if todo:
         if out.is_dir():
             with locked(out):  # refused now, and not after minutes of encoding
                 pass
         _prepare_one(todo, shared)
+    warnings: list[str] = []
     with locked(out):
         for number, (variant, config) in enumerate(configs):
             name = f"{variant}, {config.repetition} ({number + 1} of {len(configs)})"
             outcomes.append(_one(variant, config, shared, name, on_record))
-        for note in shared.notes():
+            warnings += [f"{name}: {each}" for each in loss_warnings(config, outcomes[-1].metrics)]
+        for note in (*shared.notes(), *warnings):
             on_note(note)
         write_summary(*_with_earlier(plan, outcomes, out), out)
     return outcomes
@@ -97,7 +106,7 @@ def _check_place(out: Path) -> None:
 def _with_earlier(plan: Plan, outcomes: Sequence[Outcome], out: Path) -> tuple[Plan, list[Outcome]]:
     """Plan and outcomes with those that an earlier comparison left in ``out``, in its order."""
     try:
-        earlier = json.loads((out / "summary.json").read_bytes())
+        earlier = json.loads(read_regular(out / "summary.json"))
         variants = {row["variant"]: list(row["failures"]) for row in earlier["rows"]}
         before = earlier["orders"] if "orders" in earlier else earlier["runs"]
         orders = {int(order) for order in before if 0 <= int(order) < NUM_RUNS}
@@ -177,7 +186,7 @@ def _check_same(config: RunConfig) -> None:
         # Settings that came after the run was made were at their defaults.
         before, now = (flat(to_dict(each)) for each in (read_config(config.run_dir), config))
         changed = differences(deciding(RunConfig, before), deciding(RunConfig, now))
-        images = json.loads((config.run_dir / "summary.json").read_bytes()).get("data")
+        images = json.loads(read_regular(config.run_dir / "summary.json")).get("data")
     except (OSError, ValueError, AttributeError):
         raise RunError(f"{config.run_dir} is damaged; remove it and compare again") from None
     moved = [

@@ -23,6 +23,8 @@ from vitlr.latents.views import ViewPlan
 from vitlr.learning import Learner, needs_of, new_learner
 from vitlr.runs.settings import RunConfig
 
+MOST_NOTES = 20  # about single images
+
 __all__ = ["Materials", "Shared", "build_learner", "encoder_of", "open_network", "prepare"]
 
 Progress = Callable[[int, int], None]  # done, in all
@@ -116,15 +118,28 @@ def _checked(stream: Stream, network: Network, encode: Encoder, test: Encoded) -
 class Shared:
     """Latents and networks kept from one run to the next, as long as data and trunk stay the same."""
 
-    def __init__(self, on_progress: Callable[[str, int, int], None]) -> None:
-        self._on_progress = on_progress
+    def __init__(
+        self,
+        on_progress: Callable[[str, int, int], None],
+        on_stream: Callable[[Stream], None] = lambda stream: None,
+    ) -> None:
+        self._on_progress, self._on_stream = on_progress, on_stream
         self._network: tuple[Any, Network] | None = None
         self._encoder: tuple[Any, Encoder] | None = None
         self._caches: list[LatentCache] = []
+        self._about: list[tuple[list[str], list[str]]] = []  # notes and skipped paths of every encoder
 
     def notes(self) -> list[str]:
-        """What went wrong with the caches of latents, each once."""
-        return list(dict.fromkeys(note for cache in self._caches for note in cache.notes))
+        """What went wrong with the caches of latents, and what there is to say of single images, each once."""
+        of_caches = dict.fromkeys(note for cache in self._caches for note in cache.notes)
+        of_images = dict.fromkeys(note for found, _ in self._about for note in found)
+        skipped = {path for _, found in self._about for path in found}
+        are = (
+            "1 image could not be read and was"
+            if len(skipped) == 1
+            else f"{len(skipped):,} images could not be read and were"
+        )
+        return [*of_caches, *list(of_images)[:MOST_NOTES], *([f"{are} left out"] if skipped else [])]
 
     def materials(self, config: RunConfig) -> Materials:
         """As ``prepare`` gives them, from what is there already if it fits."""
@@ -135,10 +150,12 @@ class Shared:
                 self._caches.append(self._network[1].cache)
         network = self._network[1]
         stream = load_stream(config.data, lambda done, total: self._on_progress("rendering", done, total))
+        self._on_stream(stream)
         paths = frozenset(path for part in (*stream.experiences, stream.test) for path in part.paths)
         key = (stream.root, paths, config.seed)
         if self._encoder is None or self._encoder[0] != key:
             encoder = encoder_of(config, network, stream.root)
+            self._about.append((encoder.notes, encoder.skipped))
             try:
                 encoder.hold(paths, lambda done, total: self._on_progress("encoding", done, total))
             finally:

@@ -11,8 +11,10 @@ import re
 from pathlib import Path
 from typing import Any
 
+from vitlr.configuration import MAX_YAML
 from vitlr.data.names import expanded
 from vitlr.errors import ConfigError
+from vitlr.storage.reading import read_regular
 
 __all__ = ["read_params_cfg"]
 
@@ -83,7 +85,7 @@ def read_params_cfg(path: str | Path, section: str | None = None) -> tuple[list[
     """
     parser = configparser.ConfigParser(interpolation=None)
     try:
-        text = expanded(path).read_text(encoding="utf-8")
+        text = read_regular(expanded(path), MAX_YAML).decode("utf-8")
         try:
             parser.read_string(text)
         except configparser.MissingSectionHeaderError:

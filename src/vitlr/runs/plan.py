@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from vitlr.configuration import checked, read_yaml
-from vitlr.errors import ConfigError
+from vitlr.data.names import checked_name
+from vitlr.errors import ConfigError, DataError
 from vitlr.runs.settings import RunConfig, from_settings, to_dict
 from vitlr.storage.names import slug
+from vitlr.text import harmless
 
 __all__ = ["OUTPUTS", "Plan", "place_of", "read_plan"]
 
@@ -68,14 +70,21 @@ def read_plan(path: str | Path) -> Plan:
         if not isinstance(values, list) or not values or not all(type(v) is int for v in values):
             raise ConfigError(f"{where}: {key} must be a list of whole numbers, got {values!r:.60}")
         numbers[key] = tuple(dict.fromkeys(values))
-    variants = {str(name): settings for name, settings in content["variants"].items()}
+    variants = {_named(where, str(name)): settings for name, settings in content["variants"].items()}
     _check_names(path, list(variants))
     return Plan(
-        title=str(content.get("title", Path(path).stem)),
+        title=harmless(str(content.get("title", Path(path).stem))),
         base=_settings(where, "base", content.get("base")),
         variants={name: _settings(where, name, settings) for name, settings in variants.items()},
         **numbers,
     )
+
+
+def _named(where: str, name: str) -> str:
+    try:
+        return checked_name(name, f"{where}: a variant")
+    except DataError as error:
+        raise ConfigError(str(error)) from None
 
 
 def _settings(where: str, name: str, settings: Any) -> dict[str, Any]:

@@ -37,6 +37,7 @@ from vitlr.learning import LearnerConfig, check_method
 from vitlr.learning.settings import own_defaults
 from vitlr.replay import MemoryConfig
 from vitlr.runs.params_cfg import read_params_cfg
+from vitlr.text import harmless
 
 __all__ = ["RunConfig", "from_settings", "make_parser", "parse", "read_arguments", "to_dict", "to_yaml"]
 
@@ -123,7 +124,7 @@ def read_arguments(parser: ArgumentParser, arguments: Sequence[str]) -> tuple[Ru
             flags, notes = read_params_cfg(values.params_cfg)
             values = parser.parse_args([*flags, *arguments])
             for note in notes:
-                print(f"{values.params_cfg}: {note}", file=sys.stderr)
+                print(harmless(f"{values.params_cfg}: {note}"), file=sys.stderr)
         config = _config(parser, values)
     if values.print_config:
         print(to_yaml(config), end="")

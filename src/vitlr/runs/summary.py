@@ -14,6 +14,7 @@ from vitlr.runs.plan import Plan
 from vitlr.runs.settings import RunConfig
 from vitlr.runs.tracking import machine, write_json
 from vitlr.storage.files import write_atomically
+from vitlr.text import harmless
 
 __all__ = ["HEADINGS", "Outcome", "summarise", "table_cells", "table_lines", "write_summary"]
 
@@ -86,9 +87,10 @@ def table_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """The summary as a Markdown table, and below it why runs failed."""
     lines = [f"| {' | '.join(HEADINGS)} |", "|" + "---|" * len(HEADINGS)]
     lines += [
-        f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in table_cells(row))} |" for row in rows
+        f"| {' | '.join(harmless(cell).replace('|', chr(92) + '|') for cell in table_cells(row))} |"
+        for row in rows
     ]
-    failures = [f"* failed: {row['variant']}, {why}" for row in rows for why in row["failures"]]
+    failures = [harmless(f"* failed: {row['variant']}, {why}") for row in rows for why in row["failures"]]
     return lines + (["", *failures] if failures else [])
 
 

@@ -18,16 +18,23 @@ import yaml
 
 from vitlr.configuration import deciding, flat
 from vitlr.data.identity import stream_identity
+from vitlr.data.names import counted
 from vitlr.errors import DataError, RunError, VitLRError
 from vitlr.evaluation.groups import group_measures
 from vitlr.evaluation.metrics import RunningForgetting, confusion_matrix
-from vitlr.evaluation.records import backward_transfer, forward_transfer, read_metrics, running_forgetting
+from vitlr.evaluation.records import (
+    backward_transfer,
+    excessive_losses,
+    forward_transfer,
+    read_metrics,
+    running_forgetting,
+)
 from vitlr.evaluation.run import Record, evaluate, iter_run
 from vitlr.latents.identity import trunk_identity
 from vitlr.learning import CLOSED_FORM, Learner
 from vitlr.runs.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint, truncate_metrics
 from vitlr.runs.interrupts import Interrupts
-from vitlr.runs.materials import Materials, build_learner, prepare
+from vitlr.runs.materials import MOST_NOTES, Materials, build_learner, prepare
 from vitlr.runs.settings import RunConfig, to_dict, to_yaml
 from vitlr.runs.tracking import (
     GROUPED,
@@ -41,14 +48,14 @@ from vitlr.runs.tracking import (
 )
 from vitlr.storage.files import clear_directory, write_atomically
 from vitlr.storage.locks import locked
+from vitlr.storage.reading import read_regular
 from vitlr.vit import save_image_classifier
 from vitlr.vit.exports.card import model_card
 from vitlr.vit.views.account import Account, account
 
-__all__ = ["Result", "model_of", "read_config", "train"]
+__all__ = ["Result", "loss_warnings", "model_of", "read_config", "train"]
 
 PREDICTIONS, SUMMARY = "predictions.json", "summary.json"
-MOST_NOTES = 20  # about single images, in a summary
 FAILURE = "failure.json"  # why a run ended before its end
 _BEGUN = re.compile(r"\.lock|\.config\.yaml\.[0-9a-f]{8}\.tmp")
 
@@ -109,7 +116,7 @@ def train(
         if start == len(materials.stream):
             # The summary is written last: where it is whole, nothing is missing.
             with suppress(OSError, ValueError):
-                return Result(run_dir=run_dir, summary=json.loads((run_dir / SUMMARY).read_bytes()))
+                return Result(run_dir=run_dir, summary=json.loads(read_regular(run_dir / SUMMARY)))
         interrupts = Interrupts() if interrupts is None else interrupts
         with suppress(OSError):  # of no weight once the run is finished
             (run_dir / FAILURE).unlink(missing_ok=True)
@@ -317,6 +324,21 @@ def _cache_summary(materials: Materials) -> dict[str, Any] | None:
     return {"directory": str(cache.directory), "latents": len(cache), "notes": list(cache.notes)}
 
 
+def loss_warnings(config: RunConfig, records: list[dict[str, Any]]) -> list[str]:
+    """A sentence, with the remedy, if a run learned at too high a rate without its loss becoming infinite."""
+    of_method = config.learner.der_beta if config.learner.method == "der" else 0.0
+    found = excessive_losses(records, 1 + of_method)
+    if not found:
+        return []
+    experience, loss, guessing = max(found, key=lambda each: each[1])
+    rates = f"learner.lr (now {config.learner.lr:g}) and learner.first_lr (now {config.learner.first_lr:g})"
+    often = counted(len(found), "experience")
+    return [
+        f"the loss of what was learned was far too large in {often}, {loss:.1f} in experience {experience} where"
+        f" guessing gives {guessing:.1f}: lower {rates}, and start again"
+    ]
+
+
 def _skipped(materials: Materials, lines: list[dict[str, Any]]) -> int:
     """Images that could not be read, also those skipped before the run was resumed."""
     read = {line["experience"]: line["num_images"] for line in lines}
@@ -335,6 +357,7 @@ def _summary(config: RunConfig, materials: Materials, run_dir: Path, seconds: fl
         "facts": list(materials.stream.facts),
         "notes": list(materials.stream.notes),
         "left_out": materials.stream.left_out.as_dict(),
+        "warnings": loss_warnings(config, lines),
         "image_notes": list(dict.fromkeys(materials.encode.notes))[:MOST_NOTES],
         "classes": materials.stream.num_classes,
         "skipped_images": _skipped(materials, lines),

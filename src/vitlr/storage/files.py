@@ -19,6 +19,7 @@ from glob import escape
 from pathlib import Path
 
 from vitlr.errors import RunError
+from vitlr.storage.reading import TOO_MANY, TOO_MANY_FILES
 
 __all__ = [
     "clear_directory",
@@ -297,4 +298,6 @@ def _remove_abandoned(path: Path) -> None:
 
 def _refused(path: Path, error: OSError) -> RunError:
     reason = error.strerror or error
+    if error.errno in TOO_MANY:
+        return RunError(TOO_MANY_FILES)
     return RunError(f"{path} cannot be written: {reason}; free space or choose another directory")

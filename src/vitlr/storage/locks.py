@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from vitlr.errors import RunError
 from vitlr.storage.files import make_directory
+from vitlr.storage.reading import check_open_files
 
 if TYPE_CHECKING:
     from filelock import AcquireReturnProxy, BaseFileLock
@@ -103,6 +104,7 @@ def _acquire(lock: BaseFileLock, directory: Path, wait: float) -> AcquireReturnP
     except Timeout:
         return None
     except OSError as error:
+        check_open_files(error)
         reason = error.strerror or error
         if Path(lock.lock_file).is_symlink():
             raise RunError(

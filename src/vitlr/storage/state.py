@@ -23,12 +23,9 @@ from torch import Tensor
 from vitlr.errors import RunError
 from vitlr.storage.files import write_atomically
 from vitlr.storage.locks import locked
+from vitlr.storage.reading import excess, header_excess
 
-__all__ = ["HEADER_LIMIT", "checksum", "load_state", "save_state", "write_state"]
-
-# What a hostile file can make us parse: bytes of names, shapes and JSON, and entries (braces) among them.
-HEADER_LIMIT = 2**24
-ENTRY_LIMIT = 2**14
+__all__ = ["checksum", "digest_of", "load_state", "save_state", "saved_digest", "write_state"]
 
 _DTYPES = {
     torch.float64: "F64",
@@ -77,11 +74,20 @@ def write_state(
     """``save_state`` for a caller that holds the directory already (``locked``)."""
     path = Path(directory) / f"{name}.safetensors"
     own = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
-    text = json.dumps({"kind": kind, "version": version, "plain": plain}, allow_nan=False)
+    text = _text(plain, kind, version)
     header, ordered = _header(own, {"state": text, "sha256": checksum(own, text)})
-    if excess := _excess(len(header), header):
-        raise RunError(f"{path} is not saved: its names and settings take {excess}; shorten them")
+    if above := excess(len(header), header):
+        raise RunError(f"{path} is not saved: its names and settings take {above}; shorten them")
     write_atomically(path, [header, *(_bytes(tensor) for tensor in ordered)])
+
+
+def _text(plain: Mapping[str, Any], kind: str, version: int) -> str:
+    return json.dumps({"kind": kind, "version": version, "plain": plain}, allow_nan=False)
+
+
+def digest_of(tensors: Mapping[str, Tensor], plain: Mapping[str, Any], *, kind: str, version: int) -> str:
+    """What ``saved_digest`` says once this state is saved."""
+    return checksum(tensors, _text(plain, kind, version))
 
 
 def load_state(
@@ -108,6 +114,17 @@ def load_state(
     if checksum(tensors, metadata["state"]) != metadata["sha256"]:
         raise RunError(f"{path} is damaged: its content does not fit its checksum; use another copy of it")
     return tensors, state["plain"]
+
+
+def saved_digest(directory: str | Path, *, name: str = "state") -> str | None:
+    """The checksum of what is saved there, as its header says; None if nothing is that can be read."""
+    path = Path(directory) / f"{name}.safetensors"
+    try:
+        _check_file(path)
+        with safe_open(path, framework="pt") as file:
+            return (file.metadata() or {}).get("sha256")
+    except (RunError, OSError, SafetensorError):
+        return None
 
 
 def checksum(tensors: Mapping[str, Tensor], text: str = "") -> str:
@@ -148,29 +165,19 @@ def _header(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> tuple
     return len(text).to_bytes(8, "little") + text, [tensors[name] for name in names]
 
 
-def _excess(size: int, header: bytes) -> str:
-    """What of a header is above its limit; every tensor has a pair of braces of its own."""
-    if size > HEADER_LIMIT:
-        return f"{size} bytes of at most {HEADER_LIMIT}"
-    entries = header.count(b"{")
-    return f"{entries} entries of at most {ENTRY_LIMIT}" if entries > ENTRY_LIMIT else ""
-
-
 def _check_file(path: Path) -> None:
     """Look at the file before anything parses it: a plain file with a header within the limits."""
     try:
         mode = os.lstat(path).st_mode
         if not stat.S_ISREG(mode):
             raise RunError(f"{path} must be a plain file, not a link or a directory: it is not followed")
-        with open(path, "rb") as file:
-            size = int.from_bytes(file.read(8), "little")
-            header = file.read(min(size, HEADER_LIMIT))
+        above = header_excess(path)
     except (FileNotFoundError, NotADirectoryError):
         raise RunError(f"nothing is saved in {path.parent}: {path.name} is missing") from None
     except OSError as error:
         raise RunError(f"{path} cannot be read: {error.strerror}") from error
-    if excess := _excess(size, header):
-        raise RunError(f"{path} is damaged: its header claims {excess}; use another copy of it")
+    if above:
+        raise RunError(f"{path} is damaged: its header claims {above}; use another copy of it")
 
 
 def _parse(text: str, path: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ are actually present, whose headers are cheap to read.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from vitlr.errors import BackboneError
+from vitlr.storage.reading import header_excess
 from vitlr.vit.families import Family
 from vitlr.vit.source import read_json
 
@@ -63,6 +65,12 @@ def check_config(name: str, family: Family, config: Mapping[str, Any], *, tensor
         value = config.get(key, 1)
         if not (type(value) is int and 1 <= value <= _LARGEST):
             raise BackboneError(f"{name}: {key} must be a whole number >= 1, got {value!r:.40}")
+    for key, value in config.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise BackboneError(f"{name}: {key} must be a finite number, got {value}")
+    epsilon = config.get("layer_norm_eps", 0.0)
+    if isinstance(epsilon, bool) or not isinstance(epsilon, (int, float)) or not 0 <= epsilon <= 1:
+        raise BackboneError(f"{name}: layer_norm_eps must be a number from 0 to 1, got {epsilon!r:.40}")
     if config.get("num_channels", 3) != 3:
         raise BackboneError(f"{name} reads images of {config['num_channels']} channels: 3 are supported")
     if config.get("num_hidden_layers", 1) > tensors:
@@ -94,9 +102,15 @@ def _weight_files(directory: Path) -> list[Path]:
 def _numbers_in(path: Path) -> tuple[int, int]:
     """Tensors in a file, and numbers in all of them."""
     try:
+        if above := header_excess(path):
+            raise BackboneError(f"{path} is damaged: its header claims {above}; download it again")
         with safe_open(path, framework="pt") as file:
             shapes = [file.get_slice(key).get_shape() for key in file.keys()]  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
+        raise BackboneError(
+            f"{path} cannot be read ({error.strerror or error}): check that it is there and its permissions"
+        ) from None
+    except SafetensorError as error:
         reason = " ".join(str(error).split())[:200]
         raise BackboneError(
             f"{path} cannot be read: it is damaged or not a safetensors file ({reason})"

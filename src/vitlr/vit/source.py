@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from vitlr.errors import BackboneError
+from vitlr.storage.reading import read_regular
 
 __all__ = ["BUNDLED", "SHORT_NAMES", "Normalisation", "find_directory", "read_json", "read_normalisation"]
 
@@ -131,9 +132,7 @@ def read_json(path: Path) -> dict[str, Any]:
         BackboneError: the file cannot be read or is not a JSON object.
     """
     try:
-        if path.stat().st_size > _JSON_LIMIT:
-            raise BackboneError(f"{path} is larger than {_JSON_LIMIT} bytes: it is not a file of a network")
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_regular(path, _JSON_LIMIT))
     except BackboneError:
         raise
     except (OSError, ValueError, RecursionError) as error:

@@ -7,14 +7,19 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["SHOWN", "model_card", "plain"]
+from vitlr.text import harmless
+
+__all__ = ["SHOWN", "markdown", "model_card"]
 
 SHOWN = 100  # class names; more are counted
 
 
-def plain(name: str) -> str:
-    """A name in Markdown, where it is no markup, link or HTML."""
-    return re.sub(r"[\\`*_\[\]<>&#|~]", r"\\\g<0>", name)
+_SPECIAL = re.compile(r"[\\`*_\[\]<>&#|~]")
+
+
+def markdown(text: str) -> str:
+    """A text in Markdown that reads as it is written: no link, image, tag or emphasis begins in it."""
+    return _SPECIAL.sub(lambda found: "\\" + found[0], harmless(text))
 
 
 def model_card(
@@ -39,7 +44,8 @@ def model_card(
         precision: of the frozen blocks during teaching; exported weights are float32.
         trained: if the blocks above the cut were trained; otherwise the classifier was made in closed form.
     """
-    names = ", ".join(plain(str(name)) for name in class_names[:SHOWN])
+    names = ", ".join(markdown(str(name)) for name in class_names[:SHOWN])
+    backbone = harmless(backbone).replace("`", "'")
     more = f" and {len(class_names) - SHOWN} more" if len(class_names) > SHOWN else ""
     number = f"{len(class_names)} {'class' if len(class_names) == 1 else 'classes'}"
     ran = (
@@ -52,7 +58,9 @@ def model_card(
         if trained
         else f"All of them are those of `{backbone}`; the classifier was computed from their features in closed form,"
     )
-    measured = [f"* {name}: {value}" for name, value in figures.items()] or ["Nothing was measured."]
+    measured = [f"* {markdown(name)}: {markdown(str(value))}" for name, value in figures.items()] or [
+        "Nothing was measured."
+    ]
     return "\n".join(
         [
             "---",
@@ -66,7 +74,7 @@ def model_card(
             f"A vision transformer of {num_blocks} blocks for images of {image_size} pixels. {made} experience by"
             f" experience.{ran}",
             "",
-            f"**Data.** {data}",
+            f"**Data.** {markdown(data)}",
             "",
             f"**{number}.** {names}{more}. It answers with one of these for any image,"
             " even if it was never shown such a thing.",
