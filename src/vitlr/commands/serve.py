@@ -56,7 +56,7 @@ def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
     parser.add_argument(
         "--threshold",
         type=float,
-        help="scores below it, -1 to 1, count as unknown (default: the model's, 0.2 for a new one)",
+        help="scores below it, -1 to 1, count as unknown (default: the model's; for a new one, its method's own)",
     )
     parser.add_argument("--no-autosave", action="store_true", help="save only when asked to")
     parser.add_argument(
