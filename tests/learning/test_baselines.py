@@ -217,7 +217,9 @@ def test_cosine_class_means_are_the_angles_to_the_means_of_plain_features() -> N
     means = np.stack([features(latents)[labels == label].mean(axis=0) for label in range(3)])
     probe = features(latents[np.arange(6)])
     expected = (probe @ means.T) / np.linalg.norm(probe, axis=1)[:, None] / np.linalg.norm(means, axis=1)
-    np.testing.assert_allclose(model.logits(latents[np.arange(6)]).numpy(), expected, rtol=1e-5)
+    unit = means / np.linalg.norm(means, axis=1)[:, None]
+    scale = 4.5 / (1 - np.sort(unit @ unit.T, axis=1)[:, -2]).mean()
+    np.testing.assert_allclose(model.logits(latents[np.arange(6)]).numpy(), scale * expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("per_class", [[30, 30, 30, 30], [5, 9, 14, 60]])
@@ -267,8 +269,20 @@ def test_streamed_ranpac_is_ridge_regression_to_one_hot_targets_on_all_data() ->
     model = METHODS["ranpac_given_ridge"](0)
     latents, labels = streamed(model, [5, 9, 14, 30])
     reference = Ridge(alpha=10.0, fit_intercept=False).fit(projected(model, latents), np.eye(4)[labels])
+    means = np.stack([projected(model, latents)[labels == label].mean(axis=0) for label in range(4)])
+    of_means = reference.predict(means)
+    gaps = np.diag(of_means) - (of_means - np.diag(np.full(4, np.inf))).max(axis=1)
     probe = blobs([0, 1, 2, 3], 5, 77)[0]
-    np.testing.assert_allclose(model.logits(probe), reference.predict(projected(model, probe)), atol=1e-4)
+    expected = 4.5 / gaps.mean() * reference.predict(projected(model, probe))
+    np.testing.assert_allclose(model.logits(probe), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("method", ["class_mean", "ranpac"])
+def test_probabilities_of_separable_classes_are_sure_and_not_certain(method: str) -> None:
+    model = METHODS[method](0)
+    model.learn(*blobs(list(range(10)), 20, 0), 0)
+    largest = model.logits(blobs(list(range(10)), 10, 5)[0]).double().softmax(dim=1).amax(dim=1)
+    assert 0.8 < float(largest.mean()) < 0.999
 
 
 def test_ranpacs_ridge_is_the_one_of_least_held_out_error_among_all_seventeen() -> None:

@@ -29,16 +29,12 @@ from vitlr.data.images import read_image
 from vitlr.data.names import checked_name, expanded, same_but_for_case
 from vitlr.errors import ConfigError, DataError
 from vitlr.report.overlay import fitted, overlay
+from vitlr.vit.source import ABOUT_BUNDLED, BUNDLED
 from vitlr.vit.views.rollout import attention_rollout
 
 __all__ = ["Answer", "BusyError", "Job", "Limits", "LiveSession", "SameNameError"]
 
 UNKNOWN = "unknown"
-BUNDLED = "bundled"
-_WARNING = (
-    "The bundled network was pretrained on rendered objects alone: on photographs it reached an accuracy of .45 where a"
-    " ViT-Ti pretrained on ImageNet had .94. Start the page with --backbone for a real one."
-)
 LONGEST = 60  # characters of a name
 _DRAWN = 384  # pixels of the longer side of a picture with attention
 
@@ -318,8 +314,8 @@ class LiveSession:
         is_known = hasattr(model, "classes_")
         return {
             "name": Path(name).name if Path(name).is_dir() else name,
-            "bundled": name == BUNDLED,
-            "warning": _WARNING if name == BUNDLED else None,
+            "bundled": name in BUNDLED,
+            "warning": f"{ABOUT_BUNDLED[0].upper()}{ABOUT_BUNDLED[1:]}." if name in BUNDLED else None,
             "image_size": model.parts()[0].image_size if is_known else model.image_size,
         }
 

@@ -134,7 +134,12 @@ def new_or_saved(options: argparse.Namespace) -> LatentReplayClassifier:
             given[name] = int(given[name])
     if options.model is None or not is_saved(options.model):
         compute = {"device": options.device, "precision": options.precision}
-        return LatentReplayClassifier(**given, **{name: value for name, value in compute.items() if value})
+        model = LatentReplayClassifier(**given, **{name: value for name, value in compute.items() if value})
+        if not options.quiet:
+            from vitlr.vit.source import ABOUT_BUNDLED, BUNDLED
+
+            notes([ABOUT_BUNDLED] if str(model.backbone) in BUNDLED else [])
+        return model
     model = opened(options)
     for name, value in given.items():
         if (has := model.get_params()[name]) != value:

@@ -18,6 +18,7 @@ from vitlr.latents.record import Latents
 from vitlr.learning.learner import UNSEEN, Head, LearnStats, check_pairs, device_of
 
 __all__ = [
+    "certainty",
     "class_sums",
     "cosine_scores",
     "frozen_features",
@@ -29,6 +30,7 @@ __all__ = [
     "stats_of",
 ]
 
+_CERTAIN = 4.5
 _BATCH = 64  # latents that go through the head at once
 
 
@@ -104,6 +106,20 @@ def class_sums(features_ND: Tensor, labels_N: Tensor, num_classes: int) -> tuple
 def masked_logits(scores_NC: Tensor, known_C: Tensor) -> Tensor:
     """float32 logits (N, C), -inf for class indices that are not known."""
     return scores_NC.float().masked_fill(~known_C, UNSEEN)
+
+
+def certainty(scores_CC: Tensor) -> float:
+    """What to multiply scores by, so that they are about log-probabilities: row c has the scores of class c's own mean.
+
+    Similarities and regression targets differ by less than 1 whatever is asked, so that all classes would have nearly
+    the same probability. Scaled, the mean of a class scores 4.5 above the best other one in the mean over classes, as
+    the discriminants of ``learning.statistics`` do. The answers stay the same.
+    """
+    if len(scores_CC) < 2:
+        return 1.0
+    own_C = scores_CC.diagonal()
+    others_CC = scores_CC - torch.diag(torch.full_like(own_C, torch.inf))
+    return _CERTAIN / max(1e-3, float((own_C - others_CC.amax(dim=1)).mean()))
 
 
 def cosine_scores(features_ND: Tensor, rows_CD: Tensor, known_C: Tensor) -> Tensor:

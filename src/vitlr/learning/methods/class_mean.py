@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from vitlr.latents.record import Latents
 from vitlr.learning.frozen import (
+    certainty,
     class_sums,
     cosine_scores,
     frozen_features,
@@ -94,7 +95,8 @@ class NearestClassMean:
         return stats_of(self._logits(features_ND), labels)
 
     def answer(self, latents: Latents) -> tuple[Tensor, Tensor]:
-        """Cosine similarities to the means (N, C), -inf for classes that are not known, and the largest (N,)."""
+        """Cosine similarities to the means (N, C), scaled (``frozen.certainty``), -inf for classes that are not known,
+        and the largest similarity (N,)."""
         features_ND = frozen_features(self.head, latents)
         return self._logits(features_ND), cosine_scores(features_ND, self.means_CD, self.known_C)
 
@@ -104,7 +106,9 @@ class NearestClassMean:
 
     def _logits(self, features_ND: Tensor) -> Tensor:
         means_CD = functional.normalize(self.means_CD, dim=1)
-        return masked_logits(functional.normalize(features_ND, dim=1) @ means_CD.T, self.known_C)
+        known_CD = means_CD[self.known_C]
+        scale = certainty(known_CD @ known_CD.T)
+        return masked_logits(scale * (functional.normalize(features_ND, dim=1) @ means_CD.T), self.known_C)
 
     def forget(self, label: int) -> int:
         """Remove a class's mean and count; nothing of it remains."""

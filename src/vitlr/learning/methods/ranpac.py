@@ -28,6 +28,7 @@ from torch import Tensor
 from vitlr.errors import ConfigError, RunError
 from vitlr.latents.record import Latents
 from vitlr.learning.frozen import (
+    certainty,
     class_sums,
     cosine_scores,
     frozen_features,
@@ -80,7 +81,7 @@ class RanPAC:
             counts_CP=torch.zeros(0, parts, dtype=torch.float64),
             rng=rng,
         )
-        self._solved: tuple[_Sums, Tensor, float] | None = None
+        self._solved: tuple[_Sums, Tensor, float, float] | None = None
 
     @classmethod
     def from_config(cls, head: Head, config: LearnerConfig, rng: np.random.Generator) -> RanPAC:
@@ -128,8 +129,8 @@ class RanPAC:
         return stats_of(self._logits(projected_NM), labels)
 
     def answer(self, latents: Latents) -> tuple[Tensor, Tensor]:
-        """Estimates of the one-hot targets (N, C), about 0..1, not log probabilities; -inf for classes that are not
-        known. And (N,) the largest cosine to a class's mean in the projected space."""
+        """Estimates of the one-hot targets (N, C), scaled (``frozen.certainty``); -inf for classes that are not known.
+        And (N,) the largest cosine to a class's mean in the projected space."""
         projected_NM = self._project(frozen_features(self.head, latents))
         scores_N = cosine_scores(projected_NM, self._sums.sums_CPM.sum(dim=1), self.known_C)
         return self._logits(projected_NM), scores_N
@@ -142,10 +143,11 @@ class RanPAC:
         return (features_ND.float() @ self._projection_DM).relu_().double()
 
     def _logits(self, projected_NM: Tensor) -> Tensor:
-        return masked_logits(projected_NM @ self._solution()[0], self.known_C)
+        weights_MC, _, scale = self._solution()
+        return masked_logits(scale * (projected_NM @ weights_MC), self.known_C)
 
-    def _solution(self) -> tuple[Tensor, float]:
-        """Weights (M, C) and the ridge they were found with."""
+    def _solution(self) -> tuple[Tensor, float, float]:
+        """Weights (M, C), the ridge they were found with, and what estimates are scaled by."""
         now = self._sums
         if self._solved is None or self._solved[0] is not now:
             gram_MM, sums_MC = now.gram_PMM.sum(dim=0), now.sums_CPM.sum(dim=1).T
@@ -153,7 +155,9 @@ class RanPAC:
             # A ridge below the rounding of G leaves it singular: the next larger one that does not is taken.
             while (weights_MC := ridge_solution(gram_MM, sums_MC, ridge)) is None:
                 ridge *= 10
-            self._solved = now, weights_MC, ridge
+            counts_C, known_C = now.counts_CP.sum(dim=1), self.known_C
+            means_CM = now.sums_CPM.sum(dim=1)[known_C] / counts_C[known_C].unsqueeze(1)
+            self._solved = now, weights_MC, ridge, certainty(means_CM @ weights_MC[:, known_C])
         return self._solved[1:]
 
     def forget(self, label: int) -> int:
