@@ -337,7 +337,7 @@ def test_teach_predict_classes_forget_and_export(
         assert (tmp_path / "hf" / "model.safetensors").is_file()
     else:
         said = refused(capsys, "export", robot, tmp_path / "hf")
-        assert "method complementary has two memories" in said and "latent_replay or slda" in said
+        assert "method complementary learned has two memories" in said and "latent_replay or slda" in said
         assert not (tmp_path / "hf").exists()
     assert main(["forget", robot, "plug"]) == 0
     capsys.readouterr()

@@ -181,7 +181,7 @@ def test_what_a_network_of_transformers_cannot_do_is_not_exported_as_one(
     with pytest.raises(ConfigError, match=r"two memories, .* format onnx, or teach with latent_replay"):
         of(network, "complementary").export(tmp_path / "out")
     merged = taught(network, method="latent_replay", tokens=2)
-    with pytest.raises(ConfigError, match=r"tokens are merged .* format onnx, or teach with tokens='all'"):
+    with pytest.raises(ConfigError, match=r"has merged tokens, .* format onnx, .* tokens='all'"):
         merged.export(tmp_path / "out")
     assert not list(tmp_path.iterdir())
 

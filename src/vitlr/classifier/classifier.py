@@ -606,15 +606,11 @@ class LatentReplayClassifier:
                 bias_C=bias_C,
                 tokens_CW=tokens_CW,
             )
-        if model.tokens_CW is not None:
+        if model.beyond_transformers:
             raise ConfigError(
-                f"method {knowledge.params['method']} has two memories, and a network of transformers one: export it"
-                " with format onnx, or teach with latent_replay or slda, and tokens='all'"
-            )
-        if getattr(model.head, "grid", None) is not None:
-            raise ConfigError(
-                "its tokens are merged below the trained block, which a network of transformers does not do: export it"
-                " with format onnx, or teach with tokens='all'"
+                f"what method {knowledge.params['method']} learned has {model.beyond_transformers}, which no image"
+                " classifier of transformers has: export it with format onnx, or teach with latent_replay or"
+                " slda, and tokens='all'"
             )
         return save_image_classifier(
             directory,

@@ -74,6 +74,13 @@ class LinearModel(NamedTuple):
     bias_C: Tensor | None
     tokens_CW: Tensor | None = None
 
+    @property
+    def beyond_transformers(self) -> str:
+        """What an image classifier of transformers does not have of it, in words; empty if it is one."""
+        if self.tokens_CW is not None:
+            return "two memories"
+        return "merged tokens" if getattr(self.head, "grid", None) is not None else ""
+
 
 class Learner(Protocol):
     """A method with what it has learned. Class indices are numbers from 0, in any order, with or without gaps.

@@ -285,9 +285,7 @@ def _save_model(
 ) -> None:
     """Write ``model/``, if what was learned is a network of transformers with a linear classifier."""
     model = learner.linear_model()
-    if model is not None and (model.tokens_CW is not None or getattr(model.head, "grid", None) is not None):
-        model = None  # a network of transformers has neither two memories nor merged tokens
-    if model is None:
+    if model is None or model.beyond_transformers:
         return
     known = [label for label, is_known in enumerate(learner.known_C.tolist()) if is_known]
     names = [materials.stream.class_names[label] for label in known]
