@@ -16,7 +16,7 @@ from vitlr.errors import ConfigError, DataError
 from vitlr.learning import CLOSED_FORM
 from vitlr.learning.methods import METHODS
 
-EVERY = ("complementary", "latent_replay", "der", "cwr", "class_mean", "slda", "ranpac")
+EVERY = ("complementary", "latent_replay", "der", "slda", "ranpac")
 MERGING = [method for method in EVERY if method not in METHODS or METHODS[method].replay != "none"]
 CHANGES: dict[str, Callable[[LatentReplayClassifier], object]] = {
     "lesson": lambda model: model.partial_fit(frames("green", seed=4), "leaf"),
