@@ -201,3 +201,24 @@ def test_several_changes_can_be_one_that_is_taken_back_as_a_whole(network: Path)
         model.forget("red")
         raise ZeroDivisionError
     assert model.classes_.tolist() == ["red", "leaf"] and model.undoable == undoable
+
+
+@pytest.mark.parametrize("method", ["complementary", "der"])
+def test_a_change_of_many_lessons_is_taken_back_exactly_however_much_of_the_memory_it_replaced(
+    network: Path, method: str
+) -> None:
+    model, twin = (taught(network, ("red", "green"), method=method, memory=12) for _ in range(2))
+    other = classifier(network, method=method, memory=12)
+    for number in range(4):
+        other.partial_fit(frames("blue", 6, seed=number), f"blue {number}")
+    assert same(model.merge(other).undo(), twin)
+    with model.one_change("many lessons"):
+        for number in range(4):
+            model.partial_fit(frames("grey", 6, seed=number), f"grey {number}")
+    assert same(model.undo(), twin)
+    with pytest.raises(ZeroDivisionError), model.one_change("a mistake"):
+        for label in ("red", "green"):
+            model.forget(label)
+            model.partial_fit(frames("grey", 6), "grey")
+        raise ZeroDivisionError
+    assert same(model, twin)
