@@ -167,6 +167,9 @@ def test_a_class_is_renamed_made_part_of_another_and_nothing_changes_if_that_is_
     assert (robot / "state.safetensors").read_bytes() == before
     merged = json.loads(said(capsys, "rename", robot, grey, light, "--merge", "--json"))
     assert merged["classes"] == {"night": 3, light: 6}
+    LatentReplayClassifier.load(robot).rename("night", 3).save(robot)
+    said(capsys, "rename", robot, "3", "3")
+    assert LatentReplayClassifier.load(robot).classes_.tolist() == [3, light], "a number stays one"
 
 
 def test_classifiers_taught_apart_are_put_together_in_a_new_directory(

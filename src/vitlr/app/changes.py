@@ -162,7 +162,8 @@ class Changes:
     def rename(self, name: str, new: str) -> str:
         if new != name and new in map(str, self.known):
             raise DataError(f"there is a class {new} already: make the two one, or choose another name")
-        self._model.rename(self.as_known(name), new)
+        label = self.as_known(name)
+        self._model.rename(label, label if new == str(label) else new)
         self._shown = self._shown.renamed(name, new)
         return ""
 

@@ -63,7 +63,7 @@ def rename(options: argparse.Namespace) -> int:
         if not options.merge:
             if into in model.classes_.tolist() and into != label:
                 raise ConfigError(f"there is a class {shown(new)} already; make both one with --merge")
-            model.rename(label, new)
+            model.rename(label, label if str(label) == new else new)
         else:
             model.merge_classes(label, into)
         model.save(options.model)
