@@ -72,7 +72,7 @@ class Changes:
         self._gallery = Gallery(folder / "pictures", limits.kept_bytes)
         self._lock = threading.Lock()  # model and pictures are replaced together
         self._model = model
-        self._shown = Shown() if directory is None else self._gallery.load(directory)
+        self._shown = Shown() if directory is None else self._saved_pictures(directory)
         self._before: _Moment | None = None
         self._unsaved = 0  # changes since the last save or load
 
@@ -192,7 +192,7 @@ class Changes:
     def load(self) -> str:
         directory = self._place()
         self._model = LatentReplayClassifier.load(directory) if self._reopen is None else self._reopen()
-        self._shown = self._gallery.load(directory)
+        self._shown = self._saved_pictures(directory)
         gone = counted(self._unsaved, "change")
         return f"loaded from {directory}" + (
             f"; {gone} since it was saved: Undo brings back what was there" if self._unsaved else ""
@@ -236,6 +236,10 @@ class Changes:
         return "; ".join(notes)
 
     # -- disk ---------------------------------------------------------------------------------------
+
+    def _saved_pictures(self, directory: Path) -> Shown:
+        """Those of classes that are known: a program that forgot one knows of no pictures."""
+        return self._gallery.load(directory).only({*map(str, self.known)})
 
     def _place(self) -> Path:
         assert self.directory is not None

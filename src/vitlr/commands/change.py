@@ -55,6 +55,8 @@ def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
 
 
 def rename(options: argparse.Namespace) -> int:
+    from vitlr.app.gallery import change_saved
+
     check_saved(options.model)  # locking would make the directory
     new = checked_name(options.new)
     with locked(options.model, wait=PATIENCE):
@@ -67,6 +69,7 @@ def rename(options: argparse.Namespace) -> int:
         else:
             model.merge_classes(label, into)
         model.save(options.model)
+        change_saved(options.model, lambda shown: shown.renamed(str(label), str(into)))
     images = by_text(model.remember().images)
     if options.json:
         print(json.dumps({"label": options.label, "new": new, "classes": images}))
