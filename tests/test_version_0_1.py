@@ -20,7 +20,7 @@ from vitlr import LatentReplayClassifier
 from vitlr.classifier import MachineWarning
 from vitlr.classifier.saved import KIND, VERSION
 from vitlr.cli import main
-from vitlr.errors import RunError
+from vitlr.errors import DataError, RunError
 from vitlr.evaluation.records import read_metrics
 from vitlr.runs.train import read_config
 from vitlr.storage.state import load_state, save_state
@@ -88,6 +88,12 @@ def test_it_is_saved_in_the_new_format_and_loads_the_same(name: str, tmp_path: P
         each.partial_fit(LESSON, "new")
     assert np.array_equal(model.predict_proba(PROBE), again.predict_proba(PROBE))
     assert near(again, name, "after another lesson")
+
+
+def test_it_is_not_merged_with_a_copy_of_itself(name: str, tmp_path: Path) -> None:
+    opened(FIXTURES / name).save(tmp_path)
+    with pytest.raises(DataError, match="taught to both"):
+        opened(FIXTURES / name).merge(opened(tmp_path))
 
 
 def test_classes_can_be_forgotten_and_it_can_be_exported(name: str, tmp_path: Path) -> None:

@@ -334,6 +334,19 @@ def test_answers_come_while_learning_waits_and_the_queue_is_bounded_and_in_order
     assert names(session) == ["light"]
 
 
+def test_pictures_of_a_class_that_a_program_forgot_are_not_shown(make, tmp_path: Path) -> None:
+    session = make()
+    session.keep(True)
+    two(session)
+    over(session, session.save())
+    directory = session.changes.directory
+    model = LatentReplayClassifier.load(directory)
+    model.forget("dark")
+    model.save(directory)
+    over(session, session.load())
+    assert set(session.changes.shown.thumbnails) == set(session.changes.shown.pictures) == {"bright"}
+
+
 def test_renaming_to_a_known_name_and_discarding_what_is_gone_are_refused(make) -> None:
     session = make()
     session.keep(True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from tests.classifier.colours import classifier, frames, same, taught
 from tests.classifier.test_methods import PROBE, of
 
 from vitlr import LatentReplayClassifier
+from vitlr.classifier.knowledge import Knowledge
 from vitlr.errors import ConfigError, DataError
 from vitlr.learning import CLOSED_FORM
 from vitlr.learning.methods import METHODS
@@ -182,6 +184,10 @@ def test_classifiers_that_do_not_fit_are_not_merged(network: Path) -> None:
         model.merge(taught(network, ("blue",), cut=1))
     with pytest.raises(ConfigError, match="method naive keeps nothing"):
         taught(network, ("red",), method="naive").merge(taught(network, ("blue",), method="naive"))
+    with pytest.raises(ConfigError, match="same ranpac_ridge"):
+        taught(network, ("red",), method="ranpac", ranpac_width=40).merge(
+            taught(network, ("blue",), method="ranpac", ranpac_width=40, ranpac_ridge=1.0)
+        )
     with pytest.raises(ConfigError, match="same random_state"):
         taught(network, ("red",), method="ranpac").merge(
             taught(network, ("blue",), method="ranpac", random_state=1)
@@ -201,3 +207,42 @@ def test_several_changes_can_be_one_that_is_taken_back_as_a_whole(network: Path)
         model.forget("red")
         raise ZeroDivisionError
     assert model.classes_.tolist() == ["red", "leaf"] and model.undoable == undoable
+
+
+@pytest.mark.parametrize("method", ["complementary", "der"])
+def test_a_change_of_many_lessons_is_taken_back_exactly_however_much_of_the_memory_it_replaced(
+    network: Path, method: str
+) -> None:
+    model, twin = (taught(network, ("red", "green"), method=method, memory=12) for _ in range(2))
+    other = classifier(network, method=method, memory=12)
+    for number in range(4):
+        other.partial_fit(frames("blue", 6, seed=number), f"blue {number}")
+    assert same(model.merge(other).undo(), twin)
+    with model.one_change("many lessons"):
+        for number in range(4):
+            model.partial_fit(frames("grey", 6, seed=number), f"grey {number}")
+    assert same(model.undo(), twin)
+    with pytest.raises(ZeroDivisionError), model.one_change("a mistake"):
+        for label in ("red", "green"):
+            model.forget(label)
+            model.partial_fit(frames("grey", 6), "grey")
+        raise ZeroDivisionError
+    assert same(model, twin)
+
+
+def test_an_answer_is_of_one_state_though_another_thread_takes_the_lesson_back_meanwhile(
+    network: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = classifier(network).partial_fit(frames("red"), "red")
+    answer = Knowledge.answer
+
+    def slowly(knowledge: Knowledge, *given: Any) -> Any:
+        answered = answer(knowledge, *given)
+        if model.undoable:
+            model.undo()
+        return answered
+
+    monkeypatch.setattr(Knowledge, "answer", slowly)
+    for ask in (model.predict, model.predict_sequence):
+        model.partial_fit(frames("red"), "red")
+        assert "red" in ask(frames("red", 3, seed=2), unknown="?")

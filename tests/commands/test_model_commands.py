@@ -11,6 +11,7 @@ from PIL import Image
 from tests.tiny_networks import make_directory
 
 from vitlr import LatentReplayClassifier
+from vitlr.app.gallery import Gallery, Shown
 from vitlr.cli import main, make_parser
 
 LEVELS = {"dark": 40, "grey": 120, "bright": 210}
@@ -167,6 +168,9 @@ def test_a_class_is_renamed_made_part_of_another_and_nothing_changes_if_that_is_
     assert (robot / "state.safetensors").read_bytes() == before
     merged = json.loads(said(capsys, "rename", robot, grey, light, "--merge", "--json"))
     assert merged["classes"] == {"night": 3, light: 6}
+    LatentReplayClassifier.load(robot).rename("night", 3).save(robot)
+    said(capsys, "rename", robot, "3", "3")
+    assert LatentReplayClassifier.load(robot).classes_.tolist() == [3, light], "a number stays one"
 
 
 def test_classifiers_taught_apart_are_put_together_in_a_new_directory(
@@ -203,3 +207,22 @@ def test_pictures_of_one_sequence_get_one_answer_from_all_of_them(
     assert one["score"] == pytest.approx(np.mean([row["score"] for row in each]), abs=1e-5)
     assert "3 frames of 3 files" in said(capsys, "predict", robot, shown, "--sequence")
     assert LatentReplayClassifier.load(robot).predict_sequence(str(shown)) == "grey"
+
+
+def test_pictures_that_the_page_saved_go_with_their_class(
+    capsys: pytest.CaptureFixture[str], place: Path, tmp_path: Path
+) -> None:
+    robot = taught(place, tmp_path / "robot")
+    dark, grey, light = LEVELS
+    gallery, frames = Gallery(tmp_path / "gallery", 10**6), [np.full((32, 32, 3), 9, dtype=np.uint8)]
+    shown = Shown()
+    for name in LEVELS:
+        shown = gallery.taught(shown, name, frames, keep=True)
+    gallery.save(shown, robot)
+    said(capsys, "forget", robot, dark)
+    said(capsys, "rename", robot, grey, dark)
+    found = Gallery(tmp_path / "again", 10**6).load(robot)
+    assert found.pictures == {dark: shown.pictures[grey], light: shown.pictures[light]}
+    assert set(found.thumbnails) == {dark, light}
+    kept = {path.stem for path in (robot / "pictures").iterdir()}
+    assert kept == {*shown.pictures[grey], *shown.pictures[light]}, "what was forgotten is not on the disk"

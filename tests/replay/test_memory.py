@@ -123,13 +123,23 @@ def contents(memory: ReplayMemory) -> list[tuple[int, int, list[float]]]:
     return list(pairs)
 
 
-def test_a_copy_from_before_an_offer_stays_whole_until_the_offer_after_the_next() -> None:
-    memory = ReplayMemory(MemoryConfig(capacity=12, policy="random"))
-    offer_stream(memory, 0, range(3))
-    for experience in range(3, 9):
-        before, held = copy.copy(memory), contents(memory)
-        offer_stream(memory, 1, range(experience, experience + 1))
-        assert contents(before) == held
+def test_a_copy_stays_whole_whatever_is_offered_to_and_removed_from_the_original() -> None:
+    memory = ReplayMemory(MemoryConfig(capacity=25))
+    offer_stream(memory, 0, range(6))
+    before = copy.copy(memory)
+    latents = before.draw(np.arange(25)).tokens_NTD
+    offer_stream(memory, 0, range(6, 9))
+    memory.forget(0)
+    memory.regroup(np.array([0, 1, 1, 3, 4, 5]))
+    offer_stream(memory, 0, range(9, 12))
+    assert set(memory.experiences.tolist()) != set(before.experiences.tolist())
+    assert torch.equal(before.draw(np.arange(25)).tokens_NTD, latents)
+
+
+def test_rows_that_nobody_has_any_more_are_used_again() -> None:
+    memory = ReplayMemory(MemoryConfig(capacity=25))
+    offer_stream(memory, 0, range(40))
+    assert memory._buffer.num_rows <= 50
 
 
 @pytest.mark.parametrize("policy", POLICIES)

@@ -72,7 +72,7 @@ class Changes:
         self._gallery = Gallery(folder / "pictures", limits.kept_bytes)
         self._lock = threading.Lock()  # model and pictures are replaced together
         self._model = model
-        self._shown = Shown() if directory is None else self._gallery.load(directory)
+        self._shown = Shown() if directory is None else self._saved_pictures(directory)
         self._before: _Moment | None = None
         self._unsaved = 0  # changes since the last save or load
 
@@ -162,7 +162,8 @@ class Changes:
     def rename(self, name: str, new: str) -> str:
         if new != name and new in map(str, self.known):
             raise DataError(f"there is a class {new} already: make the two one, or choose another name")
-        self._model.rename(self.as_known(name), new)
+        label = self.as_known(name)
+        self._model.rename(label, label if new == str(label) else new)
         self._shown = self._shown.renamed(name, new)
         return ""
 
@@ -191,7 +192,7 @@ class Changes:
     def load(self) -> str:
         directory = self._place()
         self._model = LatentReplayClassifier.load(directory) if self._reopen is None else self._reopen()
-        self._shown = self._gallery.load(directory)
+        self._shown = self._saved_pictures(directory)
         gone = counted(self._unsaved, "change")
         return f"loaded from {directory}" + (
             f"; {gone} since it was saved: Undo brings back what was there" if self._unsaved else ""
@@ -235,6 +236,10 @@ class Changes:
         return "; ".join(notes)
 
     # -- disk ---------------------------------------------------------------------------------------
+
+    def _saved_pictures(self, directory: Path) -> Shown:
+        """Those of classes that are known: a program that forgot one knows of no pictures."""
+        return self._gallery.load(directory).only({*map(str, self.known)})
 
     def _place(self) -> Path:
         assert self.directory is not None

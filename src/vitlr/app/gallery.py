@@ -11,7 +11,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +26,7 @@ from vitlr.app.frames import THUMBNAIL, jpeg, thumbnail
 from vitlr.errors import DataError
 from vitlr.storage.files import make_directory, write_atomically
 
-__all__ = ["INDEX", "PICTURES", "THUMBNAILS", "Gallery", "Shown"]
+__all__ = ["INDEX", "PICTURES", "THUMBNAILS", "Gallery", "Shown", "change_saved"]
 
 THUMBNAILS, INDEX, PICTURES = "thumbnails.safetensors", "pictures.json", "pictures"
 _LARGEST = 64 * 2**20  # bytes of the first two
@@ -43,6 +43,13 @@ class Shown:
     def without(self, name: str) -> Shown:
         """After a class was forgotten."""
         return Shown(_without(self.thumbnails, name), _without(self.pictures, name))
+
+    def only(self, names: set[str]) -> Shown:
+        """Of these classes."""
+        shown = self
+        for name in {*self.thumbnails, *self.pictures} - names:
+            shown = shown.without(name)
+        return shown
 
     def renamed(self, name: str, new: str) -> Shown:
         """After a class got another name, or was merged into the class that has it."""
@@ -114,24 +121,7 @@ class Gallery:
 
     def save(self, shown: Shown, directory: Path) -> None:
         """Write what is shown into the directory, and remove pictures that are no longer; RunError."""
-        names = list(shown.thumbnails)
-        arrays = {str(at): np.ascontiguousarray(shown.thumbnails[name]) for at, name in enumerate(names)}
-        write_atomically(
-            directory / THUMBNAILS, [save_arrays(arrays, {"names": json.dumps(names)}) if arrays else b""]
-        )
-        place = directory / PICTURES
-        if not shown.pictures and not place.is_dir():
-            return
-        make_directory(place)
-        numbers = {number for each in shown.pictures.values() for number in each}
-        for number in sorted(numbers):
-            if not (place / f"{number}.jpg").exists():
-                write_atomically(place / f"{number}.jpg", [self.file(number).read_bytes()])
-        index = json.dumps(shown.pictures, ensure_ascii=False).encode()
-        write_atomically(directory / INDEX, [index])
-        for path in place.glob("*.jpg"):
-            if _ID.fullmatch(path.stem) and path.stem not in numbers:
-                path.unlink(missing_ok=True)
+        _write(shown, directory, lambda number: self.file(number).read_bytes())
 
     def load(self, directory: Path) -> Shown:
         """What was saved there, as far as it can be read: a missing picture must not prevent the start."""
@@ -154,6 +144,40 @@ class Gallery:
             with suppress(OSError):
                 shutil.copyfile(source, target)
         return target.exists()
+
+
+def change_saved(directory: Path, change: Callable[[Shown], Shown]) -> None:
+    """Change what is saved beside a classifier that the caller holds, after its classes were changed; RunError."""
+    place, names = directory / PICTURES, (THUMBNAILS, INDEX)
+    if not any((directory / name).is_file() for name in names):
+        return
+    pictures = {
+        name: tuple(number for number in numbers if (place / f"{number}.jpg").is_file())
+        for name, numbers in _index(directory / INDEX).items()
+    }
+    _write(change(Shown(_thumbnails(directory / THUMBNAILS), pictures)), directory, lambda number: b"")
+
+
+def _write(shown: Shown, directory: Path, content: Callable[[str], bytes]) -> None:
+    """Write what is shown; ``content`` is the JPEG of a picture that is not there yet."""
+    names = list(shown.thumbnails)
+    arrays = {str(at): np.ascontiguousarray(shown.thumbnails[name]) for at, name in enumerate(names)}
+    write_atomically(
+        directory / THUMBNAILS, [save_arrays(arrays, {"names": json.dumps(names)}) if arrays else b""]
+    )
+    place = directory / PICTURES
+    if not shown.pictures and not place.is_dir():
+        return
+    make_directory(place)
+    numbers = {number for each in shown.pictures.values() for number in each}
+    for number in sorted(numbers):
+        if not (place / f"{number}.jpg").exists():
+            write_atomically(place / f"{number}.jpg", [content(number)])
+    index = json.dumps(shown.pictures, ensure_ascii=False).encode()
+    write_atomically(directory / INDEX, [index])
+    for path in place.glob("*.jpg"):
+        if _ID.fullmatch(path.stem) and path.stem not in numbers:
+            path.unlink(missing_ok=True)
 
 
 def _small(path: Path) -> bytes:

@@ -385,7 +385,10 @@ class LatentReplayClassifier:
         Raises:
             ConfigError: no score can be above or below it.
         """
-        return self._known().learner.threshold if self.threshold is None else check_threshold(self.threshold)
+        return self._threshold_of(self._known())
+
+    def _threshold_of(self, knowledge: Knowledge) -> float:
+        return knowledge.learner.threshold if self.threshold is None else check_threshold(self.threshold)
 
     @property
     def last_stats_(self) -> LearnStats | None:
@@ -408,7 +411,7 @@ class LatentReplayClassifier:
         _, logits_NC, scores_N = knowledge.answer(checked_images(X))
         labels = [knowledge.labels[index] for index in logits_NC.argmax(dim=1).tolist()]
         if unknown is not None:
-            unknown, known = checked_label(unknown), (scores_N >= self.threshold_).tolist()
+            unknown, known = checked_label(unknown), (scores_N >= self._threshold_of(knowledge)).tolist()
             labels = [label if is_known else unknown for label, is_known in zip(labels, known, strict=True)]
         return label_array(labels)
 
@@ -421,10 +424,11 @@ class LatentReplayClassifier:
 
         With ``unknown`` given, that label where the mean of their scores is below ``threshold_``.
         """
-        labels, proba_NC, scores_N = self.answers(X)
-        if unknown is not None and float(scores_N.mean()) < self.threshold_:
-            return checked_label(unknown)
-        return labels[int(together(proba_NC).argmax())]
+        unknown, knowledge = None if unknown is None else checked_label(unknown), self._known()
+        _, logits_NC, scores_N = knowledge.answer(checked_images(X))
+        if unknown is not None and float(scores_N.mean()) < self._threshold_of(knowledge):
+            return unknown
+        return knowledge.labels[int(together(logits_NC.double().softmax(dim=1).numpy()).argmax())]
 
     def scores(self, X: Any) -> np.ndarray:
         """(N,) float32, how much each image looks like something known; higher is more.

@@ -191,7 +191,8 @@ class Knowledge:
                 "the two classifiers have different networks, cuts, image sizes or tokens: merge those that were made"
                 " with the same settings"
             )
-        both = sum(name in set(self.lineage) for name in other.lineage)
+        taught = set(self.lineage)
+        both = sum(name in taught for name in other.lineage)
         if both:
             raise DataError(
                 f"{both} of the {other.lessons} lessons were taught to both classifiers, or are merged already, and"

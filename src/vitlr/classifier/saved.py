@@ -97,6 +97,8 @@ def _migrate_from_1(tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
         if name.startswith(("importance.", "anchor.")):
             tensors[f"hook.{name}"] = tensors.pop(name)
     labels = plain["labels"]
+    # Its lessons have no names: what all of them came to stands for them, so that it is not merged with itself.
+    plain["lineage"] = [checksum(tensors)[:16]]
     # An interrupt at the very end of an experience could leave rows that no label has.
     tensors["past"][len(labels) :] = 0
     tensors["classifier"][len(labels) :] = 0

@@ -55,6 +55,8 @@ def add_parsers(commands: argparse._SubParsersAction, common: dict) -> None:
 
 
 def rename(options: argparse.Namespace) -> int:
+    from vitlr.app.gallery import change_saved
+
     check_saved(options.model)  # locking would make the directory
     new = checked_name(options.new)
     with locked(options.model, wait=PATIENCE):
@@ -63,10 +65,11 @@ def rename(options: argparse.Namespace) -> int:
         if not options.merge:
             if into in model.classes_.tolist() and into != label:
                 raise ConfigError(f"there is a class {shown(new)} already; make both one with --merge")
-            model.rename(label, new)
+            model.rename(label, label if str(label) == new else new)
         else:
             model.merge_classes(label, into)
         model.save(options.model)
+        change_saved(options.model, lambda shown: shown.renamed(str(label), str(into)))
     images = by_text(model.remember().images)
     if options.json:
         print(json.dumps({"label": options.label, "new": new, "classes": images}))

@@ -242,11 +242,15 @@ def classes(options: argparse.Namespace) -> int:
 
 
 def forget(options: argparse.Namespace) -> int:
+    from vitlr.app.gallery import change_saved
+
     check_saved(options.model)  # locking would make the directory
     with locked(options.model, wait=PATIENCE):
         model = knowing(options)
-        removed = model.forget(label_known(model, options.label))
+        label = label_known(model, options.label)
+        removed = model.forget(label)
         model.save(options.model)
+        change_saved(options.model, lambda shown: shown.without(str(label)))
     if options.json:
         print(json.dumps({"label": options.label, "latents": removed, "remains": model.remains}))
     elif not options.quiet:

@@ -3,16 +3,16 @@
 Shape letters: M stored pairs, N offered pairs, B drawn pairs, T tokens, D width, C classes.
 
 Stored latents are rows of a buffer, and what the memory holds is a list of its rows with their labels
-(:class:`_Contents`). An offer writes into rows that this list does not name, and then publishes a new list in one
-assignment: an interrupt at any moment leaves either all of the old pairs or all of the new ones. Rows that the last
-offer replaced are not written to by the next one, so that a copy of the memory from before an offer (``copy.copy``)
-stays whole until the offer after the next.
+(:class:`_Contents`). An offer writes into rows that no list still in use names, and then publishes a new list in one
+assignment: an interrupt at any moment leaves either all of the old pairs or all of the new ones, and a copy of the
+memory (``copy.copy``) stays whole whatever is offered to the original.
 """
 
 from __future__ import annotations
 
 import copy
 import re
+import weakref
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -97,30 +97,39 @@ class MemoryConfig:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Contents:
-    """What a memory holds: rows of the buffer, in order, with what belongs to each. Never changed, only replaced.
-
-    ``before_M`` are the rows of the contents that these replaced, which the next offer leaves alone.
-    """
+    """What a memory holds: rows of the buffer, in order, with what belongs to each. Never changed, only replaced."""
 
     rows_M: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     labels_M: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     experiences_M: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
-    before_M: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     shape: tuple[int, int] | None = None  # (T, D) of a latent; None until one was offered
     logits_width: int = 0
     policy_state: dict[str, Any] = field(default_factory=dict)
 
 
 class _Buffer:
-    """Encoded latents, a row each; shared by copies of a memory. Which rows are in use its users know."""
+    """Encoded latents, a row each; shared by copies of a memory. A row is free once no contents name it any more."""
 
     def __init__(self) -> None:
+        self._users: set[weakref.ref[_Contents]] = set()
         self.device: torch.device | None = None  # None until something is stored
         self.fields: dict[str, Tensor] = {}
 
     @property
     def num_rows(self) -> int:
         return min((len(field) for field in self.fields.values()), default=0)
+
+    def hold(self, contents: _Contents) -> None:
+        """Keep the rows of these contents for as long as anyone has them."""
+        self._users.add(weakref.ref(contents, self._users.discard))
+
+    def free_rows(self, count: int) -> np.ndarray:
+        """The first ``count`` row numbers, ascending, that nobody has; some may be beyond the end."""
+        users = [user for user in (each() for each in self._users.copy()) if user is not None]
+        taken = np.concatenate([np.zeros(0, dtype=np.int64), *(user.rows_M for user in users)])
+        in_use = np.zeros(len(taken) + count + int(taken.max(initial=-1)) + 1, dtype=bool)
+        in_use[taken] = True
+        return np.flatnonzero(~in_use)[:count]
 
     def write(self, rows: np.ndarray, encoded: dict[str, Tensor], most: int | None) -> None:
         """Put codes into these rows; the buffer grows by doubling, up to ``most`` rows if it can."""
@@ -155,8 +164,7 @@ class ReplayMemory:
     offered to it, or in the host's memory if a GPU has no room for all of them. With ``unbounded`` it keeps everything
     in the order offered, which cumulative training uses. ``codec`` takes the place of the configured one.
 
-    ``copy.copy`` gives a memory with the same pairs that learns on its own; see the module's text for how long the
-    original stays whole.
+    ``copy.copy`` gives a memory with the same pairs that learns on its own.
     """
 
     def __init__(self, config: MemoryConfig, *, unbounded: bool = False, codec: Codec | None = None) -> None:
@@ -164,7 +172,7 @@ class ReplayMemory:
         self._unbounded = unbounded
         self._codec = codec or codec_named(config.codec)
         self._policy = POLICIES[config.policy]
-        self._buffer = _Buffer()
+        self._buffer = _Buffer()  # holds no row yet
         self._contents = _Contents(policy_state=copy.deepcopy(self._policy.start))
 
     def __len__(self) -> int:
@@ -253,7 +261,11 @@ class ReplayMemory:
             new = self._stored(
                 new, latents[chosen].tokens_NTD, labels_N[chosen], experience, slots, logits_NC, chosen
             )
-        self._contents = new
+        self._publish(new)
+
+    def _publish(self, contents: _Contents) -> None:
+        self._buffer.hold(contents)
+        self._contents = contents
 
     def _placed(
         self,
@@ -297,8 +309,7 @@ class ReplayMemory:
         if logits_NC is not None:
             encoded[_LOGITS] = logits_NC[torch.from_numpy(chosen)].float()
             width = max(width, encoded[_LOGITS].shape[1])
-        taken = np.concatenate([contents.rows_M, contents.before_M])
-        rows_K = _free_rows(taken, len(slots_K))
+        rows_K = self._buffer.free_rows(len(slots_K))
         most = None if self._unbounded else self.capacity_for(*contents.shape)  # type: ignore[misc]
         self._buffer.write(
             rows_K, {name: codes.to(self._buffer.device) for name, codes in encoded.items()}, most
@@ -315,7 +326,6 @@ class ReplayMemory:
             rows_M=parts[0],
             labels_M=parts[1],
             experiences_M=parts[2],
-            before_M=np.setdiff1d(contents.rows_M, parts[0]),
             logits_width=width,
         )
 
@@ -336,15 +346,15 @@ class ReplayMemory:
         old = self._contents
         kept = np.flatnonzero(old.labels_M != label)
         if len(kept) < len(old.labels_M):
-            self._contents = replace(
+            left = replace(
                 old,
                 rows_M=old.rows_M[kept],
                 labels_M=old.labels_M[kept],
                 experiences_M=old.experiences_M[kept],
-                before_M=np.setdiff1d(old.rows_M, old.rows_M[kept]),
                 # Nothing is left of an empty memory, not even how wide its logits were.
                 logits_width=old.logits_width if len(kept) else 0,
             )
+            self._publish(left)
         return len(old.labels_M) - len(kept)
 
     def regroup(self, index_C: np.ndarray) -> None:
@@ -353,7 +363,6 @@ class ReplayMemory:
         changed = replace(
             old,
             labels_M=index_C[old.labels_M],
-            before_M=old.before_M[:0],
             policy_state=relabelled(old.policy_state, index_C),
         )
         if old.logits_width:  # kept in the buffer, where a copy of this memory still reads the old ones
@@ -367,7 +376,7 @@ class ReplayMemory:
             buffer.device, buffer.fields = self._buffer.device, fields
             self._buffer = buffer
             changed = replace(changed, rows_M=np.arange(len(old.rows_M)), logits_width=width)
-        self._contents = changed
+        self._publish(changed)
 
     # -- reading ------------------------------------------------------------------------------------
 
@@ -432,8 +441,9 @@ class ReplayMemory:
             logits_width=fields[_LOGITS].shape[1] if _LOGITS in fields else 0,
             policy_state=self._policy.saved_state(plain["policy_state"]),
         )
-        self._buffer, self._contents = _Buffer(), contents
+        self._buffer = _Buffer()
         self._buffer.fields = fields
+        self._publish(contents)
         if shape is not None:
             self._settle(torch.device("cpu") if device is None else device, shape)
 
@@ -451,13 +461,6 @@ class ReplayMemory:
             saved_tensor(fields, name, (count, *codes.shape[1:]), codes.dtype)
         if _LOGITS in fields:
             saved_tensor(fields, _LOGITS, (count, None), torch.float32)
-
-
-def _free_rows(taken: np.ndarray, count: int) -> np.ndarray:
-    """The first ``count`` row numbers, ascending, that are not taken."""
-    in_use = np.zeros(len(taken) + count + (int(taken.max()) + 1 if len(taken) else 0), dtype=bool)
-    in_use[taken] = True
-    return np.flatnonzero(~in_use)[:count]
 
 
 def _copy_into(grown: Tensor, old: Tensor) -> None:

@@ -179,13 +179,18 @@ class RanPAC:
         )
 
     def merge(self, other: RanPAC) -> None:
-        """The sums of both. Raises ConfigError if the other's projection is another one."""
+        """The sums of both. Raises ConfigError if the other's projection is another one, or holds nothing out."""
         if not torch.equal(self._projection_DM, other._projection_DM):
             raise ConfigError(
                 "the two were projected at random in different ways: teach both with the same random_state and"
                 " ranpac_width"
             )
         ours, theirs = self._sums, other._sums
+        if ours.gram_PMM.shape != theirs.gram_PMM.shape:
+            raise ConfigError(
+                "one of the two chooses its ridge by what it holds out and the other was given one: teach both with the"
+                " same ranpac_ridge, or both without"
+            )
         size = max(len(ours.counts_CP), len(theirs.counts_CP))
         self._sums = replace(
             ours,
