@@ -182,6 +182,10 @@ def test_classifiers_that_do_not_fit_are_not_merged(network: Path) -> None:
         model.merge(taught(network, ("blue",), method="slda"))
     with pytest.raises(ConfigError, match="different networks, cuts"):
         model.merge(taught(network, ("blue",), cut=1))
+    with pytest.raises(ConfigError, match="keeps no latents"):
+        model.merge(taught(network, ("blue",), memory=0))
+    with pytest.raises(DataError, match="got int"):
+        model.merge(3)
     with pytest.raises(ConfigError, match="method naive keeps nothing"):
         taught(network, ("red",), method="naive").merge(taught(network, ("blue",), method="naive"))
     with pytest.raises(ConfigError, match="same ranpac_ridge"):

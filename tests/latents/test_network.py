@@ -384,6 +384,7 @@ def test_all_code_between_a_file_and_its_latent_is_listed() -> None:
     }
     harmless = {
         "vitlr",
+        "vitlr.text",
         "vitlr.data",
         "vitlr.errors",
         "vitlr.storage",

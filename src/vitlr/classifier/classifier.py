@@ -319,6 +319,8 @@ class LatentReplayClassifier:
             method keeps nothing that could be merged. DataError: both were taught the same lesson, which would count
             twice. RunError: what was learned would not be finite.
         """
+        if not isinstance(other, LatentReplayClassifier):
+            raise DataError(f"only a LatentReplayClassifier can be merged, got {type(other).__name__}")
         theirs = other._known()
         with self._learning:
             merged = self._known().merged(theirs)

@@ -444,7 +444,7 @@ class GradientLearner:
         Classes that were not known begin with the other's rows of the classifier.
 
         Raises:
-            ConfigError: the method keeps no latents.
+            ConfigError: the method or the other one keeps no latents.
             RunError: the loss or a weight is no longer finite.
         """
         memory, theirs = other.memory, other._knowledge
@@ -452,6 +452,10 @@ class GradientLearner:
             raise ConfigError(
                 f"method {self.config.method} keeps nothing of what it was shown that could be merged: teach with"
                 " complementary, latent_replay or slda"
+            )
+        if not len(memory):
+            raise ConfigError(
+                "the other one keeps no latents, from which its classes could be learned: teach it with a memory"
             )
         now = self._with_room(len(theirs.past_C))
         new_C = torch.zeros_like(now.past_C, dtype=torch.bool)
@@ -462,9 +466,8 @@ class GradientLearner:
         classifier_CD[rows] = theirs.classifier_CD.to(self.device)[rows]
         past_C[rows] = theirs.past_C.to(self.device)[rows]
         now = replace(now, classifier_CD=classifier_CD, past_C=past_C)
-        if len(memory):
-            latents = memory.draw(np.arange(len(memory)))
-            now, _ = self._learned(now, latents, memory.labels, memory.experiences + now.experiences)
+        latents = memory.draw(np.arange(len(memory)))
+        now, _ = self._learned(now, latents, memory.labels, memory.experiences + now.experiences)
         self._knowledge = replace(now, experiences=self._knowledge.experiences + theirs.experiences)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:

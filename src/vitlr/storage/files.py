@@ -283,7 +283,10 @@ def _remove_abandoned(path: Path) -> None:
     """Remove unfinished files and directories for this place that no living process writes."""
     from filelock import lock_descriptor
 
-    for stale in path.parent.glob(f".{escape(path.name)}.{'[0-9a-f]' * 8}.tmp"):
+    found: list[Path] = []
+    with suppress(OSError):  # what is wrong with the directory is said by whoever writes into it
+        found = list(path.parent.glob(f".{escape(path.name)}.{'[0-9a-f]' * 8}.tmp"))
+    for stale in found:
         with suppress(OSError):
             if os.name == "nt":  # a file that is open is not removed there, and a directory is never known
                 stale.unlink()
