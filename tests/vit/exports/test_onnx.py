@@ -18,7 +18,7 @@ pytest.importorskip("onnxscript")
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("cut", [3, 5, 6])
+@pytest.mark.parametrize("cut", [3, 6])
 def test_probabilities_equal_ours_for_any_number_of_images(cut: int, tmp_path: Path) -> None:
     backbone = load_backbone("bundled")
     trunk, head = split(backbone, cut)
