@@ -15,29 +15,24 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from objects import TEST_SESSIONS, cell, encoder_of, videos_by_session
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestCentroid
 
-from vitlr.classifier.saved import kept_by
-from vitlr.data.core50 import parse_frame
 from vitlr.evaluation.metrics import mean_and_sd
 from vitlr.latents.encoder import Encoder
-from vitlr.latents.network import Network
 from vitlr.latents.settings import BackboneConfig
-from vitlr.latents.views import ViewPlan
-from vitlr.learning import LearnerConfig, needs_of, new_learner
+from vitlr.learning import LearnerConfig, new_learner
 from vitlr.replay import MemoryConfig
 from vitlr.runs.tracking import machine
 
-TEST_SESSIONS = (3, 7, 10)
 TRAINING_SESSIONS = (1, 2, 4, 5, 6, 8, 9, 11)
 OBJECTS = 50
 TASKS = [(25, 6), (25, 1), (8, 6), (8, 3), (8, 1)]
@@ -103,31 +98,19 @@ def main() -> None:
     parser.add_argument("--choices", default="1,2,3,4,5,6,7,8", help="default %(default)s")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
-    videos: Videos = defaultdict(list)
-    for path in sorted(options.data_root.glob("s*/o*/*.png")):
-        session, each, _ = parse_frame(path.relative_to(options.data_root).as_posix())
-        videos[session, each].append(str(path))
+    videos = videos_by_session(options.data_root)
     config = LearnerConfig(epochs=options.epochs)  # type: ignore[arg-type]
-    needs = needs_of(config)
-    network = Network.open(
-        BackboneConfig(name=options.backbone, image_size=options.image_size, precision="float32"),
-        cached=True,
-        **kept_by(config, MemoryConfig()),
-    )
-    plan = ViewPlan(views=needs.views, budget=needs.view_budget)
-    encode = Encoder(network, stream=True, views=plan)
+    backbone = BackboneConfig(name=options.backbone, image_size=options.image_size, precision="float32")
+    encode = encoder_of(backbone, config)
     choices, rows = [int(text) for text in options.choices.split(",")], []
     print(f"{'taught':<24}" + "".join(f"{name:>22}" for name in (*OURS, *BASELINES)))
     for objects, frames in TASKS:
         found = [measured(encode, config, videos, choice, (objects, frames)) for choice in choices]
         row = {name: mean_and_sd([each[name] for each in found]) for name in found[0]}
         rows.append({"objects": objects, "frames": frames, "all": found, "mean_and_sd": row})
-        cells = (row.get(name) for name in (*OURS, *BASELINES))
-        text = "".join(
-            f"{f'{100 * pair[0]:.1f} ± {100 * (pair[1] or 0):.1f}' if pair else '-':>22}" for pair in cells
-        )
+        text = "".join(f"{cell(row.get(name)):>22}" for name in (*OURS, *BASELINES))
         print(f"{f'{objects} objects x {frames}':<24}{text}", flush=True)
-        network.keep()
+        encode.network.keep()
     if options.json:
         content = {"machine": machine(), "backbone": options.backbone, "choices": choices, "rows": rows}
         options.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -18,29 +18,19 @@ import argparse
 import json
 import tempfile
 import warnings
-from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 import torch
+from objects import cell, videos_by_use
 
 from vitlr import LatentReplayClassifier
 from vitlr.classifier import MachineWarning
-from vitlr.data.core50 import parse_frame
 from vitlr.evaluation.metrics import mean_and_sd
 from vitlr.runs.tracking import machine
 from vitlr.vit.compute.int8 import int8_is_fast
 
-TEST_SESSIONS = (3, 7, 10)
 Videos = dict[tuple[bool, int], list[str]]  # paths, by whether they are for testing, and by object
-
-
-def read_paths(root: Path) -> Videos:
-    videos: Videos = defaultdict(list)
-    for path in sorted(root.glob("s*/o*/*.png")):
-        session, each, _ = parse_frame(path.relative_to(root).as_posix())
-        videos[session in TEST_SESSIONS, each].append(str(path))
-    return videos
 
 
 def teach(model: LatentReplayClassifier, videos: Videos, objects: list[int]) -> LatentReplayClassifier:
@@ -93,7 +83,7 @@ def main() -> None:
         parser.error("--later must be at least 1 and less than --objects")
     torch.set_num_threads(1)
     warnings.simplefilter("ignore", MachineWarning)
-    videos = read_paths(options.data_root)
+    videos = videos_by_use(options.data_root)
     found = [measured(options, videos, int(choice)) for choice in options.choices.split(",")]
     rows = []
     print(f"{'goes on in':<24}{'at once':>14}{'after more':>14}{'difference to bfloat16, points':>36}")
@@ -106,7 +96,7 @@ def main() -> None:
             )
         rows.append(row)
         cells = [
-            f"{100 * pair[0]:.1f} ± {100 * (pair[1] or 0):.1f}"
+            cell(pair)
             for pair in (
                 row["at_once"],
                 row["after_more"],

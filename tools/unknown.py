@@ -18,25 +18,20 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 import torch
+from objects import cell, encoder_of, videos_by_use
 from sklearn.metrics import roc_auc_score
 
-from vitlr.classifier.saved import kept_by
-from vitlr.data.core50 import parse_frame
 from vitlr.evaluation.metrics import accuracy, mean_and_sd
 from vitlr.latents.encoder import Encoder
-from vitlr.latents.network import Network
 from vitlr.latents.settings import BackboneConfig
-from vitlr.latents.views import ViewPlan
-from vitlr.learning import LearnerConfig, needs_of, new_learner
+from vitlr.learning import LearnerConfig, new_learner
 from vitlr.replay import MemoryConfig
 from vitlr.runs.tracking import machine
 
-TEST_SESSIONS = (3, 7, 10)
 OBJECTS, ALIKE = 50, 5
 TASKS = {
     "1 object": (1, 1),
@@ -88,17 +83,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    videos: dict[tuple[bool, int], list[str]] = defaultdict(list)
-    for path in sorted(options.data_root.glob("s*/o*/*.png")):
-        session, each, _ = parse_frame(path.relative_to(options.data_root).as_posix())
-        videos[session in TEST_SESSIONS, each].append(str(path))
-    config = BackboneConfig(
+    videos = videos_by_use(options.data_root)
+    backbone = BackboneConfig(
         name=options.backbone, image_size=options.image_size, cut=options.cut, precision="float32"
     )
-    needs = needs_of(LearnerConfig())
-    kept = kept_by(LearnerConfig(), MemoryConfig())
-    plan = ViewPlan(views=needs.views, budget=needs.view_budget)
-    encode = Encoder(Network.open(config, cached=True, **kept), stream=True, views=plan)
+    encode = encoder_of(backbone, LearnerConfig())
     encode.hold(path for paths in videos.values() for path in paths)  # all choices use the same images
     choices, rows = [int(text) for text in options.choices.split(",")], []
     names = ("auroc", "auroc_probability", "taught_kept", "others_unknown", "accuracy")
@@ -107,10 +96,7 @@ def main() -> None:
         found = [measured(encode, videos, chosen(choice, number, together)) for choice in choices]
         row = {name: mean_and_sd([each[name] for each in found]) for name in names}
         rows.append({"taught": title, "choices": choices, "all": found, "mean_and_sd": row})
-        cells = (
-            f"{100 * pair[0]:.1f} ± {100 * (pair[1] or 0):.1f}" if pair else "-" for pair in row.values()
-        )
-        print(f"{title:<22}" + "".join(f"{cell:>20}" for cell in cells), flush=True)
+        print(f"{title:<22}" + "".join(f"{cell(pair):>20}" for pair in row.values()), flush=True)
     if options.json:
         content = {"machine": machine(), "backbone": options.backbone, "rows": rows}
         options.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -119,6 +119,23 @@ def test_a_name_that_differs_in_case_only_is_asked_about_and_the_frames_stay(ses
     assert [(each["label"], each["images"]) for each in session.changes.classes()] == [("Mug", 3), ("mug", 1)]
 
 
+def test_a_lesson_that_is_taken_back_while_a_picture_is_answered_leaves_no_answer_and_no_error(
+    session: LiveSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    show(session, "mug", 40, 2)
+    model, answers = session.changes.model, session.changes.model.answers
+
+    def undone_after(*arguments: object) -> object:
+        found = answers(*arguments)
+        model.undo()
+        return found
+
+    monkeypatch.setattr(model, "answers", undone_after)
+    assert session.answer(picture(40)).label is None
+    assert session.changes.classes() == [] and session.threshold()["value"] == 0
+    assert session.network()["image_size"] == model.image_size
+
+
 def test_a_score_below_the_threshold_is_unknown(session: LiveSession) -> None:
     two(session)
     session.set_threshold(1.0)

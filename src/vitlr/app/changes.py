@@ -277,9 +277,10 @@ class Changes:
     def classes(self) -> list[dict[str, Any]]:
         """Label, images, latents, thumbnail (96, 96, 3) or None and number of kept pictures of each class."""
         model, shown = self.now()
-        if not hasattr(model, "classes_"):
+        try:
+            summary = model.remember()
+        except NotFittedError:
             return []
-        summary = model.remember()
         return [
             {
                 "label": str(label),

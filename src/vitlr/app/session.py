@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import unicodedata
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from vitlr.app.frames import Decoder, give_memory_back, jpeg
 from vitlr.app.holds import Holds
 from vitlr.app.jobs import Job, LearningQueue, Outcome
 from vitlr.app.limits import BusyError, Limits
-from vitlr.classifier import LatentReplayClassifier
+from vitlr.classifier import LatentReplayClassifier, NotFittedError
 from vitlr.classifier.classifier import check_threshold
 from vitlr.data.images import read_image
 from vitlr.data.names import checked_name, expanded, same_but_for_case
@@ -122,16 +123,18 @@ class LiveSession:
         picture_HWC = self._decoder.picture(content)
         with self._one:
             number, model = self.changes.number, self.changes.model
-            if not hasattr(model, "classes_"):
+            try:  # the thread that learns may take the only lesson back meanwhile
+                labels, probabilities_NC, scores_N = model.answers([picture_HWC])
+                threshold = model.threshold_
+                map_hw = _looked_at(model, picture_HWC) if attention else None
+            except NotFittedError:
                 return Answer(label=None)
-            labels, probabilities_NC, scores_N = model.answers([picture_HWC])
-            map_hw = _looked_at(model, picture_HWC) if attention else None
         probabilities_C, known = probabilities_NC[0], float(np.clip(scores_N[0], 0, 1))
         if smooth and visitor:
             probabilities_C, known = self._smoother.joined(visitor, number, probabilities_C, known)
         order = np.argsort(-probabilities_C, kind="stable")[:top]
         best = tuple((str(labels[index]), float(probabilities_C[index])) for index in order)
-        label = best[0][0] if known >= model.threshold_ else UNKNOWN
+        label = best[0][0] if known >= threshold else UNKNOWN
         drawn = None if map_hw is None else overlay(fitted(picture_HWC, _DRAWN), map_hw)
         return Answer(label=label, probabilities=best, known=known, attention_HWC=drawn)
 
@@ -305,18 +308,23 @@ class LiveSession:
     def threshold(self) -> dict[str, Any]:
         """``value``, 0..1, and ``auto`` if it is set from the taught frames."""
         model = self.changes.model
-        value = model.threshold_ if hasattr(model, "classes_") else model.threshold or 0.0
+        try:
+            value = model.threshold_
+        except NotFittedError:
+            value = model.threshold or 0.0
         return {"value": float(np.clip(value, 0, 1)), "auto": model.threshold is None}
 
     def network(self) -> dict[str, Any]:
         """Name of the network in use, if it is the bundled one, and a warning if that is so."""
         model, name = self.changes.model, str(self.changes.model.backbone)
-        is_known = hasattr(model, "classes_")
+        image_size: int | None = model.image_size
+        with suppress(NotFittedError):
+            image_size = model.parts()[0].image_size
         return {
             "name": Path(name).name if Path(name).is_dir() else name,
             "bundled": name in BUNDLED,
             "warning": f"{ABOUT_BUNDLED[0].upper()}{ABOUT_BUNDLED[1:]}." if name in BUNDLED else None,
-            "image_size": model.parts()[0].image_size if is_known else model.image_size,
+            "image_size": image_size,
         }
 
     @property
