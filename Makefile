@@ -1,4 +1,4 @@
-# make demo     the main job on what is in the package: a table and a picture (about five minutes, no download
+# make demo     the main job on what is in the package: a table and a picture (about six minutes, no download
 #               but Python packages)
 # make test     lint and all tests
 # make quick    ruff and the tests of the core, for use while editing (about a minute on two cores)
